@@ -4,7 +4,8 @@
     ├─ ConfigError(path, problems)
     ├─ ProtocolError
     │  ├─ LocalProtocolError        we were asked to do what the protocol forbids
-    │  └─ RemoteProtocolError       the peer did what the protocol forbids
+    │  ├─ RemoteProtocolError       the peer did what the protocol forbids
+    │  └─ RpcError(rpc_code, data)   a JSON-RPC error to be told to the client as it stands
     ├─ AuthError
     │  ├─ UnauthenticatedError      nobody we know
     │  └─ ForbiddenError            known, and may not
@@ -55,6 +56,7 @@ __all__ = [
     "ProtocolError",
     "RateLimitedError",
     "RemoteProtocolError",
+    "RpcError",
     "StorageError",
     "TooLargeError",
     "UnauthenticatedError",
@@ -153,6 +155,21 @@ class RemoteProtocolError(ProtocolError):
     """The peer sent something the protocol forbids."""
 
     code = "remote_protocol_error"
+
+
+class RpcError(ProtocolError):
+    """A JSON-RPC error that reaches the client with this very code, message and data.
+
+    Raised by whoever answers a call: a tool that wants a code of its own, or an upstream whose
+    error is relayed. `data` is the raw JSON text of the member, None where there is none.
+    """
+
+    code = "rpc_error"
+
+    def __init__(self, rpc_code: int, message: str, data: bytes | None = None) -> None:
+        self.rpc_code = rpc_code
+        self.data = data
+        super().__init__(message, safe_message=message)
 
 
 class AuthError(WaygateError):

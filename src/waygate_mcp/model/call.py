@@ -1,0 +1,184 @@
+"""One call: what was asked, what happens on the way, what comes back.
+
+Knows no revision's wire shapes but the client's revision itself, which providers may need to read
+(`call.revision`). Refuses to know how messages travel: that is the Caller's work (`ports.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from waygate_mcp.model.ports import Caller
+from waygate_mcp.model.principal import Principal
+from waygate_mcp.protocol.capabilities import ClientCapabilities
+from waygate_mcp.protocol.versions import Revision
+
+__all__ = [
+    "Answer",
+    "Call",
+    "InputRequired",
+    "LogEvent",
+    "Outcome",
+    "Progress",
+    "Question",
+    "QuestionMethod",
+    "Reply",
+]
+
+QuestionMethod = Literal["elicitation/create", "sampling/createMessage", "roots/list"]
+
+
+class Question(msgspec.Struct, frozen=True):
+    """Something only the client can answer: an elicitation, a sampling or its roots.
+
+    `params` is the raw JSON object of the request. `key` is the name a modern client sees it under
+    in `inputRequests`; None lets the exchange invent one.
+    Spec: 2026-07-28 basic/patterns/mrtr, "InputRequests".
+    """
+
+    method: QuestionMethod
+    params: bytes = b"{}"
+    key: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A client's answer to a Question: the raw JSON result, or the JSON-RPC error it sent."""
+
+    result: bytes | None
+    error_code: int = 0
+    error_message: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a call is. `progress` must grow from event to event; others are dropped."""
+
+    progress: float
+    total: float | None = None
+    message: str | None = None
+
+
+class LogEvent(msgspec.Struct, frozen=True):
+    """A log message for the client. `data` is raw JSON; `level` one of the eight of RFC 5424."""
+
+    level: str
+    data: bytes
+    logger: str | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The final result of a call, in no era's shape.
+
+    `result` is a JSON object without `resultType`, `ttlMs`, `cacheScope` and `_meta`: the encoder
+    adds those the client's revision has. `meta` is the raw `_meta` object, if any. `is_error` says
+    that a tool reported its own failure (`isError`), which is a reply and not an exception.
+    `ttl_ms` and `cache_scope` are read for cacheable results only.
+    """
+
+    result: bytes
+    meta: bytes | None = None
+    is_error: bool = False
+    ttl_ms: int = 0
+    cache_scope: Literal["public", "private"] = "private"
+
+
+class InputRequired(msgspec.Struct, frozen=True):
+    """The call cannot be finished before the client answered `requests`; nothing is kept here.
+
+    The provider is called again with `call.input_responses` and `call.request_state`. `state` is the
+    provider's own text; it reaches the client sealed, and comes back opened.
+    Spec: 2026-07-28 basic/patterns/mrtr, "InputRequiredResult".
+    """
+
+    requests: Mapping[str, Question]
+    state: str | None = None
+
+
+Outcome = Reply | InputRequired
+
+
+class Call:
+    """One request on its way to a provider.
+
+    `name` is the public name or URI as the client said it; `target` the provider's own name for
+    it, set by the router. `params` are the parsed parameters, `body` the bytes they came in, for
+    providers that relay raw slices. `deadline_s` is on the monotonic clock. `input_responses` maps
+    question keys to raw JSON results, `request_state` is the provider's own state, opened.
+    """
+
+    __slots__ = (
+        "body",
+        "caller",
+        "capabilities",
+        "client_name",
+        "deadline_s",
+        "endpoint",
+        "headers",
+        "input_responses",
+        "method",
+        "name",
+        "params",
+        "principal",
+        "progress_token",
+        "provider",
+        "request_id",
+        "request_state",
+        "revision",
+        "session_id",
+        "target",
+    )
+
+    NO_PARAMS: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        endpoint: str,
+        method: str,
+        name: str,
+        params: Mapping[str, Any],
+        body: bytes,
+        principal: Principal,
+        revision: Revision,
+        capabilities: ClientCapabilities,
+        caller: Caller,
+        deadline_s: float,
+        progress_token: str | int | None = None,
+        input_responses: Mapping[str, bytes] | None = None,
+        request_state: str | None = None,
+        session_id: str | None = None,
+        headers: Mapping[bytes, bytes] | None = None,
+        client_name: str = "",
+    ) -> None:
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.method = method
+        self.name = name
+        self.target = name
+        self.provider = ""
+        self.params = params
+        self.body = body
+        self.principal = principal
+        self.revision = revision
+        self.capabilities = capabilities
+        self.caller = caller
+        self.deadline_s = deadline_s
+        self.progress_token = progress_token
+        self.input_responses = input_responses
+        self.request_state = request_state
+        self.session_id = session_id
+        self.headers = headers
+        self.client_name = client_name
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The parsed `params.arguments`, an empty mapping where the client sent none."""
+        return self.params.get("arguments") or Call.NO_PARAMS
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The parsed `params._meta`, an empty mapping where the client sent none."""
+        return self.params.get("_meta") or Call.NO_PARAMS

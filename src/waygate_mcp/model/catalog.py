@@ -1,0 +1,73 @@
+"""What providers offer: entries, and lists of them.
+
+Knows an entry by its kind, its provider's own name and its raw definition. Refuses to know public
+names: those are the gateway's (`gateway/catalog.py`).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal
+
+import msgspec
+
+from waygate_mcp.protocol.capabilities import ClientCapabilities
+from waygate_mcp.protocol.headers import HeaderParam
+from waygate_mcp.model.principal import Principal
+
+__all__ = ["Entry", "Features", "Kind", "Listing", "Viewer"]
+
+
+class Kind(Enum):
+    """The four kinds of entries. `value` is the word for people and errors."""
+
+    TOOL = "tool"
+    PROMPT = "prompt"
+    RESOURCE = "resource"
+    TEMPLATE = "resource template"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One tool, prompt, resource or resource template.
+
+    `name` is the provider's own: `name` of tools and prompts, `uri` of resources, `uriTemplate` of
+    templates. `definition` is the raw JSON object the provider publishes, unknown members included.
+    `header_params` are the arguments mirrored in `Mcp-Param-*` headers (tools only).
+    """
+
+    kind: Kind
+    name: str
+    definition: bytes
+    header_params: tuple[HeaderParam, ...] = ()
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """All entries of one kind a provider shows to one viewer, in the provider's order.
+
+    `ttl_ms` and `cache_scope` are the provider's caching hints (2026-07-28 server/utilities/caching).
+    `version` changes whenever the content may have changed, so that what was built from it can be
+    kept.
+    """
+
+    entries: tuple[Entry, ...]
+    version: int
+    ttl_ms: int = 0
+    cache_scope: Literal["public", "private"] = "public"
+
+
+class Features(msgspec.Struct, frozen=True):
+    """What a provider can do at all, known without asking anyone."""
+
+    tools: bool = False
+    prompts: bool = False
+    resources: bool = False
+    subscribe: bool = False
+    completions: bool = False
+    logging: bool = False
+
+
+class Viewer(msgspec.Struct, frozen=True):
+    """Who looks at a list: some servers list by the client's capabilities (decisions.md 24)."""
+
+    principal: Principal
+    capabilities: ClientCapabilities

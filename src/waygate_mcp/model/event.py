@@ -1,0 +1,29 @@
+"""What happened outside of any call.
+
+Knows changes a client may want to hear of. Refuses to know who listens.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from waygate_mcp.model.catalog import Kind
+
+__all__ = ["Event", "ListChanged", "ResourceUpdated"]
+
+
+class ListChanged(msgspec.Struct, frozen=True):
+    """The entries of `kind` of the provider named `provider` may have changed."""
+
+    provider: str
+    kind: Kind
+
+
+class ResourceUpdated(msgspec.Struct, frozen=True):
+    """The resource the provider named `provider` knows as `uri` has new content."""
+
+    provider: str
+    uri: str
+
+
+Event = ListChanged | ResourceUpdated

@@ -1,0 +1,118 @@
+"""Our verbs: the Protocols by which rooms know each other without importing each other.
+
+Knows signatures. Refuses to know any class that fulfils them; `runtime/builders.py` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names what call.py holds
+    from waygate_mcp.model.call import Answer, Call, LogEvent, Outcome, Progress, Question
+    from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
+    from waygate_mcp.model.event import Event
+    from waygate_mcp.model.principal import Principal
+
+__all__ = ["Announce", "Authenticator", "Caller", "Handler", "Provider", "Step", "Supervisor"]
+
+
+class Caller(Protocol):
+    """The client's side of one call, as a provider sees it."""
+
+    @property
+    def log_level(self) -> str | None:
+        """The least severe level the client wants of this call's log, None for no messages."""
+
+    async def emit(self, event: Progress | LogEvent) -> None:
+        """Send progress or a log message to the client, in order.
+
+        What the client did not ask for (no progress token, a level below its own, progress that
+        does not grow) is dropped here, so that providers need not know.
+        """
+
+    async def ask(self, question: Question) -> Answer:
+        """Ask the client and wait for its answer, whatever way the question has to travel.
+
+        Several may be asked at once. For modern clients the call is parked meanwhile.
+
+        Raises:
+            CapabilityMissingError: the client did not declare that it can answer.
+            LimitError: too many parked calls.
+            InterruptedCallError: the client or the server went away.
+        Spec: 2026-07-28 basic/patterns/mrtr; 2025-11-25 client/elicitation.
+        """
+
+    async def close_stream(self) -> None:
+        """End the client's event stream while the call goes on, where the revision can resume it.
+
+        Spec: 2025-11-25 basic/transports, "Resumability and Redelivery". Elsewhere a no-op.
+        """
+
+
+class Provider(Protocol):
+    """Who offers entries and answers calls: Python functions, or an upstream server."""
+
+    @property
+    def name(self) -> str:
+        """The name in the document, the prefix of its entries."""
+
+    @property
+    def features(self) -> Features:
+        """What it can do, answered from memory."""
+
+    @property
+    def instructions(self) -> str | None:
+        """Its advice to models, if any."""
+
+    async def listing(self, kind: Kind, viewer: Viewer) -> Listing:
+        """Give all entries of `kind` that exist for `viewer`."""
+
+    async def call(self, call: Call) -> Outcome:
+        """Answer one call; `call.target` is this provider's own name of the entry.
+
+        `call.method` is one of tools/call, prompts/get, resources/read, completion/complete,
+        resources/subscribe, resources/unsubscribe. Interim messages go to `call.caller`. A tool's
+        own failure is a Reply with `is_error`.
+
+        Raises:
+            UnknownNameError: there is no such entry.
+            InvalidArgumentsError: prompts and completions only; tools answer with `is_error`.
+            RpcError: an error that reaches the client as it is.
+            UpstreamError: see errors.py.
+        """
+
+
+Handler = Callable[["Call"], Awaitable["Outcome"]]
+
+Announce = Callable[["Event"], None]
+"""How a provider tells of changes; never blocks, never raises."""
+
+
+class Step(Protocol):
+    """One ring around every call."""
+
+    async def __call__(self, call: Call, call_next: Handler) -> Outcome:
+        """Do something before, call `call_next`, do something after; or answer or raise instead."""
+
+
+class Authenticator(Protocol):
+    """Turns the credential headers of a request into a principal."""
+
+    def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
+        """Decide who is calling, from `authorization` and `x-api-key` alone.
+
+        Raises:
+            UnauthenticatedError: no credential, or not a valid one.
+            RemoteProtocolError: two different credentials in one request.
+        """
+
+
+class Supervisor(Protocol):
+    """Owns every task that no request owns."""
+
+    def start(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> Any:
+        """Run `coroutine` as a named task; its failure is logged, its end awaited at close.
+
+        Returns the task, to be cancelled by whoever started it.
+        """

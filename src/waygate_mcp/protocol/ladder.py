@@ -1,0 +1,266 @@
+"""The ladder every message climbs: parse, shape, revision, headers agree, method exists.
+
+Each rung either lets a message through or gives the Refusal a client gets. Pure: sessions are looked
+up by the door, between `classify_post` and `check_legacy`.
+Spec: 2026-07-28 basic/transports/streamable-http, "Server Validation"; basic/versioning,
+"Backward Compatibility with Initialization-Based Versions"; protocol.md 2.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.headers import decode_value
+from waygate_mcp.protocol.jsonrpc import Message, MessageShape, ParseFailure
+from waygate_mcp.protocol.methods import Method, find_method
+from waygate_mcp.protocol.stateless import VERSION_KEY, Envelope, read_envelope
+from waygate_mcp.protocol.versions import MODERN, REVISIONS, SUPPORTED, Revision
+
+__all__ = [
+    "LegacyInbound",
+    "ModernInbound",
+    "Refusal",
+    "check_legacy",
+    "classify_line",
+    "classify_post",
+    "entry_name",
+]
+
+MAX_BATCH = 50
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The first rung a message did not pass, as the client is told. `data` is raw JSON."""
+
+    status: int
+    code: int
+    message: str
+    id: str | int | None = None
+    data: bytes | None = None
+
+    def encode(self) -> bytes:
+        """Frame it as a JSON-RPC error response."""
+        return jsonrpc.encode_error(self.id, self.code, self.message, self.data)
+
+
+class ModernInbound(msgspec.Struct, frozen=True):
+    """A request that passed every rung, or a notification (`method` and `envelope` are None)."""
+
+    message: Message
+    method: Method | None = None
+    envelope: Envelope | None = None
+
+
+class LegacyInbound(msgspec.Struct, frozen=True):
+    """A message, or a batch, that only makes sense in a session (`initialize` opens one)."""
+
+    messages: tuple[Message, ...]
+    is_batch: bool = False
+
+    @property
+    def is_initialize(self) -> bool:
+        """Tell whether this opens a session."""
+        return not self.is_batch and self.messages[0].method == "initialize"
+
+
+def entry_name(message: Message, method: Method) -> str | None:
+    """Give the name or URI a request is about, None where it is missing or no text."""
+    value = message.params.get(method.names) if method.names else None
+    return value if type(value) is str else None
+
+
+def _parse(body: bytes) -> Any:
+    """Parse, or give the Refusal for what is not strict JSON."""
+    try:
+        return jsonrpc.loads_strict(body)
+    except ParseFailure as failure:
+        return Refusal(400, jsonrpc.PARSE_ERROR, f"Parse error: {failure.reason}")
+
+
+def classify_post(
+    body: bytes, headers: Mapping[bytes, bytes]
+) -> ModernInbound | LegacyInbound | Refusal:
+    """Climb the ladder with the body of a POST to an MCP endpoint.
+
+    `headers` maps lower-case names to values. Cases, in this order:
+    (1) header or `_meta` name a modern revision; (2) they name one nobody knows; (3) anything else
+    is left to a legacy session.
+    """
+    value = _parse(body)
+    if type(value) is Refusal:
+        return value
+    header = headers.get(b"mcp-protocol-version")
+    if type(value) is list:
+        return _classify_batch(value, header)
+    message = jsonrpc.read_message(value)
+    if message.shape == MessageShape.INVALID:
+        return _invalid(message)
+    meta = message.params.get("_meta")
+    stated = meta.get(VERSION_KEY) if type(meta) is dict else None
+    if header is None:
+        return LegacyInbound((message,)) if stated is None else _climb(message, stated, headers)
+    version = header.decode("latin-1").strip()
+    if stated is None:
+        known = REVISIONS.get(version)
+        if known is not None and not known.is_modern:
+            return LegacyInbound((message,))
+    return _climb(message, stated, headers, version)
+
+
+def classify_line(line: bytes) -> ModernInbound | LegacyInbound | Refusal:
+    """Climb the ladder with one line of standard input, where there are no headers.
+
+    Spec: 2026-07-28 basic/transports/stdio.
+    """
+    value = _parse(line)
+    if type(value) is Refusal:
+        return value
+    if type(value) is list:
+        return _classify_batch(value, None)
+    message = jsonrpc.read_message(value)
+    if message.shape == MessageShape.INVALID:
+        return _invalid(message)
+    meta = message.params.get("_meta")
+    stated = meta.get(VERSION_KEY) if type(meta) is dict else None
+    if stated is None:
+        return LegacyInbound((message,))
+    refusal = _check_version(message, stated)
+    return refusal or _open_envelope(message, meta)
+
+
+def _invalid(message: Message) -> Refusal:
+    """Refuse what is no JSON-RPC message."""
+    text = f"Invalid request: {message.problem}"
+    return Refusal(400, jsonrpc.INVALID_REQUEST, text, message.id)
+
+
+def _classify_batch(items: list[Any], header: bytes | None) -> LegacyInbound | Refusal:
+    """Read a batch, which only 2025-03-26 has; the session decides whether it is one of those."""
+    known = REVISIONS.get(header.decode("latin-1").strip()) if header is not None else None
+    if known is not None and not known.has_batches:
+        return Refusal(400, jsonrpc.INVALID_REQUEST, "Invalid request: no batches in this revision")
+    if not items or len(items) > MAX_BATCH:
+        text = f"Invalid request: a batch holds 1 to {MAX_BATCH} messages"
+        return Refusal(400, jsonrpc.INVALID_REQUEST, text)
+    messages = tuple(jsonrpc.read_message(item) for item in items)
+    if any(message.method == "initialize" for message in messages):
+        text = "Invalid request: initialize must not be part of a batch"
+        return Refusal(400, jsonrpc.INVALID_REQUEST, text)
+    return LegacyInbound(messages, is_batch=True)
+
+
+def _check_version(message: Message, stated: Any) -> Refusal | None:
+    """Refuse a version stated in the body that is no modern one."""
+    if type(stated) is not str:
+        return Refusal(
+            400, jsonrpc.INVALID_PARAMS, f"{VERSION_KEY} must be a string", message.id
+        )
+    known = REVISIONS.get(stated)
+    if known is not None and known.is_modern:
+        return None
+    # A legacy name in a modern envelope: we do speak it, but only after `initialize`.
+    supported = SUPPORTED if known is None else (MODERN.text,)
+    return _unsupported(message, stated, supported)
+
+
+def _unsupported(message: Message, requested: str, supported: tuple[str, ...]) -> Refusal:
+    """Build the error that lists what we speak."""
+    data = jsonrpc.encode_json({"supported": supported, "requested": requested[:100]})
+    return Refusal(
+        400, jsonrpc.UNSUPPORTED_VERSION, "Unsupported protocol version", message.id, data
+    )
+
+
+def _mismatch(message: Message, text: str) -> Refusal:
+    """Build the error for headers that do not say what the body says."""
+    return Refusal(400, jsonrpc.HEADER_MISMATCH, f"Header mismatch: {text}", message.id)
+
+
+def _climb(
+    message: Message, stated: Any, headers: Mapping[bytes, bytes], version: str | None = None
+) -> ModernInbound | Refusal:
+    """Take a message that claims to be modern up the remaining rungs."""
+    if message.shape == MessageShape.NOTIFICATION:
+        return ModernInbound(message)
+    if message.shape == MessageShape.RESPONSE:
+        text = "Invalid request: responses are not sent in this revision"
+        return Refusal(400, jsonrpc.INVALID_REQUEST, text, message.id)
+    if stated is None:
+        if version in REVISIONS:
+            text = f"_meta lacks {VERSION_KEY}"
+            return Refusal(400, jsonrpc.INVALID_PARAMS, text, message.id)
+        return _unsupported(message, version or "", SUPPORTED)
+    if version is not None and version != stated:
+        return _mismatch(message, "MCP-Protocol-Version does not match the body")
+    refusal = _check_version(message, stated)
+    if refusal is not None:
+        return refusal
+    if version is None:
+        return _mismatch(message, "MCP-Protocol-Version is missing")
+    opened = _open_envelope(message, message.params["_meta"], headers)
+    return opened
+
+
+def _open_envelope(
+    message: Message, meta: dict[str, Any], headers: Mapping[bytes, bytes] | None = None
+) -> ModernInbound | Refusal:
+    """Read the envelope, compare the headers where there are any, find the method."""
+    if message.shape == MessageShape.NOTIFICATION:
+        return ModernInbound(message)
+    envelope = read_envelope(meta)
+    if type(envelope) is str:
+        return Refusal(400, jsonrpc.INVALID_PARAMS, envelope, message.id)
+    method = find_method(message.method, MODERN)
+    if headers is not None:
+        refusal = _compare_headers(message, method, headers)
+        if refusal is not None:
+            return refusal
+    if method is None:
+        text = f"Method not found: {message.method}"
+        return Refusal(404, jsonrpc.METHOD_NOT_FOUND, text, message.id)
+    if method.names and entry_name(message, method) is None:
+        text = f"params.{method.names} must be a string"
+        return Refusal(400, jsonrpc.INVALID_PARAMS, text, message.id)
+    return ModernInbound(message, method, envelope)
+
+
+def _compare_headers(
+    message: Message, method: Method | None, headers: Mapping[bytes, bytes]
+) -> Refusal | None:
+    """Compare `Mcp-Method` and `Mcp-Name` with the body; the body is the truth."""
+    raw = headers.get(b"mcp-method")
+    if raw is None:
+        return _mismatch(message, "Mcp-Method is missing")
+    if raw.decode("latin-1").strip() != message.method:
+        return _mismatch(message, "Mcp-Method does not match the body")
+    if method is None or not method.names:
+        return None
+    name = entry_name(message, method)
+    if name is None:
+        return None
+    raw = headers.get(b"mcp-name")
+    if raw is None:
+        return _mismatch(message, "Mcp-Name is missing")
+    if decode_value(raw) != name:
+        return _mismatch(message, "Mcp-Name does not match the body")
+    return None
+
+
+def check_legacy(message: Message, revision: Revision) -> Method | Refusal:
+    """Take a request of a session of `revision` up the last rungs.
+
+    Unknown methods answer with HTTP 200: a 404 on this route means that the session is gone.
+    Spec: 2025-11-25 basic/transports, "Session Management".
+    """
+    method = find_method(message.method, revision)
+    if method is None:
+        text = f"Method not found: {message.method}"
+        return Refusal(200, jsonrpc.METHOD_NOT_FOUND, text, message.id)
+    if method.names and entry_name(message, method) is None:
+        text = f"params.{method.names} must be a string"
+        return Refusal(200, jsonrpc.INVALID_PARAMS, text, message.id)
+    return method

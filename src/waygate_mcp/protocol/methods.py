@@ -1,0 +1,74 @@
+"""Which method exists in which revision, and what each is about.
+
+Spec: the ClientRequest unions of the schemas of all five revisions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from waygate_mcp.protocol.versions import Era, Revision
+
+__all__ = ["CLIENT_NOTIFICATIONS", "METHODS", "Method", "find_method"]
+
+
+class Method(msgspec.Struct, frozen=True):
+    """One request method a client may send.
+
+    `names` is the member of `params` that says which entry is meant and that `Mcp-Name` mirrors,
+    None where nothing is named. `may_ask` allows `input_required` as a modern answer. `cacheable`
+    results carry caching hints. `permission` is what a principal needs (surface.md 5).
+    """
+
+    name: str
+    eras: frozenset[Era]
+    permission: str
+    names: Literal["name", "uri"] | None = None
+    may_ask: bool = False
+    is_cacheable: bool = False
+
+
+_BOTH = frozenset(Era)
+_LEGACY = frozenset({Era.LEGACY})
+_MODERN = frozenset({Era.MODERN})
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("initialize", _LEGACY, "session:open"),
+        Method("ping", _LEGACY, "session:open"),
+        Method("logging/setLevel", _LEGACY, "session:open"),
+        Method("server/discover", _MODERN, "session:open", is_cacheable=True),
+        Method("tools/list", _BOTH, "tools:list", is_cacheable=True),
+        Method("tools/call", _BOTH, "tools:call", names="name", may_ask=True),
+        Method("prompts/list", _BOTH, "prompts:list", is_cacheable=True),
+        Method("prompts/get", _BOTH, "prompts:get", names="name", may_ask=True),
+        Method("resources/list", _BOTH, "resources:list", is_cacheable=True),
+        Method("resources/templates/list", _BOTH, "resources:list", is_cacheable=True),
+        Method(
+            "resources/read", _BOTH, "resources:read", names="uri", may_ask=True, is_cacheable=True
+        ),
+        Method("resources/subscribe", _LEGACY, "resources:read", names="uri"),
+        Method("resources/unsubscribe", _LEGACY, "resources:read", names="uri"),
+        Method("subscriptions/listen", _MODERN, "session:open"),
+        Method("completion/complete", _BOTH, "completions:use"),
+    )
+}
+
+CLIENT_NOTIFICATIONS = frozenset(
+    {
+        "notifications/initialized",
+        "notifications/cancelled",
+        "notifications/progress",
+        "notifications/roots/list_changed",
+    }
+)
+"""Notifications a client may send; others are accepted and dropped."""
+
+
+def find_method(name: str, revision: Revision) -> Method | None:
+    """Look a method up as it exists in `revision`, None where it does not."""
+    method = METHODS.get(name)
+    return method if method is not None and revision.era in method.eras else None
