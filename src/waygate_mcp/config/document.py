@@ -1,0 +1,281 @@
+"""The document, `waygate.yaml`, as frozen models.
+
+Knows every key, its unit, its default and its bounds. Refuses to read files, to resolve references
+and to check one section against another (`load.py` does). Every key here is enforced somewhere; a
+key nobody enforces does not belong here. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from waygate_mcp.config.hosts import LOOPBACK_HOSTS, parse_host, parse_origin
+
+DEFAULT_ENDPOINT = "default"
+"""The endpoint that is served at /mcp and exists without being written."""
+
+EVERYTHING = "*"
+"""In `bind`: every enabled provider."""
+
+
+def _unspoofable(name: str) -> str:
+    if "__" in name or name.endswith("_"):
+        raise ValueError("a name may not hold `__` or end in `_`, which stand between name and tool")
+    return name
+
+
+def _host(text: str) -> str:
+    return parse_host(text)
+
+
+def _origin(text: str) -> str:
+    return parse_origin(text)
+
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$"),
+    AfterValidator(_unspoofable),
+]
+"""A name of ours: 1 to 63 of `a-z 0-9 _ -`, beginning with a letter or digit."""
+
+Bound = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\*|[a-z0-9][a-z0-9_-]{0,62})$"),
+]
+"""A name of ours, or `*`."""
+
+Prefix = Annotated[
+    str,
+    StringConstraints(pattern=r"^([a-z0-9][a-z0-9_-]{0,62})?$"),
+    AfterValidator(_unspoofable),
+]
+Host = Annotated[str, StringConstraints(max_length=300), AfterValidator(_host)]
+Origin = Annotated[str, StringConstraints(max_length=300), AfterValidator(_origin)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+"""A whole public name in which `*` stands for any text."""
+
+
+class Section(BaseModel):
+    """One mapping of the document: frozen, and nothing in it that is not named here."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, validate_default=True
+    )
+
+
+def _items(description: str, *, max_length: int = 1000, **more: Any) -> Any:
+    # YAML gives lists; strict mode would insist on tuples, which are what cannot be changed later.
+    return Field(strict=False, max_length=max_length, description=description, **more)
+
+
+class ServerSection(Section):
+    """How the HTTP doors present themselves and whom they answer."""
+
+    public_url: Origin | None = Field(
+        None,
+        description="Origin under which clients reach this server, for example "
+        "`https://mcp.example.org`; its host and origin are accepted.",
+    )
+    allowed_hosts: tuple[Host, ...] = _items(
+        "Values of the Host header accepted beside the loopback names and `public_url`; a name "
+        "without a port is accepted with any port.",
+        default=(),
+    )
+    allowed_origins: tuple[Origin, ...] = _items(
+        "Origins of web pages whose requests are accepted; any other Origin is 403.", default=()
+    )
+    cors_origins: tuple[Origin, ...] = _items(
+        "Origins that are accepted and get CORS answers, so that their scripts can read ours.",
+        default=(),
+    )
+    metrics: Literal["protected", "public"] = Field(
+        "protected", description="`protected`: /metrics needs `metrics:read`; `public`: open to all."
+    )
+    http_sse: bool = Field(
+        False, description="Open the HTTP+SSE door of 2024-11-05 (`/sse` and `/messages/…`)."
+    )
+
+    @property
+    def accepted_hosts(self) -> frozenset[str]:
+        """Values of Host that are ours, lower case; those without a port stand for any port."""
+        public = () if self.public_url is None else (self.public_url.partition("://")[2],)
+        return frozenset((*LOOPBACK_HOSTS, *public, *self.allowed_hosts))
+
+    @property
+    def accepted_origins(self) -> frozenset[str]:
+        """Values of Origin that are accepted, normalised as `parse_origin` does."""
+        public = () if self.public_url is None else (self.public_url,)
+        return frozenset((*public, *self.allowed_origins, *self.cors_origins))
+
+
+class AuthSection(Section):
+    """Who may call."""
+
+    mode: Literal["keys", "none"] = Field(
+        "keys",
+        description="`keys`: every call carries a key. `none`: nobody is asked; refused unless the "
+        "server listens on loopback.",
+    )
+
+
+class LimitsSection(Section):
+    """Bounds on time, number and size; each is enforced and none trips an honest client."""
+
+    call_timeout_s: float = Field(
+        300, gt=0, le=3600, description="Seconds a call may take from door to answer."
+    )
+    question_timeout_s: float = Field(
+        600, gt=0, le=86_400, description="Seconds a client may think about one question of a call."
+    )
+    parked_call_timeout_s: float = Field(
+        1800,
+        gt=0,
+        le=86_400,
+        description="Seconds a call with questions may last, thinking included.",
+    )
+    parked_per_principal: int = Field(
+        16, ge=0, le=10_000, description="Parked calls of one principal; more are refused."
+    )
+    parked_total: int = Field(
+        1000, ge=0, le=1_000_000, description="Parked calls of one process; more are refused."
+    )
+    session_idle_s: float = Field(
+        3600, gt=0, le=2_592_000, description="Seconds after which an unused session is closed."
+    )
+    sessions_per_principal: int = Field(
+        1000, ge=1, le=1_000_000, description="Sessions of one principal; more are refused."
+    )
+    sessions_total: int = Field(
+        10_000, ge=1, le=1_000_000, description="Sessions of one process; more are refused."
+    )
+    stream_events: int = Field(
+        256, ge=1, le=100_000, description="Events kept for each stream so that it can be resumed."
+    )
+    stream_bytes: int = Field(
+        1024 * 1024,
+        ge=1024,
+        le=256 * 1024 * 1024,
+        description="Bytes kept for each stream so that it can be resumed.",
+    )
+    stream_keep_s: float = Field(
+        300, ge=0, le=86_400, description="Seconds a broken stream can still be resumed."
+    )
+    listen_streams_per_principal: int = Field(
+        64, ge=1, le=100_000, description="Open listening streams of one principal."
+    )
+    keep_alive_s: float = Field(
+        15, gt=0, le=3600, description="Seconds of silence after which a stream gets a comment."
+    )
+    page_size: int = Field(
+        1000, ge=1, le=10_000, description="Entries on one page of a list."
+    )
+    connections_max: int = Field(
+        2048, ge=1, le=1_000_000, description="Open connections of one process; more wait or get 503."
+    )
+    calls_in_flight_max: int = Field(
+        1024, ge=1, le=1_000_000, description="Calls one process works on at once; more get 503."
+    )
+    sync_threads: int = Field(
+        16, ge=1, le=1024, description="Threads that run functions written without `async`."
+    )
+    drain_s: float = Field(
+        30, ge=0, le=3600, description="Seconds calls in flight may still run when the server stops."
+    )
+
+
+class PluginSection(Section):
+    """One plugin, by the name it has here."""
+
+    use: Annotated[
+        str,
+        StringConstraints(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_.]*)?$", max_length=256
+        ),
+    ] = Field(
+        description="What to load: `module`, `module:attribute` or the name of an entry point."
+    )
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The plugin's own configuration; `${env:…}`, `${secret:…}`, `${file:…}` allowed.",
+    )
+    enabled: bool = Field(True, description="Whether it is loaded.")
+
+
+class ToolsSection(Section):
+    """Which tools of an endpoint are seen and callable; `deny` outweighs `allow`."""
+
+    allow: tuple[Pattern, ...] = _items(
+        "Public names that exist here, `*` for any text; an empty list allows nothing.",
+        default=(EVERYTHING,),
+    )
+    deny: tuple[Pattern, ...] = _items("Public names that do not exist here.", default=())
+
+
+class EndpointSection(Section):
+    """One catalog under one URL."""
+
+    bind: tuple[Bound, ...] = _items(
+        "Names of the plugins it serves; `*` is all of them.", default=(EVERYTHING,)
+    )
+    prefix: Literal["auto", "none"] = Field(
+        "auto",
+        description="`auto`: names are `plugin__name` where several plugins are bound, and verbatim "
+        "where there is one. `none`: always verbatim; a clash is an error.",
+    )
+    prefixes: dict[Name, Prefix] = Field(
+        default_factory=dict,
+        description="Text instead of a plugin's name before `__`; `\"\"` leaves its names verbatim.",
+    )
+    tools: ToolsSection = Field(
+        default_factory=ToolsSection, description="Which tools are seen and callable."
+    )
+    instructions: Annotated[str, StringConstraints(max_length=16_384)] | None = Field(
+        None, description="Instructions for the model, instead of those of the plugins."
+    )
+
+
+class Document(Section):
+    """The whole document. One without any key is valid and serves nothing but what is built in."""
+
+    version: Literal[1] = Field(1, description="Version of this format.")
+    server: ServerSection = Field(
+        default_factory=ServerSection, description="How the HTTP doors present themselves."
+    )
+    auth: AuthSection = Field(default_factory=AuthSection, description="Who may call.")
+    limits: LimitsSection = Field(
+        default_factory=LimitsSection, description="Bounds on time, number and size."
+    )
+    plugins: dict[Name, PluginSection] = Field(
+        default_factory=dict, max_length=256, description="What answers calls, by name."
+    )
+    endpoints: dict[Name, EndpointSection] = Field(
+        default_factory=lambda: {DEFAULT_ENDPOINT: EndpointSection()},
+        max_length=256,
+        description="Catalogs by name. `default` is served at /mcp and always exists; the others at "
+        "/servers/{name}/mcp.",
+    )
+
+    def enabled_plugins(self) -> dict[str, PluginSection]:
+        """Give the plugins that are to be loaded, in the order of the document."""
+        return {name: plugin for name, plugin in self.plugins.items() if plugin.enabled}
+
+    def bound_plugins(self, endpoint: str) -> tuple[str, ...]:
+        """Give the names of the enabled plugins an endpoint serves, in the order of `bind`.
+
+        Raises:
+            KeyError: no endpoint of that name.
+        """
+        return _bound(self.endpoints[endpoint].bind, self.enabled_plugins())
+
+
+def _bound(bind: Iterable[str], enabled: Iterable[str]) -> tuple[str, ...]:
+    known = tuple(enabled)
+    found: dict[str, None] = {}
+    for name in bind:
+        wanted = known if name == EVERYTHING else (name,)
+        found.update(dict.fromkeys(one for one in wanted if one in known))
+    return tuple(found)

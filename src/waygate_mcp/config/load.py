@@ -1,0 +1,145 @@
+"""From a file to a checked Document.
+
+Knows where the document lies, how the environment outweighs it, and what must fit together across
+its sections. Refuses to resolve references: they are resolved when used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from waygate_mcp.config.document import (
+    DEFAULT_ENDPOINT,
+    EVERYTHING,
+    Document,
+    EndpointSection,
+    PluginSection,
+)
+from waygate_mcp.config.hosts import is_loopback
+from waygate_mcp.config.problems import translate
+from waygate_mcp.config.settings import HOME, Settings
+from waygate_mcp.config.suggest import nearest
+from waygate_mcp.config.yaml_text import MAX_BYTES, YamlText, dotted, parse_yaml
+from waygate_mcp.errors import ConfigError, ConfigProblem
+
+FILE_NAME = "waygate.yaml"
+HELLO = "waygate_mcp.plugins.builtin.hello"
+"""What serves when there is no document at all."""
+
+
+def find_document(settings: Settings, *, folder: Path | None = None) -> Path | None:
+    """Give the document's path: the one set, `./waygate.yaml`, `~/.waygate/waygate.yaml`, or None.
+
+    `folder` stands for the current one. A path that is set is given even if nothing is there.
+    """
+    if settings.config is not None:
+        return settings.config
+    for candidate in ((folder or Path()) / FILE_NAME, HOME.expanduser() / FILE_NAME):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def load_document(path: Path | None, settings: Settings) -> Document:
+    """Read, validate and complete the document at `path`; None gives the default document.
+
+    Values of the environment replace those of the document, and the implicit endpoint is there.
+
+    Raises:
+        ConfigError: the file cannot be read, or every problem found in it.
+    """
+    if path is None:
+        return complete_document(default_document(), settings)
+    return parse_document(_read(path), settings, source=str(path))
+
+
+def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Document:
+    """Validate and complete a document given as YAML text. See `load_document`."""
+    text = parse_yaml(data, source=source)
+    value = {} if text.value is None else text.value
+    try:
+        document = Document.model_validate(value)
+    except ValidationError as exc:
+        raise ConfigError(problems=translate(exc, Document, text), source=source) from None
+    if problems := _across(document, settings, text):
+        raise ConfigError(problems=problems, source=source)
+    return complete_document(document, settings)
+
+
+def default_document() -> Document:
+    """Give the document that is in force when there is none: the built-in plugin `hello`."""
+    return Document(plugins={"hello": PluginSection(use=HELLO)})
+
+
+def complete_document(document: Document, settings: Settings) -> Document:
+    """Lay the environment over the document and add the implicit endpoint."""
+    changes: dict[str, object] = {}
+    if DEFAULT_ENDPOINT not in document.endpoints:
+        changes["endpoints"] = {DEFAULT_ENDPOINT: EndpointSection(), **document.endpoints}
+    outweighed = {
+        name: getattr(settings, name)
+        for name in ("allowed_hosts", "cors_origins")
+        if name in settings.model_fields_set
+    }
+    if outweighed:
+        changes["server"] = document.server.model_copy(update=outweighed)
+    return document.model_copy(update=changes) if changes else document
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(MAX_BYTES + 1)
+    except OSError as exc:
+        raise ConfigError(f"cannot read the document: {exc.strerror}", source=str(path)) from exc
+
+
+def _across(document: Document, settings: Settings, text: YamlText) -> list[ConfigProblem]:
+    problems = []
+    if document.auth.mode == "none" and not is_loopback(settings.host):
+        message = (
+            f"`none` is refused because the server listens on {settings.host}; use `keys`, or "
+            "listen on 127.0.0.1"
+        )
+        problems.append(_problem(text, ("auth", "mode"), message))
+    for name, endpoint in document.endpoints.items():
+        problems.extend(_endpoint(document, name, endpoint, text))
+    return problems
+
+
+def _endpoint(
+    document: Document, name: str, endpoint: EndpointSection, text: YamlText
+) -> list[ConfigProblem]:
+    problems = []
+    for index, bound in enumerate(endpoint.bind):
+        if bound != EVERYTHING and bound not in document.plugins:
+            path = ("endpoints", name, "bind", index)
+            problems.append(_unknown_plugin(document, text, path, bound))
+    taken: dict[str, str] = {}
+    for alias, prefix in endpoint.prefixes.items():
+        path = ("endpoints", name, "prefixes", alias)
+        if alias not in document.plugins:
+            problems.append(_unknown_plugin(document, text, path, alias))
+        elif EVERYTHING not in endpoint.bind and alias not in endpoint.bind:
+            problems.append(_problem(text, path, "this plugin is not bound here"))
+        if prefix and prefix in taken:
+            message = f"the same prefix as `{taken[prefix]}`"
+            problems.append(_problem(text, path, message))
+        taken.setdefault(prefix, alias)
+    return problems
+
+
+def _unknown_plugin(
+    document: Document, text: YamlText, path: tuple[str | int, ...], name: str
+) -> ConfigProblem:
+    hint = nearest(name, document.plugins)
+    return _problem(text, path, f"no plugin is named `{name}`", hint)
+
+
+def _problem(
+    text: YamlText, path: tuple[str | int, ...], message: str, suggestion: str | None = None
+) -> ConfigProblem:
+    line, column = text.place(path) or (None, None)
+    return ConfigProblem(dotted(path), message, line, column, suggestion)
