@@ -1,0 +1,115 @@
+# shellcheck shell=sh
+# Shell parts that quickstart.sh and the scripts share: find Python, make .venv from a lock file. Plain POSIX sh, for
+# `.`-sourcing with the repository's root as the working directory. Knows nothing of what runs in the environment.
+#
+#   find_python              sets $python to an interpreter of 3.11 or newer, or ends with one line that says what to do
+#   make_environment KIND    KIND is runtime or dev: .venv holds requirements/KIND.lock and this package, editable.
+#                            Done once; a changed lock file, another Python or a moved folder makes it happen again
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+  _bold=$(printf '\033[1m') _red=$(printf '\033[31m') _plain=$(printf '\033[0m')
+else
+  _bold='' _red='' _plain=''
+fi
+
+say() { printf '%s\n' "${_bold}==>${_plain} $*"; }
+note() { printf '    %s\n' "$*"; }
+die() {
+  printf '%s\n' "${_red}${0##*/}: $*${_plain}" >&2
+  exit 1
+}
+
+_is_new_enough() {
+  "$1" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' >/dev/null 2>&1
+}
+
+find_python() {
+  if [ -n "${PYTHON:-}" ]; then
+    _is_new_enough "$PYTHON" || die "PYTHON=$PYTHON is not Python 3.11 or newer; unset it or point it at one"
+    python=$PYTHON
+    return
+  fi
+  for python in python3.14 python3.13 python3.12 python3.11 python3 python; do
+    if command -v "$python" >/dev/null 2>&1 && _is_new_enough "$python"; then
+      # The path itself: inside .venv the same name would mean the environment's own interpreter.
+      python=$("$python" -c 'import sys; print(sys.executable)')
+      return
+    fi
+  done
+  die "Python 3.11 or newer is needed; install it (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python) and run this again"
+}
+
+_fingerprint() { # what an environment depends on, as one line
+  printf '%s %s ' "$(pwd -P)" "$("$python" -c 'import platform, sys; print(sys.base_prefix, platform.python_version())')"
+  cat pyproject.toml requirements/*.lock src/waygate_mcp/__init__.py | cksum
+}
+
+_is_made() {
+  [ -x .venv/bin/python ] && [ -x .venv/bin/waygate ] && [ -r ".venv/.locked-$1" ] &&
+    [ "$(cat ".venv/.locked-$1")" = "$2" ] && .venv/bin/python -c 'import waygate_mcp' >/dev/null 2>&1
+}
+
+_explain_missing_venv() {
+  _version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  die "this Python cannot make environments; install its venv module (Debian, Ubuntu: apt install python3-venv or python$_version-venv) and run this again"
+}
+
+_new_venv() {
+  rm -rf .venv
+  if [ -n "$uv" ]; then
+    "$uv" venv --quiet --no-config --python "$python" .venv && return
+    rm -rf .venv
+  fi
+  "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || _explain_missing_venv
+  "$python" -m venv .venv || die "could not make $(pwd)/.venv; is the folder writable and the disk not full?"
+}
+
+# One pip or uv command; its output is shown only where it fails.
+_quietly() {
+  _output=$("$@" 2>&1) && return
+  printf '%s\n' "$_output" | tail -n 15 >&2
+  return 1
+}
+
+_uv_install() {
+  _quietly env VIRTUAL_ENV="$(pwd)/.venv" "$uv" pip install --quiet --require-hashes "$@" &&
+    _quietly env VIRTUAL_ENV="$(pwd)/.venv" "$uv" pip install --quiet --offline --no-deps --no-build-isolation -e .
+}
+
+_pip_install() {
+  .venv/bin/python -c 'import pip' >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null 2>&1 || _explain_missing_venv
+  _quietly .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --require-hashes "$@" &&
+    _quietly .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
+      --no-index --no-deps --no-build-isolation -e .
+}
+
+make_environment() {
+  find_python
+  _wanted=$(_fingerprint)
+  if _is_made "$1" "$_wanted"; then
+    return
+  fi
+  if [ "$1" = runtime ] && _is_made dev "$_wanted"; then
+    return # a developer's environment holds everything that serving needs
+  fi
+  # uv is ten times quicker than pip and is used where it is at hand; WAYGATE_NO_UV=1 takes pip all the same.
+  uv=''
+  [ -n "${WAYGATE_NO_UV:-}" ] || uv=$(command -v uv 2>/dev/null) || uv=''
+
+  say "making .venv from requirements/$1.lock with $("$python" --version)"
+  # An environment of this very Python in this very place is completed; any other is made anew.
+  if ! { [ -r .venv/.home ] && [ "$(cat .venv/.home)" = "$(pwd -P) $python" ] && .venv/bin/python -c '' 2>/dev/null; }; then
+    _new_venv
+    printf '%s\n' "$(pwd -P) $python" >.venv/.home
+  fi
+  rm -f .venv/.locked-*
+  set -- "$1" -r "requirements/$1.lock"
+  [ "$1" = dev ] || set -- "$@" -r requirements/build.lock
+  _kind=$1
+  shift
+  if [ -z "$uv" ] || ! _uv_install "$@"; then
+    [ -z "$uv" ] || note "uv could not do it (lines above); trying pip"
+    _pip_install "$@" || die "the packages of requirements/$_kind.lock could not be installed (lines above); is the package index reachable, and allowed by pip's settings?"
+  fi
+  printf '%s\n' "$_wanted" >".venv/.locked-$_kind"
+}

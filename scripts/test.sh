@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Fresh clone to verdict: makes the environment, then every check and the whole suite.
+#
+#   scripts/test.sh           everything; CI runs exactly this
+#   scripts/test.sh --fast    lint, types, unit and architecture tests only; nothing but the package index is needed
+#   scripts/test.sh … ARGS    further arguments go to pytest
+#
+# The last line of the output is pytest's own summary.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/lib/environment.sh
+. scripts/lib/environment.sh
+
+fast=''
+case "${1:-}" in
+  --fast) fast=1; shift ;;
+  -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+esac
+
+# Nothing of the caller's gateway may leak into the tests, and no test may wait for a person.
+for name in $(env | sed -n 's/^\(WAYGATE_[A-Z_]*\)=.*/\1/p'); do
+  case "$name" in WAYGATE_NO_UV | WAYGATE_FUZZ_SECONDS) ;; *) unset "$name" ;; esac
+done
+exec </dev/null
+export PYTHONDONTWRITEBYTECODE=1
+
+make_environment dev
+PATH="$PWD/.venv/bin:$PATH"
+export PATH
+
+check() { # check WHAT COMMAND…: one line when well, the command's own words when not
+  say "$1"
+  shift
+  "$@" || die "failed: $*"
+}
+
+check "ruff: rules" ruff check --quiet .
+check "ruff: format" ruff format --quiet --check .
+check "mypy: types of src and tests" mypy --no-error-summary
+check "import-linter: layers" lint-imports --no-logo
+if command -v shellcheck >/dev/null 2>&1; then
+  find . -type d \( -name '.?*' -o -name node_modules \) ! -name .ci -prune -o -type f \( -name '*.sh' -o -path ./.ci/run \) -print0 |
+    check "shellcheck: scripts" xargs -0 shellcheck --external-sources
+else
+  say "shellcheck: not installed, skipped"
+fi
+
+if [ -n "$fast" ]; then
+  say "pytest: unit and architecture tests"
+  exec python -m pytest tests/unit tests/architecture "$@"
+fi
+
+if [ -f scripts/setup-peers.sh ]; then
+  check "peers: foreign clients and the conformance suite" ./scripts/setup-peers.sh
+fi
+
+say "pytest: the whole suite, with branch coverage"
+rm -f .coverage .coverage.*
+exec python -m pytest tests --cov --cov-report= --coverage-limits "$@"

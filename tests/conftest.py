@@ -1,0 +1,48 @@
+"""Fixtures and options of the whole suite: no setting of the machine leaks in, unit tests open no sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import NoReturn
+
+import pytest
+
+from tests.support.coverage_limits import CoverageLimits
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--coverage-limits",
+        action="store_true",
+        help="fail where a package is below its limit in pyproject.toml (needs --cov)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    is_worker = hasattr(config, "workerinput")
+    if config.getoption("--coverage-limits") and not is_worker:
+        config.pluginmanager.register(CoverageLimits(), "coverage-limits")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own gateway settings never change a result."""
+    for name in [name for name in os.environ if name.startswith("WAYGATE_")]:
+        if name != "WAYGATE_FUZZ_SECONDS":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets_in_unit_tests(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unit tests reach nothing outside their process (an event loop's own socket pair is not outside)."""
+    if "unit" not in request.path.relative_to(request.config.rootpath).parts[:2]:
+        return
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        pytest.fail("a unit test used a socket; it belongs to tests/integration")
+
+    for name in ("connect", "connect_ex", "bind"):
+        monkeypatch.setattr(socket.socket, name, refuse)

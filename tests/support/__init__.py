@@ -1,0 +1,1 @@
+"""What tests of several folders share. Imported as `tests.support`; nothing here is collected."""
