@@ -311,9 +311,7 @@ class CapabilityMissingError(WaygateError):
 
     code = "capability_missing"
 
-    def __init__(
-        self, required: Mapping[str, object], *, safe_message: str | None = None
-    ) -> None:
+    def __init__(self, required: Mapping[str, object], *, safe_message: str | None = None) -> None:
         self.required: dict[str, object] = dict(required)
         names = ", ".join(sorted(self.required))
         text = f"The client lacks a capability this needs: {names}"

@@ -1,5 +1,7 @@
 """Configuration: schemas and how they are read, nothing that acts on them.
 
+Its nouns:
+
     Settings            the process, from the environment (`settings.py`)
     Document            what is served, from `waygate.yaml`; reloadable (`document.py`)
     load_document       a file → a checked Document (`load.py`)

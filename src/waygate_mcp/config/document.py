@@ -23,7 +23,9 @@ EVERYTHING = "*"
 
 def _unspoofable(name: str) -> str:
     if "__" in name or name.endswith("_"):
-        raise ValueError("a name may not hold `__` or end in `_`, which stand between name and tool")
+        raise ValueError(
+            "a name may not hold `__` or end in `_`, which stand between name and tool"
+        )
     return name
 
 
@@ -93,7 +95,8 @@ class ServerSection(Section):
         default=(),
     )
     metrics: Literal["protected", "public"] = Field(
-        "protected", description="`protected`: /metrics needs `metrics:read`; `public`: open to all."
+        "protected",
+        description="`protected`: /metrics needs `metrics:read`; `public`: open to all.",
     )
     http_sse: bool = Field(
         False, description="Open the HTTP+SSE door of 2024-11-05 (`/sse` and `/messages/…`)."
@@ -170,11 +173,12 @@ class LimitsSection(Section):
     keep_alive_s: float = Field(
         15, gt=0, le=3600, description="Seconds of silence after which a stream gets a comment."
     )
-    page_size: int = Field(
-        1000, ge=1, le=10_000, description="Entries on one page of a list."
-    )
+    page_size: int = Field(1000, ge=1, le=10_000, description="Entries on one page of a list.")
     connections_max: int = Field(
-        2048, ge=1, le=1_000_000, description="Open connections of one process; more wait or get 503."
+        2048,
+        ge=1,
+        le=1_000_000,
+        description="Open connections of one process; more wait or get 503.",
     )
     calls_in_flight_max: int = Field(
         1024, ge=1, le=1_000_000, description="Calls one process works on at once; more get 503."
@@ -183,7 +187,10 @@ class LimitsSection(Section):
         16, ge=1, le=1024, description="Threads that run functions written without `async`."
     )
     drain_s: float = Field(
-        30, ge=0, le=3600, description="Seconds calls in flight may still run when the server stops."
+        30,
+        ge=0,
+        le=3600,
+        description="Seconds calls in flight may still run when the server stops.",
     )
 
 
@@ -228,7 +235,7 @@ class EndpointSection(Section):
     )
     prefixes: dict[Name, Prefix] = Field(
         default_factory=dict,
-        description="Text instead of a plugin's name before `__`; `\"\"` leaves its names verbatim.",
+        description='Text instead of a plugin\'s name before `__`; `""` leaves its names verbatim.',
     )
     tools: ToolsSection = Field(
         default_factory=ToolsSection, description="Which tools are seen and callable."

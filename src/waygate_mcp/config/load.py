@@ -21,7 +21,7 @@ from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.problems import translate
 from waygate_mcp.config.settings import HOME, Settings
 from waygate_mcp.config.suggest import nearest
-from waygate_mcp.config.yaml_text import MAX_BYTES, YamlText, dotted, parse_yaml
+from waygate_mcp.config.yaml_text import MAX_BYTES, KeyPath, YamlText, dotted, parse_yaml
 from waygate_mcp.errors import ConfigError, ConfigProblem
 
 FILE_NAME = "waygate.yaml"
@@ -78,7 +78,7 @@ def complete_document(document: Document, settings: Settings) -> Document:
     changes: dict[str, object] = {}
     if DEFAULT_ENDPOINT not in document.endpoints:
         changes["endpoints"] = {DEFAULT_ENDPOINT: EndpointSection(), **document.endpoints}
-    outweighed = {
+    outweighed: dict[str, object] = {
         name: getattr(settings, name)
         for name in ("allowed_hosts", "cors_origins")
         if name in settings.model_fields_set
@@ -115,8 +115,8 @@ def _endpoint(
     problems = []
     for index, bound in enumerate(endpoint.bind):
         if bound != EVERYTHING and bound not in document.plugins:
-            path = ("endpoints", name, "bind", index)
-            problems.append(_unknown_plugin(document, text, path, bound))
+            place: KeyPath = ("endpoints", name, "bind", index)
+            problems.append(_unknown_plugin(document, text, place, bound))
     taken: dict[str, str] = {}
     for alias, prefix in endpoint.prefixes.items():
         path = ("endpoints", name, "prefixes", alias)
@@ -131,15 +131,13 @@ def _endpoint(
     return problems
 
 
-def _unknown_plugin(
-    document: Document, text: YamlText, path: tuple[str | int, ...], name: str
-) -> ConfigProblem:
+def _unknown_plugin(document: Document, text: YamlText, path: KeyPath, name: str) -> ConfigProblem:
     hint = nearest(name, document.plugins)
     return _problem(text, path, f"no plugin is named `{name}`", hint)
 
 
 def _problem(
-    text: YamlText, path: tuple[str | int, ...], message: str, suggestion: str | None = None
+    text: YamlText, path: KeyPath, message: str, suggestion: str | None = None
 ) -> ConfigProblem:
     line, column = text.place(path) or (None, None)
     return ConfigProblem(dotted(path), message, line, column, suggestion)

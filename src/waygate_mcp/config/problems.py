@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from waygate_mcp.config.suggest import nearest
-from waygate_mcp.config.yaml_text import Path, YamlText, dotted
+from waygate_mcp.config.yaml_text import KeyPath, YamlText, dotted
 from waygate_mcp.errors import ConfigProblem
 
 _EXPECTED = {
@@ -42,7 +42,7 @@ def translate(
     exc: ValidationError, model: type[BaseModel], text: YamlText
 ) -> tuple[ConfigProblem, ...]:
     """Give one problem for each finding, in the order of the file."""
-    seen: dict[tuple[Path, str], ConfigProblem] = {}
+    seen: dict[tuple[KeyPath, str], ConfigProblem] = {}
     for error in exc.errors(include_url=False):
         path, on_key = _path(error["loc"])
         place = text.place(path, of_key=on_key or error["type"] == "extra_forbidden")
@@ -53,7 +53,7 @@ def translate(
     return tuple(sorted(seen.values(), key=lambda each: (each.line or 0, each.column or 0)))
 
 
-def known_keys(model: type[BaseModel], path: Path) -> tuple[str, ...]:
+def known_keys(model: type[BaseModel], path: KeyPath) -> tuple[str, ...]:
     """Give the keys that are known in the mapping at `path`; none where any key is allowed."""
     current: Any = model
     for part in path:
@@ -67,7 +67,7 @@ def known_keys(model: type[BaseModel], path: Path) -> tuple[str, ...]:
     return ()
 
 
-def _path(loc: tuple[int | str, ...]) -> tuple[Path, bool]:
+def _path(loc: tuple[int | str, ...]) -> tuple[KeyPath, bool]:
     # Pydantic marks a finding about a key with a last part "[key]", and names the branch of a
     # union in the path; neither is a key of the document.
     on_key = bool(loc) and loc[-1] == "[key]"
@@ -79,7 +79,7 @@ def _is_branch(part: str) -> bool:
     return part.startswith(("constrained-str", "function-", "literal[", "str["))
 
 
-def _words(error: ErrorDetails, path: Path, model: type[BaseModel]) -> tuple[str, str | None]:
+def _words(error: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> tuple[str, str | None]:
     kind = error["type"]
     if kind == "extra_forbidden":
         known = known_keys(model, path[:-1])
@@ -128,7 +128,7 @@ _BOUNDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "string_too_long": lambda ctx: f"longer than {ctx['max_length']} characters",
     "string_too_short": lambda ctx: f"shorter than {ctx['min_length']} characters",
     "string_pattern_mismatch": lambda ctx: f"does not fit the pattern {ctx['pattern']}",
-    "finite_number": lambda ctx: "must be a finite number",
+    "finite_number": lambda _: "must be a finite number",
 }
 
 

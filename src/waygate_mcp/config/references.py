@@ -109,7 +109,9 @@ class _Resolver:
     def _resolve(self, match: re.Match[str], path: str) -> str:
         kind, colon, name = match[1].partition(":")
         if not match[0].endswith("}") or not colon or not name:
-            raise ConfigError("a reference is written `${env:NAME}`; `$${` is a plain `${`", path=path)
+            raise ConfigError(
+                "a reference is written `${env:NAME}`; `$${` is a plain `${`", path=path
+            )
         if kind == "env":
             return self._env(name, path)
         if kind == "file":

@@ -54,7 +54,9 @@ class Settings(BaseSettings):
         description="The document. Default: ./waygate.yaml if there, else ~/.waygate/waygate.yaml.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on.", min_length=1)
-    port: int = Field(8000, description="TCP port to listen on; 0 takes a free one.", ge=0, le=65535)
+    port: int = Field(
+        8000, description="TCP port to listen on; 0 takes a free one.", ge=0, le=65535
+    )
     workers: int = Field(1, description="Number of server processes.", ge=1, le=256)
     data_dir: Path = Field(HOME / "data", description="Folder of what must last, mode 700.")
     log_dir: Path | None = Field(

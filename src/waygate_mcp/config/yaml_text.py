@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +34,7 @@ MAX_DEPTH = 32
 MAX_VALUES = 50_000
 """How many values a document may hold, each alias counted as all it stands for."""
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 Place = tuple[int, int]
 """Line and column, counted from 1."""
 
@@ -51,10 +50,10 @@ class YamlText:
     """A parsed document: its value, and where keys and values stand in the file."""
 
     value: Any
-    keys: dict[Path, Place] = field(default_factory=dict)
-    values: dict[Path, Place] = field(default_factory=dict)
+    keys: dict[KeyPath, Place] = field(default_factory=dict)
+    values: dict[KeyPath, Place] = field(default_factory=dict)
 
-    def place(self, path: Path, *, of_key: bool = False) -> Place | None:
+    def place(self, path: KeyPath, *, of_key: bool = False) -> Place | None:
         """Give the place of the value at `path` (or of its key), else of the nearest around it."""
         if of_key and path in self.keys:
             return self.keys[path]
@@ -64,7 +63,7 @@ class YamlText:
         return None
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """Write a path for people: `endpoints.dev.bind[0]`."""
     text = ""
     for part in path:
@@ -91,17 +90,17 @@ def parse_yaml(data: bytes, *, source: str = "") -> YamlText:
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
             builder.take(event)
-    except _Refused as exc:
+    except _RefusedError as exc:
         raise ConfigError(problems=(exc.problem,), source=source) from None
     except YAMLError as exc:
         raise ConfigError(problems=(_syntax_problem(exc),), source=source) from None
     return YamlText(builder.root, builder.keys, builder.values)
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """Well-formed YAML that we do not take."""
 
-    def __init__(self, message: str, place: Place, path: Path) -> None:
+    def __init__(self, message: str, place: Place, path: KeyPath) -> None:
         line, column = place
         self.problem = ConfigProblem(dotted(path), message, line, column)
         super().__init__(message)
@@ -112,7 +111,7 @@ class _Open:
     """A mapping or list whose end has not come yet."""
 
     value: dict[str, Any] | list[Any]
-    path: Path
+    path: KeyPath
     anchor: str | None
     size: int = 1
     key: str | None = None
@@ -123,8 +122,8 @@ class _Builder:
     """Builds plain values from events, with a stack of its own."""
 
     root: Any = None
-    keys: dict[Path, Place] = field(default_factory=dict)
-    values: dict[Path, Place] = field(default_factory=dict)
+    keys: dict[KeyPath, Place] = field(default_factory=dict)
+    values: dict[KeyPath, Place] = field(default_factory=dict)
     open: list[_Open] = field(default_factory=list)
     anchors: dict[str, tuple[Any, int]] = field(default_factory=dict)
     count: int = 0
@@ -143,7 +142,7 @@ class _Builder:
         elif isinstance(event, DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                raise _Refused("a second document in one file", _place(event), ())
+                raise _RefusedError("a second document in one file", _place(event), ())
 
     def _scalar(self, event: ScalarEvent) -> None:
         self._refuse_tag(event)
@@ -164,11 +163,11 @@ class _Builder:
             prefixed = text.startswith(("0o", "0x"))
             return int(text, 0) if prefixed else int(text)
         if _NON_FINITE.fullmatch(text):
-            raise _Refused(f"{text} is not a number we take", _place(event), self._path())
+            raise _RefusedError(f"{text} is not a number we take", _place(event), self._path())
         if len(text) <= 100 and _FLOAT.fullmatch(text):
             number = float(text)
             if math.isinf(number):
-                raise _Refused("the number is too large", _place(event), self._path())
+                raise _RefusedError("the number is too large", _place(event), self._path())
             return number
         return text
 
@@ -177,23 +176,27 @@ class _Builder:
         key = event.value
         path = (*top.path, key)
         if key == "<<" and event.implicit[0]:
-            raise _Refused("merge keys (`<<`) are not supported", _place(event), top.path)
+            raise _RefusedError("merge keys (`<<`) are not supported", _place(event), top.path)
         if event.implicit[0] and not isinstance(self._plain(event), str):
-            raise _Refused(f"a key must be text; quote it: '{key[:50]}'", _place(event), top.path)
+            raise _RefusedError(
+                f"a key must be text; quote it: '{key[:50]}'", _place(event), top.path
+            )
         if path in self.keys:
             line = self.keys[path][0]
-            raise _Refused(f"the key stands twice, first in line {line}", _place(event), path)
+            raise _RefusedError(f"the key stands twice, first in line {line}", _place(event), path)
         if event.anchor:
-            raise _Refused("a key cannot have an anchor", _place(event), path)
+            raise _RefusedError("a key cannot have an anchor", _place(event), path)
         self.keys[path] = _place(event)
         top.key = key
 
     def _start(self, event: MappingStartEvent | SequenceStartEvent) -> None:
         self._refuse_tag(event)
         if self._expects_key():
-            raise _Refused("a key must be text", _place(event), self.open[-1].path)
+            raise _RefusedError("a key must be text", _place(event), self.open[-1].path)
         if len(self.open) >= MAX_DEPTH:
-            raise _Refused(f"nested deeper than {MAX_DEPTH} levels", _place(event), self._path())
+            raise _RefusedError(
+                f"nested deeper than {MAX_DEPTH} levels", _place(event), self._path()
+            )
         path = self._path()
         self.values[path] = _place(event)
         value: dict[str, Any] | list[Any] = {} if isinstance(event, MappingStartEvent) else []
@@ -208,11 +211,11 @@ class _Builder:
 
     def _alias(self, event: AliasEvent) -> None:
         if self._expects_key():
-            raise _Refused("a key must be text", _place(event), self.open[-1].path)
+            raise _RefusedError("a key must be text", _place(event), self.open[-1].path)
         name = event.anchor
         if name not in self.anchors:
             # Also the case of an alias inside its own anchor, which would never end.
-            raise _Refused(f"unknown anchor {name[:50]!r}", _place(event), self._path())
+            raise _RefusedError(f"unknown anchor {name[:50]!r}", _place(event), self._path())
         value, size = self.anchors[name]
         self._tally(event, size)
         self.values[self._path()] = _place(event)
@@ -234,7 +237,7 @@ class _Builder:
         if isinstance(top.value, list):
             top.value.append(value)
         else:
-            assert top.key is not None  # noqa: S101  -- _expects_key saw to it
+            assert top.key is not None
             top.value[top.key] = value
             top.key = None
 
@@ -242,14 +245,16 @@ class _Builder:
         self.count += size
         if self.count > MAX_VALUES:
             message = f"more than {MAX_VALUES} values, aliases counted as what they stand for"
-            raise _Refused(message, _place(event), ())
+            raise _RefusedError(message, _place(event), ())
 
     def _expects_key(self) -> bool:
-        return bool(self.open) and isinstance(self.open[-1].value, dict) and (
-            self.open[-1].key is None
+        return (
+            bool(self.open)
+            and isinstance(self.open[-1].value, dict)
+            and (self.open[-1].key is None)
         )
 
-    def _path(self) -> Path:
+    def _path(self) -> KeyPath:
         if not self.open:
             return ()
         top = self.open[-1]
@@ -258,7 +263,7 @@ class _Builder:
 
     def _refuse_tag(self, event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> None:
         if event.tag is not None:
-            raise _Refused("tags (`!…`) are not supported", _place(event), self._path())
+            raise _RefusedError("tags (`!…`) are not supported", _place(event), self._path())
 
 
 def _place(event: Event) -> Place:

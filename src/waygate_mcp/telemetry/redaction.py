@@ -75,7 +75,7 @@ def is_sensitive(key: str) -> bool:
 
 
 def escape(text: str) -> str:
-    """Write characters that hide, reorder or steer as `\\uXXXX`.
+    r"""Write characters that hide, reorder or steer as `\uXXXX`.
 
     Those below U+0020 are left, since JSON escapes them; `escape_line` takes them too.
     """

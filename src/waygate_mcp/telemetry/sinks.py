@@ -39,9 +39,7 @@ class StreamSink:
 
     name = "stream"
 
-    def __init__(
-        self, descriptor: int, *, console: bool = False, stall_s: float = STALL_S
-    ) -> None:
+    def __init__(self, descriptor: int, *, console: bool = False, stall_s: float = STALL_S) -> None:
         self._descriptor = descriptor
         self._console = console
         self._colour = console and os.isatty(descriptor)
