@@ -1,0 +1,185 @@
+"""One endpoint: what it offers, and the answers to its methods.
+
+Knows the methods of both eras that are about entries or about the endpoint itself. Refuses to know
+HTTP, sessions and streams; those are the doors'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+from waygate_mcp.errors import (
+    InvalidArgumentsError,
+    RpcError,
+    UnknownMethodError,
+    UnknownNameError,
+)
+from waygate_mcp.gateway.catalog import Binding, Catalog, Found
+from waygate_mcp.gateway.chain import compose
+from waygate_mcp.model.call import Call, Outcome, Reply
+from waygate_mcp.model.catalog import Kind, Viewer
+from waygate_mcp.model.event import Event
+from waygate_mcp.model.ports import Handler, Step
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.handshake import Hello, initialize_result
+from waygate_mcp.protocol.headers import param_mismatch
+from waygate_mcp.protocol.stateless import discover_result
+
+__all__ = ["Endpoint"]
+
+_DISCOVER_TTL_MS = 60_000
+_MAX_INSTRUCTIONS_CHARS = 4_096
+_LISTS = {
+    "tools/list": Kind.TOOL,
+    "prompts/list": Kind.PROMPT,
+    "resources/list": Kind.RESOURCE,
+    "resources/templates/list": Kind.TEMPLATE,
+}
+_TARGETS = {
+    "tools/call": Kind.TOOL,
+    "prompts/get": Kind.PROMPT,
+    "resources/read": Kind.RESOURCE,
+    "resources/subscribe": Kind.RESOURCE,
+    "resources/unsubscribe": Kind.RESOURCE,
+}
+_AREAS = {"tools": "tools", "prompts": "prompts", "resources": "resources", "completion": "completions"}
+
+
+class Endpoint:
+    """What is served at one path.
+
+    `steps` are the rings around every call, outermost first. `instructions` replaces the providers'
+    own advice where it is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        catalog: Catalog,
+        steps: Sequence[Step],
+        server_info: Mapping[str, Any],
+        instructions: str | None = None,
+    ) -> None:
+        self.name = name
+        self.catalog = catalog
+        self.server_info = server_info
+        self.capabilities = self._unite_capabilities()
+        self.instructions = instructions or self._join_instructions()
+        self.handle: Handler = compose(steps, self._route)
+        self._listing = compose(steps, self._list)
+        self._handlers: dict[str, Callable[[Call], Any]] = {
+            **dict.fromkeys(_LISTS, self._listing),
+            **dict.fromkeys(_TARGETS, self.handle),
+            "completion/complete": self.handle,
+            "server/discover": self._discover,
+        }
+        self._provider_names = frozenset(b.provider.name for b in catalog.bindings)
+
+    def handler_for(self, method: str) -> Handler:
+        """Give what answers a method.
+
+        Raises:
+            UnknownMethodError: no provider here has that capability (or the door's own methods).
+        """
+        area = _AREAS.get(method.partition("/")[0])
+        handler = self._handlers.get(method)
+        if handler is None or (area is not None and area not in self.capabilities):
+            raise UnknownMethodError(method, safe_message=f"Method not found: {method}")
+        return handler
+
+    def binds(self, provider: str) -> bool:
+        """Tell whether a provider is shown here."""
+        return provider in self._provider_names
+
+    def forget(self, event: Event) -> None:
+        """Let the catalog drop what an event made stale."""
+        if event.provider in self._provider_names:
+            self.catalog.forget(event)
+
+    def initialize(self, hello: Hello) -> bytes:
+        """Build the result of `initialize`, without asking any provider."""
+        return initialize_result(
+            hello.revision, self.capabilities, self.server_info, self.instructions
+        )
+
+    def _unite_capabilities(self) -> dict[str, Any]:
+        """Unite what the providers can do; lists can always change, by our own configuration."""
+        features = [binding.provider.features for binding in self.catalog.bindings]
+        united: dict[str, Any] = {}
+        if any(f.tools for f in features):
+            united["tools"] = {"listChanged": True}
+        if any(f.prompts for f in features):
+            united["prompts"] = {"listChanged": True}
+        if any(f.resources for f in features):
+            united["resources"] = {"listChanged": True}
+            if any(f.subscribe for f in features):
+                united["resources"]["subscribe"] = True
+        if any(f.completions for f in features):
+            united["completions"] = {}
+        if any(f.logging for f in features):
+            united["logging"] = {}
+        return united
+
+    def _join_instructions(self) -> str | None:
+        """Join the providers' advice, each under its name where there are several."""
+        advice = [
+            (binding.provider.name, text[:_MAX_INSTRUCTIONS_CHARS])
+            for binding in self.catalog.bindings
+            if (text := binding.provider.instructions)
+        ]
+        if len(advice) == 1 and len(self.catalog.bindings) == 1:
+            return advice[0][1]
+        return "\n\n".join(f"# {name}\n{text}" for name, text in advice) or None
+
+    async def _discover(self, _call: Call) -> Reply:
+        """Answer `server/discover`."""
+        result = discover_result(self.capabilities, self.instructions)
+        return Reply(result, ttl_ms=_DISCOVER_TTL_MS, cache_scope="private")
+
+    async def _list(self, call: Call) -> Reply:
+        """Answer a list method with one page."""
+        viewer = Viewer(call.principal, call.capabilities)
+        cursor = call.params.get("cursor")
+        return await self.catalog.page(_LISTS[call.method], cursor, viewer, call.revision)
+
+    async def _route(self, call: Call) -> Outcome:
+        """Find who answers and let them."""
+        viewer = Viewer(call.principal, call.capabilities)
+        if call.method == "completion/complete":
+            found = await self._find_reference(call, viewer)
+        else:
+            found = await self.catalog.find(_TARGETS[call.method], call.name, viewer)
+        call.target = found.target
+        call.provider = found.provider.name
+        if call.headers is not None and found.entry is not None and found.entry.header_params:
+            problem = param_mismatch(found.entry.header_params, call.arguments, call.headers)
+            if problem is not None:
+                raise HeaderMismatch(problem)
+        return await found.provider.call(call)
+
+    async def _find_reference(self, call: Call, viewer: Viewer) -> Found:
+        """Find who completes: the owner of the prompt or template `ref` names."""
+        ref = call.params.get("ref")
+        if not isinstance(ref, dict):
+            raise InvalidArgumentsError(["ref must be an object"])
+        kind = ref.get("type")
+        name = ref.get("name") if kind == "ref/prompt" else ref.get("uri")
+        if kind not in {"ref/prompt", "ref/resource"} or not isinstance(name, str):
+            raise InvalidArgumentsError(["ref must name a prompt or a resource"])
+        if kind == "ref/prompt":
+            return await self.catalog.find(Kind.PROMPT, name, viewer)
+        try:
+            return await self.catalog.find(Kind.TEMPLATE, name, viewer)
+        except UnknownNameError:
+            return await self.catalog.find(Kind.RESOURCE, name, viewer)
+
+
+class HeaderMismatch(RpcError):
+    """An `Mcp-Param-*` header does not say what the arguments say: HTTP 400, -32020."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(jsonrpc.HEADER_MISMATCH, message)
+
+

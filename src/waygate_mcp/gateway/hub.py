@@ -1,0 +1,122 @@
+"""Changes on their way to those who listen: modern listen streams and legacy sessions.
+
+Knows who wants to hear of what. Refuses to know how a notification is written: the doors read
+`Listener.take()` and word it.
+
+A listener holds no queue but a set of what is due, in order: a list that changed twice before it was
+told is told once. That bounds it by what can be subscribed to, without ever dropping a change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
+from waygate_mcp.model.principal import Principal
+
+__all__ = ["Change", "Hub", "Listener"]
+
+_METHODS = {
+    Kind.TOOL: "notifications/tools/list_changed",
+    Kind.PROMPT: "notifications/prompts/list_changed",
+    Kind.RESOURCE: "notifications/resources/list_changed",
+    Kind.TEMPLATE: "notifications/resources/list_changed",
+}
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A notification due: its method, and the public URI where it is about one resource."""
+
+    method: str
+    uri: str | None = None
+
+
+class Listener:
+    """One reader of changes: what it wants, and what is due to it.
+
+    `kinds` are the lists it wants to hear of; `uris` the public URIs, which may change at any time.
+    """
+
+    def __init__(self, endpoint: str, principal: Principal, kinds: frozenset[Kind]) -> None:
+        self.endpoint = endpoint
+        self.principal = principal
+        self.kinds = kinds
+        self.uris: set[str] = set()
+        self.is_closed = False
+        self._due: dict[Change, None] = {}
+        self._wake = asyncio.Event()
+
+    def offer(self, change: Change) -> None:
+        """Note a change as due, if it is wanted."""
+        if self.is_closed or (change.uri is not None and change.uri not in self.uris):
+            return
+        self._due[change] = None
+        self._wake.set()
+
+    def close(self) -> None:
+        """End it: `take` gives what is due and then None."""
+        self.is_closed = True
+        self._wake.set()
+
+    async def take(self) -> list[Change] | None:
+        """Wait for changes and give all that are due, None once closed."""
+        await self._wake.wait()
+        self._wake.clear()
+        due, self._due = list(self._due), {}
+        if self.is_closed:
+            self._wake.set()
+        return due or (None if self.is_closed else [])
+
+
+class Hub:
+    """Takes events from providers and offers them to every listener they concern.
+
+    `public_uris` gives the public URIs of a provider's resource on an endpoint, empty where that
+    endpoint does not bind the provider; `binds` tells whether it does at all.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: set[Listener] = set()
+        self._binds: Callable[[str, str], bool] = lambda _endpoint, _provider: True
+
+    def route_by(self, binds: Callable[[str, str], bool]) -> None:
+        """Set how (endpoint, provider) is decided; the runtime points it at the generation in force."""
+        self._binds = binds
+
+    def __len__(self) -> int:
+        """The number of listeners."""
+        return len(self._listeners)
+
+    def add(self, listener: Listener) -> None:
+        """Let a listener hear from now on."""
+        self._listeners.add(listener)
+
+    def remove(self, listener: Listener) -> None:
+        """Let it hear no more."""
+        self._listeners.discard(listener)
+
+    def announce(self, event: Event) -> None:
+        """Offer an event to whom it concerns. Never blocks, never raises."""
+        for listener in tuple(self._listeners):
+            if not self._binds(listener.endpoint, event.provider):
+                continue
+            if isinstance(event, ListChanged):
+                if event.kind in listener.kinds:
+                    listener.offer(Change(_METHODS[event.kind]))
+            elif isinstance(event, ResourceUpdated):
+                listener.offer(Change("notifications/resources/updated", event.uri))
+
+    def announce_everything(self) -> None:
+        """Tell all listeners that all lists may have changed, after a reload."""
+        for listener in tuple(self._listeners):
+            for kind in sorted(listener.kinds, key=lambda kind: kind.value):
+                listener.offer(Change(_METHODS[kind]))
+
+    def close(self) -> None:
+        """End every listener, so that their streams end gracefully."""
+        for listener in tuple(self._listeners):
+            listener.close()

@@ -1,0 +1,50 @@
+"""What outlives a reload of the configuration: sessions, parked calls, listeners.
+
+Knows these three and how they end together. Refuses to know any generation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from waygate_mcp.errors import InterruptedCallError
+from waygate_mcp.gateway.hub import Hub
+from waygate_mcp.gateway.parking import Parking
+from waygate_mcp.gateway.sessions import Sessions
+from waygate_mcp.gateway.tickets import Tickets
+from waygate_mcp.protocol.seal import KeyRing
+
+__all__ = ["LiveState"]
+
+
+class LiveState:
+    """The process-wide state of conversations.
+
+    `now` is the wall clock in seconds since 1970, `monotonic` the steady one. `node` names this
+    process with a boot epoch, so that a restarted one is not mistaken for it.
+    """
+
+    def __init__(
+        self, ring: KeyRing, now: Callable[[], float], monotonic: Callable[[], float]
+    ) -> None:
+        self.node = os.urandom(6).hex()
+        self.ring = ring
+        self.now = now
+        self.monotonic = monotonic
+        self.hub = Hub()
+        self.sessions = Sessions(ring, self.hub, now, monotonic)
+        self.parking = Parking(monotonic)
+        self.tickets = Tickets(ring, self.node, now)
+
+    def drain(self) -> None:
+        """End what would otherwise last: listeners gracefully, parked calls as interrupted."""
+        self.hub.close()
+        for exchange in self.parking.all():
+            if exchange.front is None:
+                exchange.cancel("server stops", InterruptedCallError())
+
+    def close(self) -> None:
+        """End everything."""
+        self.drain()
+        self.sessions.close()

@@ -1,0 +1,269 @@
+"""A modern call: questions become `input_required`, and the call is parked until the retry comes.
+
+Knows parking, rounds and the retry that attaches to them (protocol.md 6.2). A provider that answers
+`InputRequired` itself is not parked: its state travels in the ticket.
+Spec: 2026-07-28 basic/patterns/mrtr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+
+from waygate_mcp.errors import (
+    CallTimeoutError,
+    CapabilityMissingError,
+    InterruptedCallError,
+    LimitError,
+)
+from waygate_mcp.gateway.exchange import Exchange, Front, question_params
+from waygate_mcp.gateway.parking import Parking, ParkingLimits
+from waygate_mcp.gateway.tickets import Tickets
+from waygate_mcp.model.call import Answer, InputRequired, Outcome, Question
+from waygate_mcp.model.decision import CallResult
+from waygate_mcp.model.ports import Handler
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.methods import METHODS
+from waygate_mcp.protocol.stateless import finish_result, input_required_result
+from waygate_mcp.protocol.versions import MODERN
+
+__all__ = ["ModernExchange", "ParkingPlace"]
+
+_MAX_LOGS_PARKED = 32
+
+
+class ParkingPlace(msgspec.Struct, frozen=True):
+    """What a modern exchange needs to park: where, sealed by whom, within which limits."""
+
+    parking: Parking
+    tickets: Tickets
+    limits: ParkingLimits
+    server_info: bytes
+
+
+class _Asked(msgspec.Struct):
+    """A question that is open: what was asked and who waits."""
+
+    question: Question
+    params: bytes
+    future: asyncio.Future[Answer]
+
+
+class ModernExchange(Exchange):
+    """One modern request, and the retries that belong to it."""
+
+    def __init__(
+        self,
+        identifier: str | int,
+        front: Front,
+        place: ParkingPlace,
+        log_level: str | None,
+        progress_token: str | int | None,
+    ) -> None:
+        super().__init__(identifier, MODERN, front, log_level, progress_token)
+        self.round = 0
+        self._place = place
+        self._asked: dict[str, _Asked] = {}
+        self._used_keys: set[str] = set()
+        self._is_gathering = False
+        self._parked_progress: bytes | None = None
+        self._parked_logs: list[bytes] = []
+        self._final: tuple[bytes, int] | None = None
+        self._overall: asyncio.TimerHandle | None = None
+
+    # --- asking
+
+    async def ask(self, question: Question) -> Answer:
+        """Show the question in an `input_required` and wait for the retry that answers it."""
+        params = question_params(question)
+        missing = self.call.capabilities.missing_for(question.method, params)
+        if missing is not None:
+            raise CapabilityMissingError(missing)
+        if self.is_settled:
+            raise LimitError("asked after the end", safe_message="The call is over.")
+        limits = self._place.limits
+        self._place.parking.reserve(self, self.call.principal.id, limits)
+        raw = question.params
+        if "elicitationId" in params:  # no such member in this revision
+            raw = jsonrpc.encode_json({k: v for k, v in params.items() if k != "elicitationId"})
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        key = self._new_key(question.key)
+        self._asked[key] = _Asked(question, raw, future)
+        try:
+            if self.front is not None and not self._is_gathering:
+                await self._gather_and_park()
+            return await self._await_answer(future, limits.question_s, question.method)
+        finally:
+            self._asked.pop(key, None)
+
+    def _new_key(self, wanted: str | None) -> str:
+        """Give a key that was never used in this exchange."""
+        number = len(self._used_keys) + 1
+        key = wanted if wanted and wanted not in self._used_keys else f"w{number}"
+        while key in self._used_keys:
+            number += 1
+            key = f"w{number}"
+        self._used_keys.add(key)
+        return key
+
+    async def _gather_and_park(self) -> None:
+        """Wait a moment for sibling questions, then answer `input_required` with all that are open."""
+        self._is_gathering = True
+        try:
+            await asyncio.sleep(self._place.limits.gather_s)
+        finally:
+            self._is_gathering = False
+        front = self.front
+        if front is None or not self._asked or self.is_settled:
+            return
+        self.front = None
+        self.round += 1
+        if self._overall is None:
+            loop = asyncio.get_running_loop()
+            self._overall = loop.call_later(self._place.limits.parked_s, self._expire_parked)
+        self.result = CallResult.INPUT_REQUIRED
+        await front.finish(self._word_open_questions())
+
+    def _expire_parked(self) -> None:
+        """End a call that has been parked on and off for too long."""
+        self.cancel("parked too long", CallTimeoutError(self._place.limits.parked_s))
+
+    def _word_open_questions(self) -> bytes:
+        """Build the `input_required` of the present round for the request that waits now."""
+        place = self._place
+        life_s = min(place.limits.question_s, place.limits.parked_s)
+        state = place.tickets.for_parked(self.call, self.id, self.round, life_s)
+        open_questions = {
+            key: (asked.question.method, asked.params) for key, asked in self._asked.items()
+        }
+        result = input_required_result(open_questions, state, place.server_info)
+        return jsonrpc.encode_result(self.identifier, result)
+
+    # --- the retry
+
+    async def attach(
+        self,
+        front: Front,
+        identifier: str | int,
+        round_: int,
+        answers: Mapping[str, bytes],
+        progress_token: str | int | None,
+    ) -> bool:
+        """Let a retry take the place of the request that was answered `input_required`.
+
+        Returns when `front` was finished. False: the ticket is of a round that is over.
+        The retry of the round before the present one lost our reply: it gets that reply again and
+        its answers are not delivered twice.
+        """
+        if self.is_settled:
+            return round_ == self.round and await self._repeat_final(front, identifier)
+        if round_ == self.round - 1 and self.front is None:
+            self.identifier = identifier
+            await front.finish(self._word_open_questions())
+            return True
+        if round_ != self.round:
+            return False
+        await self._replace_front(front, identifier)
+        if progress_token is not None:
+            self._progress_token = progress_token
+        for key, raw in answers.items():
+            asked = self._asked.pop(key, None)
+            if asked is not None and not asked.future.done():
+                asked.future.set_result(Answer(raw))
+        await self._carry_parked_events()
+        if self._asked and self.front is front:
+            await self._gather_and_park()
+        return True
+
+    async def _replace_front(self, front: Front, identifier: str | int) -> None:
+        """Attach `front`; one that is still attached belongs to a connection nobody reads."""
+        stale, self.front = self.front, front
+        stale_id, self.identifier = self.identifier, identifier
+        if stale is not None:
+            error = InterruptedCallError(safe_message="A newer retry took over.")
+            message, status = self._word_failure_for(error, stale_id)
+            await stale.finish(message, status)
+
+    def _word_failure_for(self, error: InterruptedCallError, identifier: str | int) -> tuple[bytes, int]:
+        """Word an error for a request that is not the one that waits now."""
+        current, self.identifier = self.identifier, identifier
+        try:
+            return self._word_failure(error)
+        finally:
+            self.identifier = current
+
+    async def _carry_parked_events(self) -> None:
+        """Send what happened while nobody was attached."""
+        if self._parked_progress is None and not self._parked_logs:
+            return
+        messages = [*self._parked_logs]
+        if self._parked_progress is not None:
+            messages.append(self._parked_progress)
+        self._parked_progress = None
+        self._parked_logs.clear()
+        for message in messages:
+            if self.front is not None:
+                await self.front.send(message)
+
+    async def _repeat_final(self, front: Front, identifier: str | int) -> bool:
+        """Answer a retry of a call that is over with the outcome it had."""
+        if self._final is None:
+            return False
+        tail, status = self._final
+        await front.finish(_head(identifier) + tail, status)
+        return True
+
+    # --- what the base asks of an era
+
+    async def _carry(self, message: bytes, *, is_progress: bool) -> None:
+        """Carry an event, or keep it while parked: the last progress, the first log lines."""
+        if self.front is not None:
+            await self.front.send(message)
+        elif is_progress:
+            self._parked_progress = message
+        elif len(self._parked_logs) < _MAX_LOGS_PARKED:
+            self._parked_logs.append(message)
+
+    async def _word(self, outcome: Outcome, handler: Handler) -> tuple[bytes, int]:
+        """Word a reply, or an `InputRequired` with its state sealed."""
+        if isinstance(outcome, InputRequired):
+            return self._word_input_required(outcome)
+        self._note_reply(outcome)
+        cacheable = METHODS[self.call.method].is_cacheable
+        cache = (outcome.ttl_ms, outcome.cache_scope) if cacheable else None
+        result = finish_result(outcome.result, outcome.meta, self._place.server_info, cache)
+        return jsonrpc.encode_result(self.identifier, result), 200
+
+    def _word_input_required(self, outcome: InputRequired) -> tuple[bytes, int]:
+        """Check that the client can answer, seal the state, word the result."""
+        requests: dict[str, tuple[str, bytes]] = {}
+        for key, question in outcome.requests.items():
+            missing = self.call.capabilities.missing_for(question.method, question_params(question))
+            if missing is not None:
+                raise CapabilityMissingError(missing)
+            requests[key] = (question.method, question.params)
+        self.result = CallResult.INPUT_REQUIRED
+        state = None
+        if outcome.state is not None or not requests:
+            life_s = self._place.limits.question_s
+            state = self._place.tickets.for_relay(self.call, outcome.state, life_s)
+        result = input_required_result(requests, state, self._place.server_info)
+        return jsonrpc.encode_result(self.identifier, result), 200
+
+    async def _deliver(self, message: bytes | None, status: int) -> None:
+        """Give the final message to whoever waits, and keep it for a retry that may come."""
+        if self._overall is not None:
+            self._overall.cancel()
+        self._place.parking.release(self, keep=self.round > 0 and message is not None)
+        if self.round and message is not None:
+            self._final = (message[len(_head(self.identifier)) :], status)
+        if self.front is not None:
+            front, self.front = self.front, None
+            await front.finish(message, status)
+
+
+def _head(identifier: str | int) -> bytes:
+    """Give the first bytes of every response to `identifier`, which differ between retries."""
+    return jsonrpc.encode_result(identifier, b"")[: -len(b'"result":}')]

@@ -1,0 +1,98 @@
+"""Calls that wait for a modern client's answer, and outcomes a lost client may come back for.
+
+Knows which exchanges are parked on this node and within which limits. Refuses to know what they
+ask.
+Spec: protocol.md 6.2, rules 5 and 6.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from waygate_mcp.errors import LimitError
+
+if TYPE_CHECKING:  # an exchange parks itself here
+    from waygate_mcp.gateway.modern_exchange import ModernExchange
+
+__all__ = ["Parking", "ParkingLimits"]
+
+_KEPT_S = 60.0
+_KEPT_COUNT = 1_000
+
+
+class ParkingLimits(msgspec.Struct, frozen=True):
+    """How many calls may wait, and how long: a question, a whole call, siblings being gathered."""
+
+    per_principal: int = 16
+    total: int = 1_000
+    question_s: float = 600.0
+    parked_s: float = 1_800.0
+    gather_s: float = 0.0
+
+
+class Parking:
+    """Every exchange of this node that has asked and is not over, and those just over."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._exchanges: dict[str, ModernExchange] = {}
+        self._principals: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._kept: OrderedDict[str, tuple[float, ModernExchange]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """The number of calls that hold a place."""
+        return len(self._exchanges)
+
+    def reserve(self, exchange: ModernExchange, principal: str, limits: ParkingLimits) -> None:
+        """Give an exchange its place; one that has a place keeps it.
+
+        Raises:
+            LimitError: too many calls wait already, of this principal or at all.
+        """
+        if exchange.id in self._exchanges:
+            return
+        if self._counts[principal] >= limits.per_principal:
+            raise LimitError(
+                "parked calls of one principal", limit="limits.parked_per_principal",
+                safe_message="Too many of your calls wait for an answer; finish one first.",
+            )
+        if len(self._exchanges) >= limits.total:
+            raise LimitError(
+                "parked calls", limit="limits.parked_total",
+                safe_message="The server has too many calls waiting for answers.",
+            )
+        self._exchanges[exchange.id] = exchange
+        self._principals[exchange.id] = principal
+        self._counts[principal] += 1
+
+    def release(self, exchange: ModernExchange, *, keep: bool) -> None:
+        """Free the place of an exchange that is over; `keep` its outcome for a minute."""
+        if self._exchanges.pop(exchange.id, None) is not None:
+            principal = self._principals.pop(exchange.id)
+            self._counts[principal] -= 1
+            if not self._counts[principal]:
+                del self._counts[principal]
+        now = self._monotonic()
+        if keep:
+            self._kept[exchange.id] = (now + _KEPT_S, exchange)
+        while self._kept and (
+            len(self._kept) > _KEPT_COUNT or next(iter(self._kept.values()))[0] < now
+        ):
+            self._kept.popitem(last=False)
+
+    def find(self, exchange_id: str) -> ModernExchange | None:
+        """Give the exchange a ticket names, while it waits or was over less than a minute ago."""
+        exchange = self._exchanges.get(exchange_id)
+        if exchange is not None:
+            return exchange
+        kept = self._kept.get(exchange_id)
+        return kept[1] if kept is not None and kept[0] >= self._monotonic() else None
+
+    def all(self) -> tuple[ModernExchange, ...]:
+        """Give every exchange that holds a place."""
+        return tuple(self._exchanges.values())

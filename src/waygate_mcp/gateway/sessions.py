@@ -1,0 +1,281 @@
+"""Legacy sessions. The session id is a sealed token that says all a node needs to serve it.
+
+Knows what a session is bound to (endpoint, revision, capabilities, principal) and its small state:
+log level, subscriptions, calls and questions under way, streams. Refuses to know HTTP.
+Spec: 2025-11-25 basic/transports, "Session Management"; protocol.md 8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from waygate_mcp.errors import RateLimitedError
+from waygate_mcp.gateway.hub import Hub, Listener
+from waygate_mcp.gateway.stream_buffer import StreamBuffer, StreamLimits, parse_event_id
+from waygate_mcp.model.call import Answer
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.principal import Principal
+from waygate_mcp.protocol.capabilities import ClientCapabilities
+from waygate_mcp.protocol.handshake import Hello
+from waygate_mcp.protocol.jsonrpc import Message, encode_json
+from waygate_mcp.protocol.seal import KeyRing, SealError
+from waygate_mcp.protocol.versions import REVISIONS, Revision
+
+if TYPE_CHECKING:  # the exchange knows its session, and the session its exchanges
+    from waygate_mcp.gateway.exchange import Exchange
+
+__all__ = ["Session", "SessionLimits", "Sessions"]
+
+_PURPOSE = "session"
+_MAX_STREAMS = 64
+_MAX_SUBSCRIPTIONS = 1_000
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class SessionLimits(msgspec.Struct, frozen=True):
+    """How many sessions one process keeps in memory, and how long an idle one."""
+
+    count: int = 10_000
+    idle_s: float = 3_600.0
+    life_s: float = 86_400.0
+
+
+class _Claims(msgspec.Struct, frozen=True, array_like=True):
+    """What the token says. `expires_at` is in seconds since 1970."""
+
+    session: str
+    endpoint: str
+    revision: str
+    bits: int
+    extensions: tuple[str, ...]
+    fingerprint: bytes
+    expires_at: int
+    client_name: str
+
+
+_decode = msgspec.msgpack.Decoder(_Claims).decode
+
+
+class Session:
+    """One legacy client between `initialize` and its end.
+
+    `token` is its id on the wire, None on standard input. All of its state may be lost with the
+    process except what the token says; the defaults then apply.
+    """
+
+    def __init__(
+        self,
+        claims: _Claims,
+        token: str | None,
+        principal: Principal,
+        stream_limits: StreamLimits,
+    ) -> None:
+        self.id = claims.session
+        self.token = token
+        self.endpoint = claims.endpoint
+        self.revision: Revision = REVISIONS[claims.revision]
+        self.capabilities = ClientCapabilities(claims.bits, claims.extensions)
+        self.client_name = claims.client_name
+        self.principal = principal
+        self.fingerprint = claims.fingerprint
+        self.expires_at = claims.expires_at
+        self.log_level: str = "info"
+        self.used_s = 0.0
+        self.listener = Listener(claims.endpoint, principal, frozenset(Kind))
+        self.calls: dict[str | int, Exchange] = {}
+        self.questions: dict[str | int, asyncio.Future[Answer]] = {}
+        self.has_reader = False
+        self._streams: dict[str, StreamBuffer] = {}
+        self._stream_limits = stream_limits
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether somebody reads from it or a call is under way."""
+        return bool(self.has_reader or self.calls)
+
+    def subscribe(self, uri: str) -> None:
+        """Want to hear of changes of the resource with this public URI.
+
+        Raises:
+            RateLimitedError: more subscriptions than one session may have.
+        """
+        if len(self.listener.uris) >= _MAX_SUBSCRIPTIONS and uri not in self.listener.uris:
+            raise RateLimitedError(
+                60, "too many subscriptions", limit="subscriptions",
+                safe_message=f"A session may subscribe to {_MAX_SUBSCRIPTIONS} resources.",
+            )
+        self.listener.uris.add(uri)
+
+    def open_stream(self, now_s: float) -> StreamBuffer:
+        """Start a resumable stream; the oldest finished ones make room."""
+        for stream_id, stream in tuple(self._streams.items()):
+            crowded = len(self._streams) >= _MAX_STREAMS and stream.is_complete
+            if stream.is_stale(now_s) or crowded:
+                del self._streams[stream_id]
+        stream = StreamBuffer(os.urandom(9).hex(), self._stream_limits)
+        stream.touched_s = now_s
+        self._streams[stream.stream_id] = stream
+        return stream
+
+    def find_stream(self, event_id: str) -> tuple[StreamBuffer, int] | None:
+        """Find the stream an event id belongs to, and the event's number."""
+        parsed = parse_event_id(event_id)
+        stream = self._streams.get(parsed[0]) if parsed else None
+        return (stream, parsed[1]) if parsed and stream else None
+
+    def answer(self, message: Message) -> bool:
+        """Hand a response of the client to whoever asked; False where nobody did."""
+        future = self.questions.pop(message.id, None) if message.id is not None else None
+        if future is None or future.done():
+            return False
+        if message.error is not None:
+            text = message.error.get("message")
+            answer = Answer(None, message.error["code"], text if isinstance(text, str) else "")
+        else:
+            answer = Answer(encode_json(message.result))
+        future.set_result(answer)
+        return True
+
+    def cancel_call(self, request_id: object, reason: str) -> None:
+        """Cancel the call the client sent under `request_id`, if it is under way."""
+        if isinstance(request_id, str | int) and not isinstance(request_id, bool):
+            exchange = self.calls.get(request_id)
+            if exchange is not None:
+                exchange.cancel(reason)
+
+    def close(self) -> None:
+        """End it: calls are cancelled, streams end."""
+        self.listener.close()
+        for exchange in tuple(self.calls.values()):
+            exchange.cancel("session closed")
+        self._streams.clear()
+
+
+class Sessions:
+    """All legacy sessions this process serves, and the tokens of those it ended."""
+
+    def __init__(
+        self,
+        ring: KeyRing,
+        hub: Hub,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.limits = SessionLimits()
+        self.stream_limits = StreamLimits()
+        self._ring = ring
+        self._hub = hub
+        self._now = now
+        self._monotonic = monotonic
+        self._by_token: OrderedDict[str, Session] = OrderedDict()
+        self._ended: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        """The number of sessions in memory."""
+        return len(self._by_token)
+
+    def open(
+        self, hello: Hello, endpoint: str, principal: Principal, *, with_token: bool = True
+    ) -> Session:
+        """Open a session for a client that said `hello`.
+
+        Raises:
+            RateLimitedError: all places are taken by sessions in use.
+        """
+        claims = _Claims(
+            os.urandom(12).hex(),
+            endpoint,
+            hello.revision.text,
+            hello.capabilities.bits,
+            hello.capabilities.extensions,
+            principal.fingerprint,
+            int(self._now() + self.limits.life_s),
+            hello.client_name[:100],
+        )
+        token = self._ring.seal(_encode(claims), _PURPOSE) if with_token else None
+        return self._remember(Session(claims, token, principal, self.stream_limits))
+
+    def find(self, token: str, endpoint: str, principal: Principal) -> Session | None:
+        """Give the session of a token, None for an unknown, ended, expired or foreign one.
+
+        Foreign equals unknown (threat model rule 11).
+        """
+        session = self._by_token.get(token)
+        if session is None:
+            session = self._revive(token, principal)
+            if session is None:
+                return None
+        if (
+            session.fingerprint != principal.fingerprint
+            or session.endpoint != endpoint
+            or session.expires_at < self._now()
+        ):
+            return None
+        session.used_s = self._monotonic()
+        return session
+
+    def end(self, session: Session) -> None:
+        """Forget a session; its token is refused from now on."""
+        session.close()
+        self._hub.remove(session.listener)
+        if session.token is None:
+            return
+        self._by_token.pop(session.token, None)
+        self._ended[session.id] = session.expires_at
+        now = self._now()
+        while self._ended and (
+            len(self._ended) > self.limits.count or next(iter(self._ended.values())) < now
+        ):
+            self._ended.popitem(last=False)
+
+    def close(self) -> None:
+        """End all, at the end of the process; their tokens stay valid for the next one."""
+        for session in tuple(self._by_token.values()):
+            session.close()
+            self._hub.remove(session.listener)
+        self._by_token.clear()
+
+    def _revive(self, token: str, principal: Principal) -> Session | None:
+        """Rebuild a session from its token alone."""
+        try:
+            claims = _decode(self._ring.open(token, _PURPOSE))
+        except (SealError, msgspec.DecodeError):
+            return None
+        if claims.session in self._ended or claims.fingerprint != principal.fingerprint:
+            return None
+        if claims.revision not in REVISIONS:
+            return None
+        return self._remember(Session(claims, token, principal, self.stream_limits))
+
+    def _remember(self, session: Session) -> Session:
+        """Keep a session in memory, making room where needed."""
+        session.used_s = self._monotonic()
+        if session.token is not None:
+            self._make_room()
+            self._by_token[session.token] = session
+        self._hub.add(session.listener)
+        return session
+
+    def _make_room(self) -> None:
+        """Forget idle sessions; a forgotten one is rebuilt from its token when it comes back."""
+        idle_before = self._monotonic() - self.limits.idle_s
+        is_full = len(self._by_token) >= self.limits.count
+        for token, session in tuple(self._by_token.items())[: 64 if is_full else 4]:
+            if session.is_busy or (session.used_s > idle_before and not is_full):
+                self._by_token.move_to_end(token)
+                continue
+            session.close()
+            self._hub.remove(session.listener)
+            del self._by_token[token]
+            is_full = len(self._by_token) >= self.limits.count
+        if is_full:
+            raise RateLimitedError(
+                30, "all sessions are in use", limit="limits.sessions_max",
+                safe_message="The server has no room for another session now.",
+            )

@@ -1,0 +1,1 @@
+"""Steps on a call's way: observe (metrics), authorize (permission)."""

@@ -1,0 +1,98 @@
+"""Events of one legacy stream, kept so that a client that lost it can go on where it was.
+
+Knows a ring of messages and the one reader attached to it. Refuses to know HTTP.
+Spec: 2025-11-25 basic/transports, "Resumability and Redelivery".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+__all__ = ["StreamBuffer", "StreamLimits", "parse_event_id"]
+
+Writer = Callable[[str, bytes], Awaitable[None]]
+
+
+class StreamLimits(msgspec.Struct, frozen=True):
+    """How much of a stream is kept: events, bytes, and seconds after its last event."""
+
+    events: int = 256
+    size_bytes: int = 1024 * 1024
+    age_s: float = 300.0
+
+
+def parse_event_id(event_id: str) -> tuple[str, int] | None:
+    """Split an event id into stream id and sequence number, None where it is not one of ours."""
+    stream_id, _, number = event_id.rpartition("-")
+    if not stream_id or not number.isascii() or not number.isdigit() or len(number) > 12:
+        return None
+    return stream_id, int(number)
+
+
+class StreamBuffer:
+    """A numbered sequence of messages, written to whoever is attached and kept within limits.
+
+    Event 0 is the priming event: an id without a message.
+    """
+
+    def __init__(self, stream_id: str, limits: StreamLimits) -> None:
+        self.stream_id = stream_id
+        self.is_complete = False
+        self.touched_s = 0.0
+        self._limits = limits
+        self._events: deque[tuple[int, bytes]] = deque()
+        self._size = 0
+        self._next = 1
+        self._dropped_to = 0
+        self._writer: Writer | None = None
+
+    @property
+    def priming_id(self) -> str:
+        """The id a client may resume from before any event came."""
+        return f"{self.stream_id}-0"
+
+    @property
+    def is_attached(self) -> bool:
+        """Tell whether somebody reads the stream now."""
+        return self._writer is not None
+
+    def attach(self, writer: Writer) -> None:
+        """Make `writer` the one reader; whoever read before gets nothing more."""
+        self._writer = writer
+
+    def detach(self, writer: Writer | None = None) -> None:
+        """Take the reader off; with `writer` given, only if it still is the one."""
+        if writer is None or self._writer == writer:
+            self._writer = None
+
+    async def append(self, message: bytes, now_s: float) -> None:
+        """Number a message, keep it, and write it to the reader if there is one."""
+        number = self._next
+        self._next += 1
+        self.touched_s = now_s
+        self._events.append((number, message))
+        self._size += len(message)
+        while len(self._events) > 1 and (
+            len(self._events) > self._limits.events or self._size > self._limits.size_bytes
+        ):
+            gone, dropped = self._events.popleft()
+            self._size -= len(dropped)
+            self._dropped_to = gone
+        if self._writer is not None:
+            await self._writer(f"{self.stream_id}-{number}", message)
+
+    def since(self, number: int) -> list[tuple[str, bytes]] | None:
+        """Give (event id, message) of every event after `number`.
+
+        None where some of them are gone: the client has to start afresh.
+        """
+        if number < self._dropped_to or number >= self._next:
+            return None
+        return [(f"{self.stream_id}-{n}", message) for n, message in self._events if n > number]
+
+    def is_stale(self, now_s: float) -> bool:
+        """Tell whether the stream is over and old enough to be forgotten."""
+        return self.is_complete and now_s - self.touched_s > self._limits.age_s
