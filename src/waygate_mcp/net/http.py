@@ -1,0 +1,78 @@
+"""The narrow way out: what a connector needs of HTTP, and no more.
+
+Knows one exchange: a request with its whole body, a response read in chunks, closed early or read to
+its end. Refuses to know MCP, and how bytes travel: `asgi.py` drives an application in this process,
+`aiohttp_client.py` a server on the network; a pooled client of our own can stand beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from waygate_mcp.errors import TooLargeError
+
+__all__ = ["Header", "HttpExchange", "HttpResponse", "media_type", "read_body"]
+
+Header = tuple[str, str]
+"""One header to send: name and value, both safe to be put on the wire as they are."""
+
+
+class HttpResponse(Protocol):
+    """A response whose head has arrived and whose body is under way."""
+
+    @property
+    def status(self) -> int:
+        """The status code, 200 to 599."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers by lower-case name; where one stood several times, the last."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Give the body in pieces as they come, never an empty one; to be iterated once.
+
+        The peer is slowed down while nobody iterates.
+
+        Raises:
+            UpstreamProtocolError: the body broke off.
+        """
+
+
+class HttpExchange(Protocol):
+    """Whoever can carry a request to one origin."""
+
+    def request(
+        self, method: str, path: str, headers: Sequence[Header], body: bytes = b""
+    ) -> AbstractAsyncContextManager[HttpResponse]:
+        """Send a request; the context is entered when the response's head is there.
+
+        `path` is absolute, with its query. Leaving the context before the body's end disconnects.
+        Waits without bound for the head: the caller holds the deadline.
+
+        Raises:
+            UpstreamUnavailableError: nothing was sent.
+            UpstreamProtocolError: sent, and no response came of it.
+        """
+
+
+def media_type(response: HttpResponse) -> str:
+    """Give the response's media type in lower case without parameters, empty where it has none."""
+    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(response: HttpResponse, limit_bytes: int) -> bytes:
+    """Read the whole body.
+
+    Raises:
+        TooLargeError: it is longer than `limit_bytes`; the rest was not read.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in response.chunks():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise TooLargeError(limit_bytes)
+        parts.append(chunk)
+    return b"".join(parts)
