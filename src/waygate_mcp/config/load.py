@@ -19,6 +19,7 @@ from waygate_mcp.config.document import (
 )
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.problems import translate
+from waygate_mcp.config.references import resolve_references
 from waygate_mcp.config.settings import HOME, Settings
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.config.yaml_text import MAX_BYTES, KeyPath, YamlText, dotted, parse_yaml
@@ -53,6 +54,25 @@ def load_document(path: Path | None, settings: Settings) -> Document:
     if path is None:
         return complete_document(default_document(), settings)
     return parse_document(_read(path), settings, source=str(path))
+
+
+def check_document(path: Path | None, settings: Settings) -> Document:
+    """Do as `load_document` does, and also try to resolve the references of enabled plugins.
+
+    Raises:
+        ConfigError: as `load_document`, or every reference that cannot be resolved.
+    """
+    document = load_document(path, settings)
+    try:
+        resolve_references(
+            {name: plugin.config for name, plugin in document.enabled_plugins().items()},
+            data_dir=settings.data_dir,
+        )
+    except ConfigError as exc:
+        text = parse_yaml(b"" if path is None else _read(path))
+        problems = tuple(_placed(problem, text) for problem in exc.problems)
+        raise ConfigError(problems=problems, source=str(path)) from None
+    return document
 
 
 def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Document:
@@ -129,6 +149,15 @@ def _endpoint(
             problems.append(_problem(text, path, message))
         taken.setdefault(prefix, alias)
     return problems
+
+
+def _placed(problem: ConfigProblem, text: YamlText) -> ConfigProblem:
+    # From `hello.token` among all configurations to `plugins.hello.config.token` in the file.
+    plugin, _, rest = problem.path.partition(".")
+    path = f"plugins.{plugin}.config.{rest}"
+    places = {dotted(known): place for known, place in text.values.items()}
+    line, column = places.get(path, (None, None))
+    return ConfigProblem(path, problem.message, line, column, problem.suggestion)
 
 
 def _unknown_plugin(document: Document, text: YamlText, path: KeyPath, name: str) -> ConfigProblem:

@@ -1,0 +1,51 @@
+"""`waygate check`: is the configuration valid?
+
+Knows how to show what `config` found. Nothing is started and nothing is written.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from waygate_mcp.cli.options import ConfigOption
+from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, problems_as_json, say
+from waygate_mcp.config.load import check_document, find_document
+from waygate_mcp.config.settings import read_settings, unknown_variables
+from waygate_mcp.errors import ConfigError
+
+
+def check(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Validate the configuration and name what is wrong with it.
+
+    Exit code 0: valid. 2: not valid; every problem is listed with its place and path.
+    """
+    warnings = unknown_variables()
+    source = None
+    try:
+        settings = read_settings({"config": config})
+        source = find_document(settings)
+        document = check_document(source, settings)
+    except ConfigError as exc:
+        if not json:
+            _warn(warnings)
+            raise
+        problems = problems_as_json(exc)
+        print_json({"valid": False, "source": source, "problems": problems, "warnings": warnings})
+        raise typer.Exit(ExitCode.WRONG_USE) from None
+    if json:
+        print_json({"valid": True, "source": source, "problems": [], "warnings": warnings})
+        return
+    _warn(warnings)
+    plugins, endpoints = len(document.enabled_plugins()), len(document.endpoints)
+    say(f"{source or 'no document, the built-in default'}: valid")
+    say(f"plugins enabled: {plugins}, endpoints: {endpoints}, auth: {document.auth.mode}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(check)
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        note(f"warning: {warning}")
