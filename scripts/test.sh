@@ -3,18 +3,19 @@
 #
 #   scripts/test.sh           everything; CI runs exactly this
 #   scripts/test.sh --fast    lint, types, unit and architecture tests only; nothing but the package index is needed
+#   scripts/test.sh --setup   makes the environment and stops
 #   scripts/test.sh … ARGS    further arguments go to pytest
 #
 # The last line of the output is pytest's own summary.
+
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# shellcheck source=scripts/lib/environment.sh
 . scripts/lib/environment.sh
 
-fast=''
+mode=all
 case "${1:-}" in
-  --fast) fast=1; shift ;;
-  -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  --fast | --setup) mode=${1#--}; shift ;;
+  -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 
 # Nothing of the caller's gateway may leak into the tests, and no test may wait for a person.
@@ -25,6 +26,7 @@ exec </dev/null
 export PYTHONDONTWRITEBYTECODE=1
 
 make_environment dev
+[ "$mode" != setup ] || exit 0
 PATH="$PWD/.venv/bin:$PATH"
 export PATH
 
@@ -45,7 +47,7 @@ else
   say "shellcheck: not installed, skipped"
 fi
 
-if [ -n "$fast" ]; then
+if [ "$mode" = fast ]; then
   say "pytest: unit and architecture tests"
   exec python -m pytest tests/unit tests/architecture "$@"
 fi

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.coverage_limits import CoverageLimits
 
+pytest_plugins = ["pytester"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
