@@ -73,7 +73,8 @@ BROAD_EXCEPT_HOMES = {
     "gateway.exchange": "door: the last guard around one call, which turns a bug into an answer with an id",
     "net.asgi": "the plugin boundary: a mounted ASGI application is foreign code",
     "runtime.tasks": "the task supervisor",
-    "plugins.lifecycle": "the plugin boundary",
+    "plugins": "the plugin boundary: an author's code may raise anything",
+    "toolkit.signatures": "the plugin boundary: annotations run an author's code",
 }
 
 # Functions whose argument list is a form people fill in.
