@@ -161,7 +161,7 @@ def raw_tasks(module: Module) -> Iterator[str]:
             continue
         name = dotted_name(node.func)
         owner, _, verb = name.rpartition(".")
-        starts = verb in ("create_task", "ensure_future", "run_coroutine_threadsafe")
+        starts = verb in ("create_task", "ensure_future")
         if starts and not re.search(r"group|tg$|supervisor|tasks$", owner, re.IGNORECASE):
             yield f"{module.name}:{node.lineno} starts a task by {name}"
 
