@@ -68,6 +68,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_for_port(port: int, within_s: float) -> None:
+    """Wait until something listens on this port of the loopback address.
+
+    Raises:
+        AssertionError: nothing did in time.
+    """
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(f"nothing listens on port {port} after {within_s:.0f} s")
+
+
 @dataclass
 class Gateway:
     """One running `waygate serve`. `url` is its MCP endpoint, `key` what to send as bearer token."""
