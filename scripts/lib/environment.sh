@@ -109,7 +109,7 @@ make_environment() {
   shift
   if [ -z "$uv" ] || ! _uv_install "$@"; then
     [ -z "$uv" ] || note "uv could not do it (lines above); trying pip"
-    _pip_install "$@" || die "the packages of requirements/$_kind.lock could not be installed (lines above); is the package index reachable, and allowed by pip's settings?"
+    _pip_install "$@" || die "the packages of requirements/$_kind.lock could not be installed (lines above). A file that does not match its hash is refused; otherwise: is the package index reachable, and allowed by pip's settings?"
   fi
   printf '%s\n' "$_wanted" >".venv/.locked-$_kind"
 }
