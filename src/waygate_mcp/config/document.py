@@ -13,6 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from waygate_mcp.config.hosts import LOOPBACK_HOSTS, parse_host, parse_origin
+from waygate_mcp.config.patterns import (
+    BOUND_PATTERN,
+    NAME_PATTERN,
+    PREFIX_PATTERN,
+    USE_PATTERN,
+)
 
 DEFAULT_ENDPOINT = "default"
 """The endpoint that is served at /mcp and exists without being written."""
@@ -39,20 +45,20 @@ def _origin(text: str) -> str:
 
 Name = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$"),
+    StringConstraints(pattern=NAME_PATTERN),
     AfterValidator(_unspoofable),
 ]
 """A name of ours: 1 to 63 of `a-z 0-9 _ -`, beginning with a letter or digit."""
 
 Bound = Annotated[
     str,
-    StringConstraints(pattern=r"^(\*|[a-z0-9][a-z0-9_-]{0,62})$"),
+    StringConstraints(pattern=BOUND_PATTERN),
 ]
 """A name of ours, or `*`."""
 
 Prefix = Annotated[
     str,
-    StringConstraints(pattern=r"^([a-z0-9][a-z0-9_-]{0,62})?$"),
+    StringConstraints(pattern=PREFIX_PATTERN),
     AfterValidator(_unspoofable),
 ]
 Host = Annotated[str, StringConstraints(max_length=300), AfterValidator(_host)]
@@ -199,9 +205,7 @@ class PluginSection(Section):
 
     use: Annotated[
         str,
-        StringConstraints(
-            pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_.]*)?$", max_length=256
-        ),
+        StringConstraints(pattern=USE_PATTERN, max_length=256),
     ] = Field(
         description="What to load: `module`, `module:attribute` or the name of an entry point."
     )

@@ -137,16 +137,25 @@ def _endpoint(
         if bound != EVERYTHING and bound not in document.plugins:
             place: KeyPath = ("endpoints", name, "bind", index)
             problems.append(_unknown_plugin(document, text, place, bound))
-    taken: dict[str, str] = {}
+    return [*problems, *_prefixes(document, name, endpoint, text)]
+
+
+def _prefixes(
+    document: Document, name: str, endpoint: EndpointSection, text: YamlText
+) -> list[ConfigProblem]:
+    problems = []
+    everything = EVERYTHING in endpoint.bind
+    bound = document.plugins if everything else endpoint.bind
+    # Every bound plugin takes a prefix, if only its own name.
+    taken = {alias: alias for alias in bound if alias not in endpoint.prefixes}
     for alias, prefix in endpoint.prefixes.items():
         path = ("endpoints", name, "prefixes", alias)
         if alias not in document.plugins:
             problems.append(_unknown_plugin(document, text, path, alias))
-        elif EVERYTHING not in endpoint.bind and alias not in endpoint.bind:
+        elif alias not in bound:
             problems.append(_problem(text, path, "this plugin is not bound here"))
-        if prefix and prefix in taken:
-            message = f"the same prefix as `{taken[prefix]}`"
-            problems.append(_problem(text, path, message))
+        elif prefix and prefix in taken:
+            problems.append(_problem(text, path, f"the same prefix as `{taken[prefix]}`"))
         taken.setdefault(prefix, alias)
     return problems
 

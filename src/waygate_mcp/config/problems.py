@@ -6,12 +6,18 @@ nearest to an unknown one. No message holds a value from the document: it might 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from waygate_mcp.config.patterns import (
+    BOUND_PATTERN,
+    NAME_PATTERN,
+    PREFIX_PATTERN,
+    USE_PATTERN,
+)
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.config.yaml_text import KeyPath, YamlText, dotted
 from waygate_mcp.errors import ConfigProblem
@@ -27,6 +33,15 @@ _EXPECTED = {
     "model_attributes_type": "a mapping (key: value)",
     "tuple_type": "a list",
     "list_type": "a list",
+    "int_parsing": "a whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+}
+_PATTERNS = {
+    NAME_PATTERN: "1 to 63 of `a-z 0-9 _ -`, beginning with a letter or digit",
+    PREFIX_PATTERN: "at most 63 of `a-z 0-9 _ -`, beginning with a letter or digit",
+    BOUND_PATTERN: "the name of a plugin, or `*`",
+    USE_PATTERN: "`module`, `module:attribute` or the name of an entry point",
 }
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),
@@ -79,13 +94,9 @@ def _is_branch(part: str) -> bool:
     return part.startswith(("constrained-str", "function-", "literal[", "str["))
 
 
-def _words(error: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> tuple[str, str | None]:
+def describe(error: ErrorDetails) -> tuple[str, str | None]:
+    """Say what is wrong with a value, without the value, and which allowed word is nearest."""
     kind = error["type"]
-    if kind == "extra_forbidden":
-        known = known_keys(model, path[:-1])
-        hint = nearest(str(path[-1]), known)
-        listed = "" if hint else f"; known here: {', '.join(known)}"
-        return f"unknown key{listed}", hint
     if kind == "missing":
         return "is required", None
     if kind == "literal_error":
@@ -94,6 +105,15 @@ def _words(error: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> tuple[
         return f"expected {_EXPECTED[kind]}, found {_found(error['input'])}", None
     message = _BOUNDS[kind](error.get("ctx", {})) if kind in _BOUNDS else error["msg"]
     return message.removeprefix("Value error, "), None
+
+
+def _words(error: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> tuple[str, str | None]:
+    if error["type"] != "extra_forbidden":
+        return describe(error)
+    known = known_keys(model, path[:-1])
+    hint = nearest(str(path[-1]), known)
+    listed = "" if hint else f"; known here: {', '.join(known)}"
+    return f"unknown key{listed}", hint
 
 
 def _choice(error: ErrorDetails) -> tuple[str, str | None]:
@@ -115,23 +135,18 @@ def _found(value: object) -> str:
     return next((words for kind, words in _KINDS if isinstance(value, kind)), "something else")
 
 
-def _listed(ctx: dict[str, Any]) -> str:
-    return f"more than {ctx['max_length']} entries"
+def _pattern(pattern: str) -> str:
+    return f"expected {_PATTERNS.get(pattern, f'text that fits {pattern}')}"
 
 
 _BOUNDS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "greater_than": lambda ctx: f"must be more than {ctx['gt']:g}",
-    "greater_than_equal": lambda ctx: f"must be at least {ctx['ge']:g}",
-    "less_than": lambda ctx: f"must be less than {ctx['lt']:g}",
-    "less_than_equal": lambda ctx: f"must be at most {ctx['le']:,}".replace(",", "_"),
-    "too_long": _listed,
-    "string_too_long": lambda ctx: f"longer than {ctx['max_length']} characters",
-    "string_too_short": lambda ctx: f"shorter than {ctx['min_length']} characters",
-    "string_pattern_mismatch": lambda ctx: f"does not fit the pattern {ctx['pattern']}",
+    "greater_than": lambda ctx: f"must be more than {ctx['gt']:.15g}",
+    "greater_than_equal": lambda ctx: f"must be at least {ctx['ge']:.15g}",
+    "less_than": lambda ctx: f"must be less than {ctx['lt']:.15g}",
+    "less_than_equal": lambda ctx: f"must be at most {ctx['le']:.15g}",
+    "too_long": lambda ctx: f"has more than {ctx['max_length']} entries",
+    "string_too_long": lambda ctx: f"is longer than {ctx['max_length']} characters",
+    "string_too_short": lambda ctx: f"is shorter than {ctx['min_length']} characters",
+    "string_pattern_mismatch": lambda ctx: _pattern(ctx["pattern"]),
     "finite_number": lambda _: "must be a finite number",
 }
-
-
-def join(problems: Iterable[ConfigProblem]) -> str:
-    """Write problems below each other, one line each."""
-    return "\n".join(str(problem) for problem in problems)

@@ -18,4 +18,17 @@ def document_schema() -> dict[str, Any]:
     schema = Document.model_json_schema()
     schema["title"] = "waygate.yaml"
     schema["description"] = "The document of Waygate MCP. Unknown keys are errors."
+    _close(schema)
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
+
+
+def _close(schema: Any) -> None:
+    # Pydantic writes the pattern of a mapping's keys, and leaves other keys open.
+    if isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema["additionalProperties"] = False
+        for part in schema.values():
+            _close(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _close(part)

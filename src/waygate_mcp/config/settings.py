@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from waygate_mcp.config.hosts import parse_host, parse_origin
+from waygate_mcp.config.problems import describe
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.errors import ConfigError, ConfigProblem
 
@@ -195,7 +196,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
 
 
 def _problems(exc: ValidationError) -> Iterable[ConfigProblem]:
-    for error in exc.errors(include_url=False, include_input=False, include_context=False):
+    for error in exc.errors(include_url=False):
         name = str(error["loc"][0]) if error["loc"] else ""
-        path = PREFIX + name.upper() if name else ""
-        yield ConfigProblem(path=path, message=error["msg"].removeprefix("Value error, "))
+        message, suggestion = describe(error)
+        yield ConfigProblem(PREFIX + name.upper() if name else "", message, suggestion=suggestion)

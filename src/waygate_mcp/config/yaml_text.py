@@ -42,6 +42,7 @@ _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9]{1,100}|0o[0-7]{1,100}|0x[0-9a-fA-F]{1,100}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NON_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
@@ -94,6 +95,10 @@ def parse_yaml(data: bytes, *, source: str = "") -> YamlText:
         raise ConfigError(problems=(exc.problem,), source=source) from None
     except YAMLError as exc:
         raise ConfigError(problems=(_syntax_problem(exc),), source=source) from None
+    except (ValueError, OverflowError):
+        # The library passes on Python's refusal of `"\\U00110000"`, without a place.
+        problem = ConfigProblem("", "not YAML: an escape that stands for no character")
+        raise ConfigError(problems=(problem,), source=source) from None
     return YamlText(builder.root, builder.keys, builder.values)
 
 
@@ -146,6 +151,8 @@ class _Builder:
 
     def _scalar(self, event: ScalarEvent) -> None:
         self._refuse_tag(event)
+        if not event.value.isascii() and _SURROGATE.search(event.value):
+            raise _RefusedError("half a character (`\\ud800` …)", _place(event), self._path())
         if self._expects_key():
             self._key(event)
             return

@@ -1,0 +1,15 @@
+"""How names are written in the document, as patterns."""
+
+from __future__ import annotations
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+"""A name of ours."""
+
+PREFIX_PATTERN = r"^([a-z0-9][a-z0-9_-]{0,62})?$"
+"""A name of ours, or nothing."""
+
+BOUND_PATTERN = r"^(\*|[a-z0-9][a-z0-9_-]{0,62})$"
+"""A name of ours, or `*` for all."""
+
+USE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_.]*)?$"
+"""`module`, `module:attribute` or the name of an entry point."""

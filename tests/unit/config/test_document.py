@@ -1,0 +1,140 @@
+"""The document's models: defaults, bounds, and what an endpoint serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from waygate_mcp.config.document import (
+    AuthSection,
+    Document,
+    EndpointSection,
+    LimitsSection,
+    PluginSection,
+    Section,
+    ServerSection,
+)
+
+
+def sections() -> list[type[BaseModel]]:
+    return Section.__subclasses__()
+
+
+def test_an_empty_document_is_valid_and_has_the_default_endpoint() -> None:
+    document = Document()
+    assert document.auth.mode == "keys"
+    assert document.endpoints["default"].bind == ("*",)
+    assert document.plugins == {}
+
+
+def test_every_key_has_a_default_and_a_description() -> None:
+    for section in sections():
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{name}"
+            assert name == "use" or not field.is_required()
+
+
+def test_every_limit_has_its_unit_in_its_name_or_counts_something() -> None:
+    counted = ("_per_principal", "_total", "_events", "_max", "_threads", "_size")
+    for name in LimitsSection.model_fields:
+        assert name.endswith(("_s", "_bytes", *counted)), name
+
+
+def test_every_limit_has_both_bounds() -> None:
+    for name in LimitsSection.model_fields:
+        for number in (-1, 10**15):
+            with pytest.raises(ValidationError):
+                LimitsSection.model_validate({name: number})
+
+
+@pytest.mark.parametrize("section", sections())
+def test_nothing_can_be_added_or_changed(section: type[BaseModel]) -> None:
+    needed: dict[str, Any] = {"use": "x"} if section is PluginSection else {}
+    with pytest.raises(ValidationError):
+        section.model_validate({**needed, "no_such_key": 1})
+    made = section.model_validate(needed)
+    with pytest.raises(ValidationError):
+        setattr(made, next(iter(section.model_fields)), None)
+
+
+def test_hosts_and_origins_that_are_ours() -> None:
+    server = ServerSection(
+        public_url="https://MCP.example.org",
+        allowed_hosts=("other.example.org:8443",),
+        allowed_origins=("https://a.example.org",),
+        cors_origins=("https://b.example.org:443",),
+    )
+    assert server.accepted_hosts == {
+        "localhost", "127.0.0.1", "[::1]", "mcp.example.org", "other.example.org:8443",
+    }  # fmt: skip
+    assert server.accepted_origins == {
+        "https://mcp.example.org", "https://a.example.org", "https://b.example.org",
+    }  # fmt: skip
+
+
+def test_without_configuration_only_loopback_names_and_no_origin_are_ours() -> None:
+    assert ServerSection().accepted_hosts == {"localhost", "127.0.0.1", "[::1]"}
+    assert ServerSection().accepted_origins == frozenset()
+
+
+def test_what_is_bound_is_what_is_enabled_in_the_order_of_bind() -> None:
+    document = Document(
+        plugins={
+            "a": PluginSection(use="x"),
+            "b": PluginSection(use="x", enabled=False),
+            "c": PluginSection(use="x"),
+        },
+        endpoints={
+            "all": EndpointSection(),
+            "some": EndpointSection(bind=("c", "b", "*")),
+            "none": EndpointSection(bind=()),
+        },
+    )
+    assert list(document.enabled_plugins()) == ["a", "c"]
+    assert document.bound_plugins("all") == ("a", "c")
+    assert document.bound_plugins("some") == ("c", "a")
+    assert document.bound_plugins("none") == ()
+
+
+def test_an_endpoint_that_does_not_exist_binds_nothing() -> None:
+    with pytest.raises(KeyError):
+        Document().bound_plugins("nowhere")
+
+
+@pytest.mark.parametrize("use", ["m", "pkg.mod", "pkg.mod:attr", "pkg.mod:a.b", "my-entry-point"])
+def test_a_plugin_is_a_module_an_attribute_or_an_entry_point(use: str) -> None:
+    assert PluginSection(use=use).use == use
+
+
+@pytest.mark.parametrize(
+    "use", ["", "../x", "a/b", "a b", "a:", ":a", "a:b:c", "http://x", "x" * 257]
+)
+def test_a_plugin_is_never_a_path_or_a_url(use: str) -> None:
+    with pytest.raises(ValidationError):
+        PluginSection(use=use)
+
+
+@pytest.mark.parametrize("name", ["a", "a-b_c", "0x", "a" * 63])
+def test_a_name_of_ours_is_short_and_plain(name: str) -> None:
+    assert name in Document(plugins={name: PluginSection(use="x")}).plugins
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "-a", "_a", "a.b", "a/b", "a b", "a__b", "a_", "a" * 64, "ä", "a\n"]
+)
+def test_a_name_that_could_be_taken_for_another_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Document(plugins={name: PluginSection(use="x")})
+    with pytest.raises(ValidationError):
+        EndpointSection(prefixes={"a": name or "__"})
+
+
+def test_an_empty_prefix_is_allowed() -> None:
+    assert EndpointSection(prefixes={"a": ""}).prefixes == {"a": ""}
+
+
+def test_words_that_are_not_listed_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        AuthSection.model_validate({"mode": "oauth"})
