@@ -22,12 +22,15 @@ _ROOTS = 8
 _FORM = 16
 _URL = 32
 _ROOTS_CHANGED = 64
+_MAX_EXTENSIONS = 32
+_MAX_EXTENSION_CHARS = 128
 
 
 class ClientCapabilities(msgspec.Struct, frozen=True):
     """The capability class of a client: seven bits, equal for clients that can answer the same.
 
-    `extensions` are the names of declared extensions, sorted.
+    `extensions` are the names of declared extensions, sorted; the first 32 of at most 128 characters
+    are kept, since catalogues are kept per capability class.
     """
 
     bits: int = 0
@@ -80,15 +83,16 @@ class ClientCapabilities(msgspec.Struct, frozen=True):
                 bits |= _ROOTS_CHANGED
         elicitation = declared.get("elicitation")
         if isinstance(elicitation, dict) and revision.has_elicitation:
-            has_url = isinstance(elicitation.get("url"), dict)
+            has_url = revision.has_url_elicitation and isinstance(elicitation.get("url"), dict)
             if isinstance(elicitation.get("form"), dict) or not has_url:
                 bits |= _FORM
-            if has_url and revision.has_url_elicitation:
+            if has_url:
                 bits |= _URL
         extensions = declared.get("extensions")
         if not isinstance(extensions, dict) or not extensions:
             return _BY_BITS[bits]
-        return cls(bits, tuple(sorted(extensions)))
+        names = (name for name in extensions if len(name) <= _MAX_EXTENSION_CHARS)
+        return cls(bits, tuple(sorted(names)[:_MAX_EXTENSIONS]))
 
     def missing_for(self, method: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """Give the capabilities a question needs and the client lacks, None where it lacks none.

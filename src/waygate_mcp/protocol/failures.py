@@ -18,6 +18,9 @@ from waygate_mcp.protocol.versions import Revision
 __all__ = ["CODES", "RpcFailure", "describe_failure"]
 
 RESOURCE_NOT_FOUND_LEGACY = -32002
+URL_NEEDED_LEGACY = -32042
+_RESERVED = range(-32099, -32019)  # only the specification defines codes here
+_PASSED_ON = frozenset({jsonrpc.HEADER_MISMATCH, jsonrpc.MISSING_CAPABILITY})
 
 
 class RpcFailure(msgspec.Struct, frozen=True):
@@ -63,7 +66,7 @@ CODES: dict[type[errors.WaygateError], int] = {
 def describe_failure(error: errors.WaygateError, revision: Revision) -> RpcFailure:
     """Word an error for a client of `revision`; only `safe_message` and facts for clients leave."""
     if isinstance(error, errors.RpcError):
-        return RpcFailure(error.rpc_code, error.safe_message, error.data)
+        return _pass_on(error, revision)
     code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
     status = 200
     if isinstance(error, errors.UnknownNameError) and error.kind == "resource":
@@ -78,6 +81,30 @@ def describe_failure(error: errors.WaygateError, revision: Revision) -> RpcFailu
     facts = _facts(error)
     data = jsonrpc.encode_json(facts) if facts else None
     return RpcFailure(code, error.safe_message, data, status)
+
+
+def _pass_on(error: errors.RpcError, revision: Revision) -> RpcFailure:
+    """Give an error that brings its own code, as far as the client's revision knows that code.
+
+    Cases: (1) modern codes that mean something about this request keep it, with their status;
+    (2) "not found" has a code of its own before 2026-07-28; (3) other codes that are reserved for the
+    specification would say what is not so: they become internal errors; (4) the rest passes.
+    Spec: 2026-07-28 basic/index, "Error Codes".
+    """
+    code, status = error.rpc_code, 200
+    if revision.is_modern and code in _PASSED_ON:
+        status = 400
+    elif revision.is_modern and code == RESOURCE_NOT_FOUND_LEGACY:
+        code = jsonrpc.INVALID_PARAMS
+    elif code in _RESERVED and not _is_url_needed(code, revision):
+        code = jsonrpc.INTERNAL_ERROR
+    return RpcFailure(code, error.safe_message, error.data, status)
+
+
+def _is_url_needed(code: int, revision: Revision) -> bool:
+    """Tell whether this is the one reserved code that 2025-11-25, and only that, has of its own."""
+    is_known = revision.has_url_elicitation and not revision.is_modern
+    return code == URL_NEEDED_LEGACY and is_known
 
 
 def _facts(error: errors.WaygateError) -> dict[str, Any]:

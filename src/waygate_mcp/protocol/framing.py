@@ -1,20 +1,36 @@
 """How messages lie in a byte stream: Server-Sent Events and lines.
 
-Both decoders are fed chunks as they come and bound what they keep before a frame is complete.
+Both decoders are fed chunks as they come, give the same frames however the stream is cut, and bound
+what they keep before a frame is complete. Raw line breaks in a message, which an upstream may have
+written between the tokens of its JSON, never break a frame of ours.
 Spec: WHATWG HTML, "Server-sent events"; 2026-07-28 basic/transports/stdio.
 """
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
-__all__ = ["KEEP_ALIVE", "FrameTooLarge", "LineDecoder", "SseDecoder", "SseEvent", "encode_event"]
+__all__ = [
+    "KEEP_ALIVE",
+    "FrameTooLarge",
+    "LineDecoder",
+    "SseDecoder",
+    "SseEvent",
+    "encode_event",
+    "encode_line",
+]
 
 KEEP_ALIVE = b": keep-alive\n\n"
 """An SSE comment: keeps the connection from being closed for silence, means nothing."""
 
+_LINE_BREAK = re.compile(rb"\r\n|\r|\n")
+_FIND_LINE_END = re.compile(rb"[\r\n]").search
+_BOM = b"\xef\xbb\xbf"
 
-class FrameTooLarge(ValueError):
+
+class FrameTooLarge(ValueError):  # noqa: N818 - what happened, not a fault of ours
     """A line or event is larger than `limit` bytes; nothing after it can be trusted."""
 
     def __init__(self, limit: int) -> None:
@@ -34,7 +50,7 @@ class SseEvent(msgspec.Struct, frozen=True):
 def encode_event(
     data: bytes, *, event: str | None = None, id: str | None = None, retry_ms: int | None = None
 ) -> bytes:
-    """Write one event. `data` must hold no line break (compact JSON never does)."""
+    """Write one event. Line breaks in `data` become further data lines; `event` and `id` have none."""
     head = b""
     if event is not None:
         head = b"event: %b\n" % event.encode()
@@ -42,7 +58,19 @@ def encode_event(
         head += b"id: %b\n" % id.encode()
     if retry_ms is not None:
         head += b"retry: %d\n" % retry_ms
+    if b"\n" in data or b"\r" in data:
+        data = _LINE_BREAK.sub(b"\ndata: ", data)
     return b"%bdata: %b\n\n" % (head, data)
+
+
+def encode_line(message: bytes) -> bytes:
+    """Write one JSON message as one line: raw line breaks can only stand between its tokens.
+
+    Spec: 2026-07-28 basic/transports/stdio, "MUST NOT contain embedded newlines".
+    """
+    if b"\n" in message or b"\r" in message:
+        message = _LINE_BREAK.sub(b" ", message)
+    return message + b"\n"
 
 
 class LineDecoder:
@@ -50,8 +78,7 @@ class LineDecoder:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._begun = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take bytes, give the lines they complete.
@@ -59,26 +86,24 @@ class LineDecoder:
         Raises:
             FrameTooLarge: a line passes the limit, complete or not.
         """
+        begun, limit = self._begun, self._limit
         pieces = chunk.split(b"\n")
+        rest = pieces.pop()
         lines = []
-        for piece in pieces[:-1]:
-            self._add(piece)
-            line = b"".join(self._parts).rstrip(b"\r")
-            self._parts.clear()
-            self._size = 0
+        for piece in pieces:
+            line = piece
+            if begun:
+                line = bytes(begun + piece)
+                begun.clear()
+            if len(line) > limit:
+                raise FrameTooLarge(limit)
+            line = line.rstrip(b"\r")
             if line:
                 lines.append(line)
-        self._add(pieces[-1])
+        begun += rest
+        if len(begun) > limit:
+            raise FrameTooLarge(limit)
         return lines
-
-    def _add(self, piece: bytes) -> None:
-        """Keep a part of the line under way."""
-        if not piece:
-            return
-        self._size += len(piece)
-        if self._size > self._limit:
-            raise FrameTooLarge(self._limit)
-        self._parts.append(piece)
 
 
 class SseDecoder:
@@ -86,9 +111,9 @@ class SseDecoder:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._buffer = bytearray()
-        self._searched = 0
-        self._at_start = True
+        self._begun = bytearray()
+        self._is_after_cr = False
+        self._is_at_start = True
         self._size = 0
         self._data: list[bytes] = []
         self._event = ""
@@ -102,54 +127,63 @@ class SseDecoder:
         Raises:
             FrameTooLarge: an event passes the limit, complete or not.
         """
-        self._buffer += chunk
         events: list[SseEvent] = []
-        while (line := self._next_line()) is not None:
-            if line:
-                self._take_field(line)
-            elif self._has_field:
-                events.append(self._finish())
-        if len(self._buffer) + self._size > self._limit:
-            raise FrameTooLarge(self._limit)
+        start = 0
+        if self._is_after_cr and chunk:
+            # The CR ended a line already; this may be the second half of a CRLF.
+            start = 1 if chunk[0] == ord("\n") else 0
+            self._is_after_cr = False
+        while (end := _FIND_LINE_END(chunk, start)) is not None:
+            self._keep(chunk[start : end.start()])
+            start = end.end()
+            if end.group() == b"\r":
+                self._is_after_cr = start == len(chunk)
+                start += chunk[start : start + 1] == b"\n"
+            event = self._take_line()
+            if event is not None:
+                events.append(event)
+        self._keep(chunk[start:])
         return events
 
-    def _next_line(self) -> bytes | None:
-        """Take one complete line from the buffer, None where there is none yet."""
-        buffer = self._buffer
-        newline = buffer.find(b"\n", self._searched)
-        carriage = buffer.find(b"\r", self._searched, newline if newline >= 0 else len(buffer))
-        end = carriage if carriage >= 0 else newline
-        if end < 0 or (end == carriage and carriage == len(buffer) - 1):
-            # A CR at the very end may be the first half of CRLF: wait for the next byte.
-            self._searched = max(0, len(buffer) - 1) if end < 0 else end
+    def _keep(self, piece: bytes) -> None:
+        """Add to the line under way, within the limit."""
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise FrameTooLarge(self._limit)
+        self._begun += piece
+
+    def _take_line(self) -> SseEvent | None:
+        """Read the line under way, which is complete; give the event if it ends one."""
+        line = bytes(self._begun)
+        self._begun.clear()
+        if self._is_at_start:
+            self._is_at_start = False
+            if line.startswith(_BOM):
+                line = line[len(_BOM) :]
+                self._size -= len(_BOM)
+        if line:
+            self._take_field(line)
             return None
-        skip = 2 if end == carriage and buffer[end + 1] == ord("\n") else 1
-        line = bytes(buffer[:end])
-        del buffer[: end + skip]
-        self._searched = 0
-        if self._at_start:
-            self._at_start = False
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        return line
+        return self._finish() if self._has_field else None
 
     def _take_field(self, line: bytes) -> None:
         """Read one field line into the event under way."""
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
-        if not name:
-            return
-        self._has_field = True
         if name == b"data":
-            self._size += len(value) + 1
-            if self._size > self._limit:
-                raise FrameTooLarge(self._limit)
+            self._size += 1
             self._data.append(value)
-        elif name == b"event":
+        else:
+            self._size -= len(line)  # nothing of it grows with the number of such lines
+        if name == b"event":
             self._event = value.decode(errors="replace")
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode(errors="replace")
         elif name == b"retry" and value.isdigit() and len(value) <= 9:
             self._retry_ms = int(value)
+        elif name != b"data":
+            return
+        self._has_field = True
 
     def _finish(self) -> SseEvent:
         """Give the event under way and start the next."""

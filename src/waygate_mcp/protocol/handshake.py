@@ -1,14 +1,15 @@
 """The legacy era: `initialize`, and what old readers cannot be sent.
 
 Knows the results of the handshake and the downgrades for readers of older revisions. Refuses to
-know sessions.
+know sessions. Downgrades take what upstreams wrote, so they never raise on it: what has not the
+expected shape is left as it is, and what is not rewritten keeps its very bytes.
 Spec: 2025-11-25 basic/lifecycle; protocol.md 4, "Downgrades by revision of the reader".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -26,12 +27,19 @@ __all__ = [
     "read_initialize",
 ]
 
+_MAX_NAME_CHARS = 128
 _NON_OBJECT_STRUCTURED = re.compile(rb'"structuredContent"\s*:\s*[^{\s]')
-_decode = msgspec.json.decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_read_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_read_text = msgspec.json.Decoder(str).decode
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """What a client said in `initialize`, after negotiation."""
+    """What a client said in `initialize`, after negotiation.
+
+    `client_name` is for display only and holds at most 128 characters.
+    """
 
     revision: Revision
     capabilities: ClientCapabilities
@@ -47,10 +55,10 @@ def read_initialize(params: Mapping[str, Any]) -> Hello | str:
     if type(declared) is not dict:
         return "capabilities must be an object"
     info = params.get("clientInfo")
-    name = info.get("name", "") if type(info) is dict else ""
+    name = info.get("name") if type(info) is dict else None
     revision = negotiate(requested)
     capabilities = ClientCapabilities.parse(declared, revision)
-    return Hello(revision, capabilities, name if type(name) is str else "")
+    return Hello(revision, capabilities, name[:_MAX_NAME_CHARS] if type(name) is str else "")
 
 
 def initialize_result(
@@ -86,47 +94,94 @@ def downgrade_content(result: bytes, revision: Revision) -> bytes:
     drops_structured = _NON_OBJECT_STRUCTURED.search(result) is not None
     has_link = not revision.has_resource_links and b'"resource_link"' in result
     has_audio = not revision.has_audio and b'"audio"' in result
-    if not (drops_structured or has_link or has_audio):
+    value = _object(result) if drops_structured or has_link or has_audio else None
+    if value is None:
         return result
-    value = _decode(result)
     if drops_structured:
         _drop_structured(value)
-    blocks = value.get("content")
-    if isinstance(blocks, list):
-        value["content"] = [_downgrade_block(block, revision) for block in blocks]
-    for message in value.get("messages") or ():
-        message["content"] = _downgrade_block(message.get("content"), revision)
+
+    def rewrite_block(block: msgspec.Raw) -> msgspec.Raw:
+        return _downgrade_block(block, revision)
+
+    def rewrite_message(raw: msgspec.Raw) -> msgspec.Raw:
+        message = _object(raw)
+        if message is None or "content" not in message:
+            return raw
+        message["content"] = rewrite_block(message["content"])
+        return _raw(message)
+
+    for member, rewrite in (("content", rewrite_block), ("messages", rewrite_message)):
+        if member in value:
+            value[member] = _rewrite_items(value[member], rewrite)
     return encode_json(value)
 
 
-def _drop_structured(value: dict[str, Any]) -> None:
+def _object(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw] | None:
+    """Read the members of an object as raw slices, None where it is none."""
+    try:
+        return _read_object(raw)
+    except _UNREADABLE:
+        return None
+
+
+def _items(raw: msgspec.Raw) -> list[msgspec.Raw] | None:
+    """Read the items of a list as raw slices, None where it is none."""
+    try:
+        return _read_list(raw)
+    except _UNREADABLE:
+        return None
+
+
+def _text(members: Mapping[str, msgspec.Raw], name: str) -> str | None:
+    """Read a member that should be text, None where it is not."""
+    try:
+        return _read_text(members[name]) if name in members else None
+    except _UNREADABLE:
+        return None
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    """Write a value as a raw slice."""
+    return msgspec.Raw(encode_json(value))
+
+
+def _rewrite_items(raw: msgspec.Raw, rewrite: Callable[[msgspec.Raw], msgspec.Raw]) -> msgspec.Raw:
+    """Rewrite each item of a list; what is no list stays."""
+    items = _items(raw)
+    return raw if items is None else _raw([rewrite(item) for item in items])
+
+
+def _drop_structured(value: dict[str, msgspec.Raw]) -> None:
     """Remove structured content that is no object, keeping its JSON as text."""
-    structured = value.get("structuredContent")
-    if isinstance(structured, dict):
+    structured = bytes(value.get("structuredContent", b"{}"))
+    if structured.startswith(b"{"):
         return
-    value.pop("structuredContent", None)
-    text = encode_json(structured).decode()
-    content = value.setdefault("content", [])
-    if not any(isinstance(block, dict) and block.get("type") == "text" for block in content):
-        content.append({"type": "text", "text": text})
+    del value["structuredContent"]
+    blocks = _items(value["content"]) if "content" in value else None
+    blocks = blocks or []
+    if not any(_text(_object(block) or {}, "type") == "text" for block in blocks):
+        text = structured.decode(errors="replace")
+        blocks.append(_raw({"type": "text", "text": text}))
+    value["content"] = _raw(blocks)
 
 
-def _downgrade_block(block: Any, revision: Revision) -> Any:
+def _downgrade_block(raw: msgspec.Raw, revision: Revision) -> msgspec.Raw:
     """Rewrite one content block an old reader does not know."""
-    if not isinstance(block, dict):
-        return block
-    kind = block.get("type")
+    block = _object(raw)
+    kind = None if block is None else _text(block, "type")
+    if block is None or kind not in {"audio", "resource_link"}:
+        return raw
     if kind == "audio" and not revision.has_audio:
         resource = {
             "uri": "data:,audio",
-            "mimeType": block.get("mimeType", "application/octet-stream"),
-            "blob": block.get("data", ""),
+            "mimeType": _text(block, "mimeType") or "application/octet-stream",
+            "blob": _text(block, "data") or "",
         }
-        return {"type": "resource", "resource": resource}
+        return _raw({"type": "resource", "resource": resource})
     if kind == "resource_link" and not revision.has_resource_links:
-        title = block.get("title") or block.get("name") or "resource"
-        return {"type": "text", "text": f"{title}: {block.get('uri', '')}"}
-    return block
+        title = _text(block, "title") or _text(block, "name") or "resource"
+        return _raw({"type": "text", "text": f"{title}: {_text(block, 'uri') or ''}"})
+    return raw
 
 
 def downgrade_definition(definition: bytes, revision: Revision) -> bytes:
@@ -137,9 +192,11 @@ def downgrade_definition(definition: bytes, revision: Revision) -> bytes:
     """
     if revision.is_modern or b'"outputSchema"' not in definition:
         return definition
-    value = _decode(definition)
-    schema = value.get("outputSchema")
-    if isinstance(schema, dict) and schema.get("type") == "object":
+    value = _object(definition)
+    if value is None or "outputSchema" not in value:
+        return definition
+    schema = _object(value["outputSchema"])
+    if schema is not None and _text(schema, "type") == "object":
         return definition
     del value["outputSchema"]
     return encode_json(value)
@@ -148,24 +205,42 @@ def downgrade_definition(definition: bytes, revision: Revision) -> bytes:
 def downgrade_form(params: bytes, revision: Revision) -> bytes | None:
     """Rewrite a form elicitation for a reader of `revision`; None where it cannot be shown.
 
-    Before 2025-11-25 a titled choice is `enum` with `enumNames`, there is no choice of several, and
-    the members `mode` and `default` of other types than boolean are unknown (they are left alone).
+    Before 2025-11-25 a titled choice is `enum` with `enumNames`, there is no choice of several and
+    no question by URL. The members `mode` and `default` are unknown there and left alone.
     Spec: 2025-06-18 client/elicitation, "Supported Schema Types".
     """
     if revision.has_modern_enums:
         return params
-    value = _decode(params)
-    schema = value.get("requestedSchema")
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(properties, dict):
+    value = _object(params) or {}
+    if _text(value, "mode") == "url":
+        return None
+    schema = _object(value["requestedSchema"]) if "requestedSchema" in value else None
+    fields = _object(schema["properties"]) if schema and "properties" in schema else None
+    if schema is None or not fields:
         return params
-    for field in properties.values():
-        if not isinstance(field, dict):
+    for name, raw in fields.items():
+        field = _object(raw)
+        if field is None:
             continue
-        if field.get("type") == "array":
+        if _text(field, "type") == "array":
             return None
-        choices = field.pop("oneOf", None)
-        if isinstance(choices, list):
-            field["enum"] = [choice.get("const") for choice in choices]
-            field["enumNames"] = [choice.get("title", choice.get("const")) for choice in choices]
+        if _name_choices(field):
+            fields[name] = _raw(field)
+    schema["properties"] = _raw(fields)
+    value["requestedSchema"] = _raw(schema)
     return encode_json(value)
+
+
+def _name_choices(field: dict[str, msgspec.Raw]) -> bool:
+    """Write a field's titled choices the way of 2025-06-18; tell whether there were any."""
+    choices = (
+        [_object(choice) or {} for choice in _items(field["oneOf"]) or ()]
+        if ("oneOf" in field)
+        else []
+    )
+    if not choices or not all("const" in choice for choice in choices):
+        return False
+    del field["oneOf"]
+    field["enum"] = _raw([choice["const"] for choice in choices])
+    field["enumNames"] = _raw([choice.get("title", choice["const"]) for choice in choices])
+    return True

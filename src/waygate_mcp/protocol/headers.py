@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -28,10 +29,16 @@ __all__ = [
 _SENTINEL_HEAD, _SENTINEL_TAIL = "=?base64?", "?="
 _PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PRIMITIVES = {"string": (str,), "integer": (int,), "boolean": (bool,)}
+_NUMBER = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?")
+_PRIMITIVES = ("string", "integer", "boolean")
+_ANNOTATION = "x-mcp-header"
+_NAMED_SCHEMAS = frozenset(
+    {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+)
+_NO_SCHEMAS = frozenset({"const", "default", "enum", "examples"})
 _MAX_PARAMS = 64
-_MAX_SCHEMA_DEPTH = 32
-_NOT_FOLLOWED = object()
+_MAX_NAME_CHARS = 128
+_MAX_SCHEMA_DEPTH = 64
 
 
 class HeaderParam(msgspec.Struct, frozen=True):
@@ -76,9 +83,11 @@ def decode_value(raw: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     if text.startswith(_SENTINEL_HEAD) and text.endswith(_SENTINEL_TAIL):
-        inner = text[len(_SENTINEL_HEAD) : -len(_SENTINEL_TAIL)]
+        inner = text[len(_SENTINEL_HEAD) : -len(_SENTINEL_TAIL)].encode()
         try:
-            return base64.b64decode(inner, validate=True).decode()
+            value = base64.b64decode(inner, validate=True)
+            # Canonical form only: one value has one header, whoever compares them on the way.
+            return value.decode() if base64.b64encode(value) == inner else None
         except (binascii.Error, UnicodeDecodeError):
             return None
     return text if not text or _PLAIN.fullmatch(text) else None
@@ -94,58 +103,53 @@ def find_header_params(input_schema: Mapping[str, Any]) -> tuple[HeaderParam, ..
             boolean, stands twice (case-insensitive), or where extraction cannot reach it.
     """
     found: list[HeaderParam] = []
-    _walk_properties(input_schema, (), found)
-    if _count_annotations(input_schema, 0) != len(found):
-        raise HeaderParamsError("x-mcp-header stands where no argument can be read")
-    names = [param.name.lower() for param in found]
-    if len(set(names)) != len(names):
-        raise HeaderParamsError("the same x-mcp-header name stands twice")
+    for path, schema in _schemas(input_schema, (), 0):
+        if _ANNOTATION not in schema:
+            continue
+        if not path:
+            raise HeaderParamsError(f"{_ANNOTATION} stands where no argument can be read")
+        found.append(_read_annotation(path, schema))
+    names = {param.name.lower() for param in found}
+    if len(names) != len(found):
+        raise HeaderParamsError(f"the same {_ANNOTATION} name stands twice")
     if len(found) > _MAX_PARAMS:
-        raise HeaderParamsError(f"more than {_MAX_PARAMS} x-mcp-header annotations")
+        raise HeaderParamsError(f"more than {_MAX_PARAMS} {_ANNOTATION} annotations")
     return tuple(found)
 
 
-def _walk_properties(
-    schema: Mapping[str, Any], path: tuple[str, ...], found: list[HeaderParam]
-) -> None:
-    """Follow `properties` and collect annotated primitives."""
-    properties = schema.get("properties")
-    if not isinstance(properties, dict) or len(path) >= _MAX_SCHEMA_DEPTH:
-        return
-    for key, child in properties.items():
-        if not isinstance(child, dict):
-            continue
-        where = (*path, key)
-        annotation = child.get("x-mcp-header", _NOT_FOLLOWED)
-        if annotation is not _NOT_FOLLOWED:
-            if not isinstance(annotation, str) or not _TOKEN.fullmatch(annotation):
-                raise HeaderParamsError(f"x-mcp-header of {'.'.join(where)} is not a header token")
-            if child.get("type") not in _PRIMITIVES:
-                raise HeaderParamsError(
-                    f"x-mcp-header of {'.'.join(where)} is not on a string, integer or boolean"
-                )
-            found.append(HeaderParam(annotation, where))
-        _walk_properties(child, where, found)
+def _read_annotation(path: tuple[str, ...], schema: Mapping[str, Any]) -> HeaderParam:
+    """Read one annotation, whose place is known to be reachable."""
+    name, where = schema[_ANNOTATION], ".".join(path)[:200]
+    if not isinstance(name, str) or len(name) > _MAX_NAME_CHARS or not _TOKEN.fullmatch(name):
+        raise HeaderParamsError(f"{_ANNOTATION} of {where} is not a header token")
+    # A list of types is no primitive type, even if all its members are.
+    if schema.get("type") not in _PRIMITIVES:
+        raise HeaderParamsError(f"{_ANNOTATION} of {where} is not on a string, integer or boolean")
+    return HeaderParam(name, path)
 
 
-def _count_annotations(node: Any, depth: int) -> int:
-    """Count `x-mcp-header` members of schemas anywhere, so that unreachable ones are noticed."""
-    if depth > 2 * _MAX_SCHEMA_DEPTH:
+def _schemas(
+    node: Any, path: tuple[str, ...] | None, depth: int
+) -> Iterator[tuple[tuple[str, ...] | None, Mapping[str, Any]]]:
+    """Walk every schema in `node`; `path` is None off the chains of `properties`, `()` at the root."""
+    if depth > _MAX_SCHEMA_DEPTH:
         raise HeaderParamsError("the schema nests too deep")
     if isinstance(node, list):
-        return sum(_count_annotations(item, depth + 1) for item in node)
-    if not isinstance(node, dict):
-        return 0
-    total = 0
+        for item in node:
+            yield from _schemas(item, None, depth + 1)
+    if not isinstance(node, Mapping):
+        return
+    yield path, node
     for key, child in node.items():
-        if key == "x-mcp-header":
-            total += 1
-        elif key == "properties" and isinstance(child, dict):
-            # Here the keys are argument names: one called x-mcp-header is no annotation.
-            total += sum(_count_annotations(item, depth + 1) for item in child.values())
-        elif key not in {"const", "default", "enum", "examples"}:
-            total += _count_annotations(child, depth + 1)
-    return total
+        if key in _NAMED_SCHEMAS and isinstance(child, Mapping):
+            # Here the keys are names of the author's: one called x-mcp-header is no annotation.
+            is_followed = path is not None and key == "properties"
+            for name, schema in child.items():
+                yield from _schemas(
+                    schema, (*(path or ()), name) if is_followed else None, depth + 1
+                )
+        elif key not in _NO_SCHEMAS:
+            yield from _schemas(child, None, depth + 1)
 
 
 def _value_at(arguments: Any, path: Iterable[str]) -> Any:
@@ -163,13 +167,14 @@ def param_mismatch(
     """Compare the `Mcp-Param-*` headers of a call with its arguments.
 
     Gives None where they agree, else a sentence for the client naming the first header that does
-    not. Integers are compared as numbers; an argument that is absent or null must have no header.
+    not. Numbers are compared as numbers; an argument that is absent, null or no primitive must
+    have no header.
     """
     for param in params:
         value = _value_at(arguments, param.path)
         raw = headers.get(param.header)
         label = f"Mcp-Param-{param.name}"
-        if value is None:
+        if value is None or isinstance(value, dict | list):
             if raw is not None:
                 return f"Header mismatch: {label} has no value in the body"
             continue
@@ -183,16 +188,16 @@ def param_mismatch(
     return None
 
 
-def _is_same(text: str, value: Any) -> bool:
-    """Tell whether a decoded header stands for a body value."""
+def _is_same(text: str, value: str | int | float | bool) -> bool:
+    """Tell whether a decoded header stands for a body value.
+
+    Numbers are compared exactly, so that no two of them are one to us and two to others.
+    """
     if isinstance(value, bool):
         return text == ("true" if value else "false")
     if isinstance(value, int | float):
-        try:
-            return float(text) == value if "." in text or "e" in text.lower() else int(text) == value
-        except ValueError:
-            return False
-    return isinstance(value, str) and text == value
+        return _NUMBER.fullmatch(text) is not None and Decimal(text) == value
+    return text == value
 
 
 def mirrored_headers(
@@ -210,6 +215,8 @@ def mirrored_headers(
         built.append(("Mcp-Name", encode_value(name)))
     for param in params:
         value = _value_at(arguments, param.path)
-        if isinstance(value, str | int | bool):
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # 42.0 is an integer to JSON Schema
+        if isinstance(value, str | int):
             built.append((f"Mcp-Param-{param.name}", encode_value(value)))
     return built

@@ -2,8 +2,8 @@
 
 Knows bytes and the values in them. Refuses to know methods, revisions and transports.
 
-Parsing is strict (threat model rule 15): UTF-8, no duplicate keys, finite numbers, bounded depth,
-no lone surrogates. It is the C scanner of the standard library with two hooks: measured against a
+Parsing is strict (threat model rule 15): UTF-8, no duplicate keys, finite numbers, bounded depth and
+count, no lone surrogates. It is the C scanner of the standard library with two hooks: measured against a
 second pass over the bytes, one strict parse was the cheaper way to see duplicate keys.
 Spec: 2026-07-28 basic/index, "Messages"; JSON-RPC 2.0.
 """
@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from array import array
+from itertools import accumulate
 from typing import Any, NoReturn
 
 import msgspec
@@ -23,6 +25,7 @@ __all__ = [
     "INVALID_PARAMS",
     "INVALID_REQUEST",
     "MAX_DEPTH",
+    "MAX_VALUES",
     "METHOD_NOT_FOUND",
     "MISSING_CAPABILITY",
     "PARSE_ERROR",
@@ -37,6 +40,7 @@ __all__ = [
     "encode_result",
     "is_valid_id",
     "loads_strict",
+    "raw_result",
     "read_message",
 ]
 
@@ -50,15 +54,20 @@ MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
 
 MAX_DEPTH = 64
+"""How deep objects and lists may nest."""
+MAX_VALUES = 500_000
+"""How many values one text may hold: empty objects cost thirty times their size in memory."""
 MAX_ID_CHARS = 256
 MAX_METHOD_CHARS = 256
 _MAX_SAFE_INTEGER = 2**53 - 1
+_BAD_VERSION = 'jsonrpc must be "2.0"'
+_BAD_ID = f"id must be a string of at most {MAX_ID_CHARS} characters or an integer within ±(2^53-1)"
 
 encode_json = msgspec.json.Encoder().encode
 """Encode builtin values to compact JSON bytes."""
 
 
-class ParseFailure(ValueError):
+class ParseFailure(ValueError):  # noqa: N818 - what happened, not a fault of ours
     """The bytes are not one strict JSON text. `reason` is a sentence for the client."""
 
     def __init__(self, reason: str) -> None:
@@ -87,27 +96,29 @@ def _no_constant(_text: str) -> NoReturn:
     raise ParseFailure("NaN and Infinity are not JSON")
 
 
-_decode = json.JSONDecoder(
+_scan = json.JSONDecoder(
     object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant
-).decode
+).raw_decode
+_WHITE_SPACE = " \t\n\r"
 
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+# A string that never ends counts to the end of the text: were it no match, the search would start
+# again at each of its quotes, and the time would grow with the square of the length.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_NESTING = bytes.maketrans(b"{[]}", b"\x01\x01\xff\xff")
+_NOT_NESTING = bytes(set(range(256)) - set(b"{[]}"))
 
 
-def _is_too_deep(text: str) -> bool:
-    """Tell whether brackets nest deeper than MAX_DEPTH, without building anything."""
-    if text.count("{") + text.count("[") <= MAX_DEPTH:
-        return False
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
-        token = match.group()
-        if token in "{[":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif token in "}]":
-            depth -= 1
-    return False
+def _check_bounds(text: str) -> None:
+    """Refuse what nests deeper than MAX_DEPTH or holds more than MAX_VALUES, building nothing."""
+    is_deep = text.count("{") + text.count("[") > MAX_DEPTH
+    if not is_deep and len(text) <= MAX_VALUES:
+        return
+    bare = _STRING.sub("", text)
+    if bare.count(",") + bare.count("{") + bare.count("[") >= MAX_VALUES:
+        raise ParseFailure(f"there are more than {MAX_VALUES} values")
+    steps = bare.encode().translate(_NESTING, _NOT_NESTING)
+    if max(accumulate(array("b", steps)), default=0) > MAX_DEPTH:
+        raise ParseFailure(f"nesting is deeper than {MAX_DEPTH}")
 
 
 def loads_strict(data: bytes) -> Any:
@@ -115,21 +126,22 @@ def loads_strict(data: bytes) -> Any:
 
     Raises:
         ParseFailure: not UTF-8, not JSON, a duplicate key, a number that is not finite, nesting
-            deeper than MAX_DEPTH, or a lone surrogate.
+            deeper than MAX_DEPTH, more than MAX_VALUES values, or a lone surrogate.
     """
     try:
-        text = data.decode()
+        text = data.decode().strip(_WHITE_SPACE)
     except UnicodeDecodeError:
         raise ParseFailure("the text is not UTF-8") from None
-    if _is_too_deep(text):
-        raise ParseFailure(f"nesting is deeper than {MAX_DEPTH}")
+    _check_bounds(text)
     try:
-        value = _decode(text)
+        value, end = _scan(text)
     except ParseFailure:
         raise
     except (ValueError, RecursionError):
         # ValueError covers json's own error and integers of more than 4,300 digits.
         raise ParseFailure("the text is not valid JSON") from None
+    if end != len(text):
+        raise ParseFailure("there is more than one JSON text")
     if "\\ud" in text or "\\uD" in text:
         _refuse_lone_surrogates(value)
     return value
@@ -138,7 +150,7 @@ def loads_strict(data: bytes) -> Any:
 def _refuse_lone_surrogates(value: Any) -> None:
     """Refuse text that could never be written as UTF-8 again."""
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        encode_json(value)
     except UnicodeEncodeError:
         raise ParseFailure("an escape is half of a surrogate pair") from None
 
@@ -156,7 +168,8 @@ class Message(msgspec.Struct):
     """One parsed message. Which members mean anything depends on `shape`.
 
     For INVALID messages `problem` is a sentence for the client and `id` is the request's id as far
-    as it could be read, else None.
+    as it could be read. It stays None for what looks like a response: that id is one of ours, and
+    an error that bears it could be taken for the answer to a request of the client's own.
     """
 
     shape: str
@@ -167,6 +180,12 @@ class Message(msgspec.Struct):
     error: Any = None
     problem: str = ""
 
+    @property
+    def wire_id(self) -> str | int:
+        """The id of a request, which always has one."""
+        assert self.id is not None, "only requests are asked for their id"
+        return self.id
+
 
 def is_valid_id(value: object) -> bool:
     """Tell whether `value` may identify a request: a short string or a safe integer, never a bool."""
@@ -176,9 +195,10 @@ def is_valid_id(value: object) -> bool:
 
 
 def _invalid(value: dict[str, Any], problem: str) -> Message:
-    """Build an INVALID message that keeps the id where that was readable."""
+    """Build an INVALID message that keeps the id where that was a request's and readable."""
     candidate = value.get("id")
-    known = candidate if is_valid_id(candidate) else None
+    is_response = "result" in value or "error" in value
+    known = candidate if is_valid_id(candidate) and not is_response else None
     return Message(MessageShape.INVALID, id=known, problem=problem)
 
 
@@ -189,42 +209,57 @@ def read_message(value: Any) -> Message:
     """
     if type(value) is not dict:
         return Message(MessageShape.INVALID, problem="a message must be a JSON object")
-    if value.get("jsonrpc") != "2.0":
-        return _invalid(value, 'jsonrpc must be "2.0"')
-    method = value.get("method")
-    if method is None:
+    if "method" not in value:
         return _read_response(value)
-    if type(method) is not str or not method or len(method) > MAX_METHOD_CHARS:
-        return _invalid(value, "method must be a non-empty string")
+    method = value["method"]
     params = value.get("params", {})
-    if type(params) is not dict:
-        return _invalid(value, "params must be an object")
-    if "id" not in value:
-        return Message(MessageShape.NOTIFICATION, method=method, params=params)
-    identifier = value["id"]
-    if not is_valid_id(identifier):
-        return _invalid(value, "id must be a string or an integer")
-    return Message(MessageShape.REQUEST, id=identifier, method=method, params=params)
+    problem = ""
+    if value.get("jsonrpc") != "2.0":
+        problem = _BAD_VERSION
+    elif type(method) is not str or not method or len(method) > MAX_METHOD_CHARS:
+        problem = f"method must be a string of 1 to {MAX_METHOD_CHARS} characters"
+    elif type(params) is not dict:
+        problem = "params must be an object"
+    elif "result" in value or "error" in value:
+        problem = "a message has a method or a result, not both"
+    elif "id" not in value:
+        return Message(MessageShape.NOTIFICATION, None, method, params)
+    elif is_valid_id(value["id"]):
+        return Message(MessageShape.REQUEST, value["id"], method, params)
+    else:
+        problem = _BAD_ID
+    return _invalid(value, problem)
 
 
 def _read_response(value: dict[str, Any]) -> Message:
     """Read a message without a method: a response, or nothing we know."""
-    identifier = value.get("id")
-    has_result, has_error = "result" in value, "error" in value
-    if not has_result and not has_error:
-        return _invalid(value, "method is missing")
-    if has_result and has_error:
-        return _invalid(value, "a response has a result or an error, not both")
-    if not is_valid_id(identifier):
-        return _invalid(value, "id must be a string or an integer")
-    if has_error:
-        error = value["error"]
-        if type(error) is not dict or type(error.get("code")) is not int:
-            return _invalid(value, "error must be an object with an integer code")
-        return Message(MessageShape.RESPONSE, id=identifier, error=error)
-    if type(value["result"]) is not dict:
-        return _invalid(value, "result must be an object")
-    return Message(MessageShape.RESPONSE, id=identifier, result=value["result"])
+    problem = _response_problem(value)
+    if problem:
+        return _invalid(value, problem)
+    return Message(
+        MessageShape.RESPONSE,
+        id=value["id"],
+        result=value.get("result"),
+        error=value.get("error"),
+    )
+
+
+def _response_problem(value: dict[str, Any]) -> str:
+    """Say what is wrong with a response, nothing where it is well."""
+    if value.get("jsonrpc") != "2.0":
+        return _BAD_VERSION
+    if "result" not in value and "error" not in value:
+        return "method is missing"
+    if "result" in value and "error" in value:
+        return "a response has a result or an error, not both"
+    if not is_valid_id(value.get("id")):
+        return _BAD_ID
+    if "result" in value:
+        return "" if type(value["result"]) is dict else "result must be an object"
+    error = value["error"]
+    if type(error) is not dict or type(error.get("code")) is not int:
+        return "error must be an object with an integer code"
+    return ""
 
 
 def _id_bytes(identifier: str | int) -> bytes:
@@ -245,7 +280,12 @@ def encode_error(
     Without a readable id the member is left out: MCP's schema has `id` optional there and knows no
     `null`, unlike JSON-RPC 2.0.
     """
-    error = b'{"code":%d,"message":%b' % (code, encode_json(message))
+    try:
+        text = encode_json(message)
+    except UnicodeEncodeError:
+        # Words of a tool or plugin may hold half a surrogate pair (a file name does): answer even so.
+        text = encode_json(message.encode("utf-8", "replace").decode())
+    error = b'{"code":%d,"message":%b' % (code, text)
     if data is not None:
         error += b',"data":' + data
     if identifier is None:
@@ -267,3 +307,20 @@ def encode_request(identifier: str | int, method: str, params: bytes) -> bytes:
         encode_json(method),
         params,
     )
+
+
+class _ResponseBody(msgspec.Struct):
+    """The one member of a response that is relayed as it was written."""
+
+    result: msgspec.Raw = msgspec.Raw()
+
+
+_decode_response = msgspec.json.Decoder(_ResponseBody).decode
+
+
+def raw_result(body: bytes) -> bytes | None:
+    """Cut the raw `result` out of a response's bytes, None where `body` is a batch or has none."""
+    try:
+        return bytes(_decode_response(body).result) or None
+    except msgspec.DecodeError:
+        return None

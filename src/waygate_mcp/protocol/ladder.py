@@ -32,6 +32,15 @@ __all__ = [
 
 MAX_BATCH = 50
 
+# Parameters that mean the same wherever they stand. A null is taken for absence.
+_PARAM_TYPES: dict[str, type] = {
+    "_meta": dict,
+    "arguments": dict,
+    "inputResponses": dict,
+    "cursor": str,
+    "requestState": str,
+}
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """The first rung a message did not pass, as the client is told. `data` is raw JSON."""
@@ -48,7 +57,11 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class ModernInbound(msgspec.Struct, frozen=True):
-    """A request that passed every rung, or a notification (`method` and `envelope` are None)."""
+    """A request that passed every rung, or a notification (`method` and `envelope` are None).
+
+    Of a request's parameters `_meta` is an object, the name or URI is text, and what else is read
+    here or in `Call` has the type the schema gives it (see `check_legacy`).
+    """
 
     message: Message
     method: Method | None = None
@@ -56,7 +69,10 @@ class ModernInbound(msgspec.Struct, frozen=True):
 
 
 class LegacyInbound(msgspec.Struct, frozen=True):
-    """A message, or a batch, that only makes sense in a session (`initialize` opens one)."""
+    """A message, or a batch, that only makes sense in a session (`initialize` opens one).
+
+    A batch may hold INVALID messages: each is answered on its own, the others are served.
+    """
 
     messages: tuple[Message, ...]
     is_batch: bool = False
@@ -64,7 +80,9 @@ class LegacyInbound(msgspec.Struct, frozen=True):
     @property
     def is_initialize(self) -> bool:
         """Tell whether this opens a session."""
-        return not self.is_batch and self.messages[0].method == "initialize"
+        first = self.messages[0]
+        is_request = first.shape == MessageShape.REQUEST
+        return is_request and first.method == "initialize" and not self.is_batch
 
 
 def entry_name(message: Message, method: Method) -> str | None:
@@ -86,29 +104,24 @@ def classify_post(
 ) -> ModernInbound | LegacyInbound | Refusal:
     """Climb the ladder with the body of a POST to an MCP endpoint.
 
-    `headers` maps lower-case names to values. Cases, in this order:
-    (1) header or `_meta` name a modern revision; (2) they name one nobody knows; (3) anything else
-    is left to a legacy session.
+    `headers` maps lower-case names to values; the door has refused those that stand twice. Cases, in
+    this order: (1) header or `_meta` name a modern revision; (2) they name one nobody knows;
+    (3) anything else is left to a legacy session.
     """
     value = _parse(body)
     if type(value) is Refusal:
         return value
     header = headers.get(b"mcp-protocol-version")
+    version = None if header is None else _plain(header)
     if type(value) is list:
-        return _classify_batch(value, header)
+        return _classify_batch(value, version)
     message = jsonrpc.read_message(value)
     if message.shape == MessageShape.INVALID:
         return _invalid(message)
-    meta = message.params.get("_meta")
-    stated = meta.get(VERSION_KEY) if type(meta) is dict else None
-    if header is None:
-        return LegacyInbound((message,)) if stated is None else _climb(message, stated, headers)
-    version = header.decode("latin-1").strip()
-    if stated is None:
-        known = REVISIONS.get(version)
-        if known is not None and not known.is_modern:
-            return LegacyInbound((message,))
-    return _climb(message, stated, headers, version)
+    stated = _stated_version(message)
+    if stated is None and (version is None or _is_legacy(version)):
+        return LegacyInbound((message,))
+    return _climb(message, stated, version, headers)
 
 
 def classify_line(line: bytes) -> ModernInbound | LegacyInbound | Refusal:
@@ -124,12 +137,31 @@ def classify_line(line: bytes) -> ModernInbound | LegacyInbound | Refusal:
     message = jsonrpc.read_message(value)
     if message.shape == MessageShape.INVALID:
         return _invalid(message)
-    meta = message.params.get("_meta")
-    stated = meta.get(VERSION_KEY) if type(meta) is dict else None
+    stated = _stated_version(message)
     if stated is None:
         return LegacyInbound((message,))
+    if message.shape == MessageShape.NOTIFICATION:
+        # "The receiver MUST NOT send a response", so there is nothing to refuse.
+        return ModernInbound(message)
     refusal = _check_version(message, stated)
-    return refusal or _open_envelope(message, meta)
+    return refusal or _open_envelope(message, message.params["_meta"])
+
+
+def _plain(header: bytes) -> str:
+    """Read a header's value without the white space HTTP allows around it."""
+    return header.strip(b" \t").decode("latin-1")
+
+
+def _stated_version(message: Message) -> Any:
+    """Give the version the body states, of whatever type; None where it states none."""
+    meta = message.params.get("_meta")
+    return meta.get(VERSION_KEY) if type(meta) is dict else None
+
+
+def _is_legacy(version: str) -> bool:
+    """Tell whether this names a revision that has sessions."""
+    known = REVISIONS.get(version)
+    return known is not None and not known.is_modern
 
 
 def _invalid(message: Message) -> Refusal:
@@ -138,11 +170,15 @@ def _invalid(message: Message) -> Refusal:
     return Refusal(400, jsonrpc.INVALID_REQUEST, text, message.id)
 
 
-def _classify_batch(items: list[Any], header: bytes | None) -> LegacyInbound | Refusal:
+def _classify_batch(items: list[Any], version: str | None) -> LegacyInbound | Refusal:
     """Read a batch, which only 2025-03-26 has; the session decides whether it is one of those."""
-    known = REVISIONS.get(header.decode("latin-1").strip()) if header is not None else None
-    if known is not None and not known.has_batches:
-        return Refusal(400, jsonrpc.INVALID_REQUEST, "Invalid request: no batches in this revision")
+    if version is not None:
+        known = REVISIONS.get(version)
+        if known is None:
+            return _unsupported(None, version, SUPPORTED)
+        if not known.has_batches:
+            text = "Invalid request: no batches in this revision"
+            return Refusal(400, jsonrpc.INVALID_REQUEST, text)
     if not items or len(items) > MAX_BATCH:
         text = f"Invalid request: a batch holds 1 to {MAX_BATCH} messages"
         return Refusal(400, jsonrpc.INVALID_REQUEST, text)
@@ -156,22 +192,22 @@ def _classify_batch(items: list[Any], header: bytes | None) -> LegacyInbound | R
 def _check_version(message: Message, stated: Any) -> Refusal | None:
     """Refuse a version stated in the body that is no modern one."""
     if type(stated) is not str:
-        return Refusal(
-            400, jsonrpc.INVALID_PARAMS, f"{VERSION_KEY} must be a string", message.id
-        )
+        return Refusal(400, jsonrpc.INVALID_PARAMS, f"{VERSION_KEY} must be a string", message.id)
     known = REVISIONS.get(stated)
     if known is not None and known.is_modern:
         return None
     # A legacy name in a modern envelope: we do speak it, but only after `initialize`.
     supported = SUPPORTED if known is None else (MODERN.text,)
-    return _unsupported(message, stated, supported)
+    return _unsupported(message.id, stated, supported)
 
 
-def _unsupported(message: Message, requested: str, supported: tuple[str, ...]) -> Refusal:
+def _unsupported(
+    identifier: str | int | None, requested: str, supported: tuple[str, ...]
+) -> Refusal:
     """Build the error that lists what we speak."""
     data = jsonrpc.encode_json({"supported": supported, "requested": requested[:100]})
     return Refusal(
-        400, jsonrpc.UNSUPPORTED_VERSION, "Unsupported protocol version", message.id, data
+        400, jsonrpc.UNSUPPORTED_VERSION, "Unsupported protocol version", identifier, data
     )
 
 
@@ -181,38 +217,39 @@ def _mismatch(message: Message, text: str) -> Refusal:
 
 
 def _climb(
-    message: Message, stated: Any, headers: Mapping[bytes, bytes], version: str | None = None
+    message: Message, stated: Any, version: str | None, headers: Mapping[bytes, bytes]
 ) -> ModernInbound | Refusal:
-    """Take a message that claims to be modern up the remaining rungs."""
-    if message.shape == MessageShape.NOTIFICATION:
-        return ModernInbound(message)
+    """Take a message that claims to be modern up the remaining rungs.
+
+    Header and body have to name the same version, and one we speak; a notification may leave either
+    away, since its headers are not defined. Errors about anything but requests bear no id.
+    """
     if message.shape == MessageShape.RESPONSE:
         text = "Invalid request: responses are not sent in this revision"
-        return Refusal(400, jsonrpc.INVALID_REQUEST, text, message.id)
+        return Refusal(400, jsonrpc.INVALID_REQUEST, text)
+    if version is not None:
+        if stated is not None and version != stated:
+            return _mismatch(message, "MCP-Protocol-Version does not match the body")
+        if version not in REVISIONS:
+            return _unsupported(message.id, version, SUPPORTED)
+    if message.shape == MessageShape.NOTIFICATION:
+        return ModernInbound(message)
     if stated is None:
-        if version in REVISIONS:
-            text = f"_meta lacks {VERSION_KEY}"
-            return Refusal(400, jsonrpc.INVALID_PARAMS, text, message.id)
-        return _unsupported(message, version or "", SUPPORTED)
-    if version is not None and version != stated:
-        return _mismatch(message, "MCP-Protocol-Version does not match the body")
+        return Refusal(400, jsonrpc.INVALID_PARAMS, f"_meta lacks {VERSION_KEY}", message.id)
     refusal = _check_version(message, stated)
     if refusal is not None:
         return refusal
     if version is None:
         return _mismatch(message, "MCP-Protocol-Version is missing")
-    opened = _open_envelope(message, message.params["_meta"], headers)
-    return opened
+    return _open_envelope(message, message.params["_meta"], headers)
 
 
 def _open_envelope(
     message: Message, meta: dict[str, Any], headers: Mapping[bytes, bytes] | None = None
 ) -> ModernInbound | Refusal:
     """Read the envelope, compare the headers where there are any, find the method."""
-    if message.shape == MessageShape.NOTIFICATION:
-        return ModernInbound(message)
     envelope = read_envelope(meta)
-    if type(envelope) is str:
+    if isinstance(envelope, str):
         return Refusal(400, jsonrpc.INVALID_PARAMS, envelope, message.id)
     method = find_method(message.method, MODERN)
     if headers is not None:
@@ -222,10 +259,25 @@ def _open_envelope(
     if method is None:
         text = f"Method not found: {message.method}"
         return Refusal(404, jsonrpc.METHOD_NOT_FOUND, text, message.id)
-    if method.names and entry_name(message, method) is None:
-        text = f"params.{method.names} must be a string"
-        return Refusal(400, jsonrpc.INVALID_PARAMS, text, message.id)
+    problem = _params_problem(message.params, method)
+    if problem is not None:
+        return Refusal(400, jsonrpc.INVALID_PARAMS, problem, message.id)
     return ModernInbound(message, method, envelope)
+
+
+def _params_problem(params: dict[str, Any], method: Method) -> str | None:
+    """Find the first parameter that is not of its type; what the method's provider reads is left to it."""
+    names = method.names
+    if names is not None and type(params.get(names)) is not str:
+        return f"params.{names} must be a string"
+    for name, value in params.items():
+        kind = _PARAM_TYPES.get(name)
+        if kind is not None and type(value) is not kind and value is not None:
+            return f"params.{name} must be {'an object' if kind is dict else 'a string'}"
+    meta = params.get("_meta")
+    if meta and "progressToken" in meta and not jsonrpc.is_valid_id(meta["progressToken"]):
+        return "progressToken must be a string or an integer"
+    return None
 
 
 def _compare_headers(
@@ -235,7 +287,7 @@ def _compare_headers(
     raw = headers.get(b"mcp-method")
     if raw is None:
         return _mismatch(message, "Mcp-Method is missing")
-    if raw.decode("latin-1").strip() != message.method:
+    if _plain(raw) != message.method:
         return _mismatch(message, "Mcp-Method does not match the body")
     if method is None or not method.names:
         return None
@@ -253,14 +305,16 @@ def _compare_headers(
 def check_legacy(message: Message, revision: Revision) -> Method | Refusal:
     """Take a request of a session of `revision` up the last rungs.
 
-    Unknown methods answer with HTTP 200: a 404 on this route means that the session is gone.
-    Spec: 2025-11-25 basic/transports, "Session Management".
+    What passes names its entry with text, and has an object for `_meta`, `arguments` and
+    `inputResponses`, text for `cursor` and `requestState`, an id for `progressToken`, or null, where
+    it has them. Unknown methods answer with HTTP 200: a 404 on this route means that the session is
+    gone. Spec: 2025-11-25 basic/transports, "Session Management".
     """
     method = find_method(message.method, revision)
     if method is None:
         text = f"Method not found: {message.method}"
         return Refusal(200, jsonrpc.METHOD_NOT_FOUND, text, message.id)
-    if method.names and entry_name(message, method) is None:
-        text = f"params.{method.names} must be a string"
-        return Refusal(200, jsonrpc.INVALID_PARAMS, text, message.id)
+    problem = _params_problem(message.params, method)
+    if problem is not None:
+        return Refusal(200, jsonrpc.INVALID_PARAMS, problem, message.id)
     return method

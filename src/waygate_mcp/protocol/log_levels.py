@@ -19,8 +19,8 @@ LOG_LEVELS: dict[str, int] = {
 def is_loud_enough(level: str, minimum: str | None) -> bool:
     """Tell whether a message of `level` reaches a client that wants `minimum` and above.
 
-    A minimum of None means the client wants none; an unknown level passes nothing.
+    A minimum of None means the client wants none; an unknown level or minimum passes nothing.
     """
-    if minimum is None:
+    if minimum is None or minimum not in LOG_LEVELS:
         return False
     return LOG_LEVELS.get(level, -1) >= LOG_LEVELS[minimum]

@@ -18,13 +18,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-__all__ = ["KeyRing", "SealError", "derive_key"]
+__all__ = ["MAX_PAYLOAD_BYTES", "KeyRing", "SealError", "derive_key"]
 
 _VERSION = 1
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _HEAD_BYTES = 2
+_KEY_BYTES = 32
 _MAX_SEALED_CHARS = 96 * 1024
+MAX_PAYLOAD_BYTES = _MAX_SEALED_CHARS // 4 * 3 - _HEAD_BYTES - _NONCE_BYTES - _TAG_BYTES
+"""The largest payload that can be sealed: a longer text would not be opened again."""
 
 
 class SealError(ValueError):
@@ -49,6 +52,8 @@ class KeyRing:
         active: int,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        if any(len(key) != _KEY_BYTES for key in keys.values()):
+            raise ValueError(f"a sealing key has {_KEY_BYTES} bytes")
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self._active = active
         self._cipher = self._ciphers[active]
@@ -60,7 +65,13 @@ class KeyRing:
         return cls({0: derive_key(master, label)}, 0)
 
     def seal(self, payload: bytes, purpose: str) -> str:
-        """Encrypt `payload` for `purpose`."""
+        """Encrypt `payload` for `purpose`.
+
+        Raises:
+            ValueError: the payload is larger than MAX_PAYLOAD_BYTES.
+        """
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"a sealed payload has at most {MAX_PAYLOAD_BYTES} bytes")
         nonce = self._random(_NONCE_BYTES)
         head = bytes((_VERSION, self._active))
         sealed = self._cipher.encrypt(nonce, payload, head + purpose.encode())
@@ -78,9 +89,7 @@ class KeyRing:
             raise SealError("not a sealed text of ours")
         head, body = raw[:_HEAD_BYTES], raw[_HEAD_BYTES:]
         try:
-            return cipher.decrypt(
-                body[:_NONCE_BYTES], body[_NONCE_BYTES:], head + purpose.encode()
-            )
+            return cipher.decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], head + purpose.encode())
         except InvalidTag:
             raise SealError("not a sealed text of ours") from None
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from waygate_mcp.errors import LocalProtocolError
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.jsonrpc import encode_json, encode_notification
 from waygate_mcp.protocol.log_levels import LOG_LEVELS
@@ -45,12 +46,18 @@ LOG_LEVEL_KEY = _PREFIX + "logLevel"
 SERVER_INFO_KEY = _PREFIX + "serverInfo"
 SUBSCRIPTION_KEY = _PREFIX + "subscriptionId"
 
+_SERVER_INFO_BYTES = SERVER_INFO_KEY.encode()
+_MAX_NAME_CHARS = 128
 _MAX_LISTEN_URIS = 1_000
+_MAX_URI_CHARS = 4_096
 _LIST_FILTERS = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The context of one request. `log_level` None means: send no log messages at all."""
+    """The context of one request. `log_level` None means: send no log messages at all.
+
+    `client_name` is for display only and holds at most 128 characters.
+    """
 
     capabilities: ClientCapabilities
     client_name: str
@@ -66,12 +73,14 @@ def read_envelope(meta: Mapping[str, Any]) -> Envelope | str:
     if type(declared) is not dict:
         return f"_meta lacks {CAPABILITIES_KEY}"
     level = meta.get(LOG_LEVEL_KEY)
-    if level is not None and level not in LOG_LEVELS:
+    if level is not None and (type(level) is not str or level not in LOG_LEVELS):
         return f"{LOG_LEVEL_KEY} is not a log level"
     info = meta.get(CLIENT_INFO_KEY)
-    name = info.get("name", "") if type(info) is dict else ""
+    name = info.get("name") if type(info) is dict else None
     return Envelope(
-        ClientCapabilities.parse(declared, MODERN), name if type(name) is str else "", level
+        ClientCapabilities.parse(declared, MODERN),
+        name[:_MAX_NAME_CHARS] if type(name) is str else "",
+        level,
     )
 
 
@@ -86,23 +95,49 @@ def finish_result(
     """Give a neutral result the members every modern result has.
 
     `result` is a JSON object without `resultType` and `_meta`, `meta` the raw `_meta` object of the
-    provider, `server_info` what `server_info_meta` built. `cache` is (ttlMs, cacheScope) for
-    cacheable results.
+    provider, `server_info` what `server_info_meta` built: it replaces the provider's. `cache` is
+    (ttlMs, cacheScope) for cacheable results.
     Spec: 2026-07-28 basic/index, "Responses"; server/utilities/caching.
     """
     head = b'{"resultType":"complete","_meta":{%b' % server_info
-    if meta is not None and len(meta) > len(b"{}"):
-        head += b"," + meta[1:-1]
-    head += b"}"
+    if meta is not None:
+        head += _more_members(_without_server_info(meta))
+    else:
+        head += b"}"
     if cache is not None:
-        head += b',"ttlMs":%d,"cacheScope":"%b"' % (cache[0], cache[1].encode())
-    return head + (b"," + result[1:] if len(result) > len(b"{}") else b"}")
+        # ttlMs MUST be >= 0
+        head += b',"ttlMs":%d,"cacheScope":"%b"' % (max(0, cache[0]), cache[1].encode())
+    return head + _more_members(result)
+
+
+def _more_members(raw: bytes) -> bytes:
+    """Give the rest of an object that has members already: those of the object `raw`, and its end."""
+    if raw[1:2] == b'"':  # compact and not empty, as our own encoder writes it
+        return b"," + raw[1:]
+    members = raw.strip()[1:].lstrip()
+    return members if members[:1] == b"}" else b"," + members
+
+
+def _without_server_info(meta: bytes) -> bytes:
+    """Remove the provider's own `serverInfo`: a relay names itself, and no key stands twice."""
+    if _SERVER_INFO_BYTES not in meta:
+        return meta
+    members = msgspec.json.decode(meta, type=dict[str, msgspec.Raw])
+    members.pop(SERVER_INFO_KEY, None)
+    return encode_json(members)
 
 
 def input_required_result(
     requests: Mapping[str, tuple[str, bytes]], state: str | None, server_info: bytes
 ) -> bytes:
-    """Build an `input_required` result. `requests` maps keys to (method, raw params)."""
+    """Build an `input_required` result. `requests` maps keys to (method, raw params).
+
+    Raises:
+        LocalProtocolError: neither requests nor a state, which would leave the client nothing to do.
+    Spec: 2026-07-28 basic/patterns/mrtr, server requirement 7.
+    """
+    if not requests and state is None:
+        raise LocalProtocolError("input_required needs requests or a state")
     parts = [b'{"resultType":"input_required","_meta":{%b}' % server_info]
     if requests:
         entries = b",".join(
@@ -115,9 +150,7 @@ def input_required_result(
     return b"".join((*parts, b"}"))
 
 
-def discover_result(
-    capabilities: Mapping[str, Any], instructions: str | None
-) -> bytes:
+def discover_result(capabilities: Mapping[str, Any], instructions: str | None) -> bytes:
     """Build the neutral result of `server/discover`.
 
     Spec: 2026-07-28 server/discover.
@@ -156,9 +189,13 @@ def read_listen_filter(params: Mapping[str, Any]) -> ListenFilter | str:
     uris = wanted.get("resourceSubscriptions", [])
     if type(uris) is not list or any(type(uri) is not str for uri in uris):
         return "resourceSubscriptions must be a list of URIs"
-    if len(uris) > _MAX_LISTEN_URIS:
-        return f"resourceSubscriptions has more than {_MAX_LISTEN_URIS} URIs"
-    return ListenFilter(*flags, uris=tuple(dict.fromkeys(uris)))
+    if len(uris) > _MAX_LISTEN_URIS or any(len(uri) > _MAX_URI_CHARS for uri in uris):
+        return (
+            f"resourceSubscriptions holds at most {_MAX_LISTEN_URIS} URIs"
+            f" of at most {_MAX_URI_CHARS} characters"
+        )
+    tools, prompts, resources = flags
+    return ListenFilter(tools, prompts, resources, tuple(dict.fromkeys(uris)))
 
 
 def _subscription_meta(identifier: str | int) -> bytes:
