@@ -3,7 +3,7 @@
 # What it does stands in scripts/lib/quickstart.py; this file only finds a Python that can read it.
 set -eu
 came_from=$PWD
-cd "$(dirname "$0")"
+CDPATH="" cd "$(dirname "$0")"
 # shellcheck source=scripts/lib/environment.sh
 . scripts/lib/environment.sh
 find_python

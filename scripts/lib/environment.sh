@@ -4,7 +4,7 @@
 #
 #   find_python              sets $python to an interpreter of 3.11 or newer, or ends with one line that says what to do
 #   make_environment KIND    KIND is runtime or dev: .venv holds requirements/KIND.lock and this package, editable.
-#                            Done once; a changed lock file, another Python or a moved folder makes it happen again
+#                            Done once; a changed lock file, a moved folder or another $PYTHON makes it happen again
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
   _bold=$(printf '\033[1m') _red=$(printf '\033[31m') _plain=$(printf '\033[0m')
@@ -31,22 +31,30 @@ find_python() {
   fi
   for python in python3.14 python3.13 python3.12 python3.11 python3 python; do
     if command -v "$python" >/dev/null 2>&1 && _is_new_enough "$python"; then
-      # The path itself: inside .venv the same name would mean the environment's own interpreter.
-      python=$("$python" -c 'import sys; print(sys.executable)')
+      # The interpreter itself: what is found may belong to an environment that is active now, or to .venv.
+      python=$("$python" -c 'import sys; print(getattr(sys, "_base_executable", "") or sys.executable)')
       return
     fi
   done
   die "Python 3.11 or newer is needed; install it (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python) and run this again"
 }
 
-_fingerprint() { # what an environment depends on, as one line
-  printf '%s %s ' "$(pwd -P)" "$("$python" -c 'import platform, sys; print(sys.base_prefix, platform.python_version())')"
-  cat pyproject.toml requirements/*.lock src/waygate_mcp/__init__.py | cksum
+_fingerprint() { # what the content of an environment depends on, as one line
+  { cat pyproject.toml requirements/*.lock; grep "^__version__" src/waygate_mcp/__init__.py; } | cksum
 }
 
 _is_made() {
-  [ -x .venv/bin/python ] && [ -x .venv/bin/waygate ] && [ -r ".venv/.locked-$1" ] &&
-    [ "$(cat ".venv/.locked-$1")" = "$2" ] && .venv/bin/python -c 'import waygate_mcp' >/dev/null 2>&1
+  [ -x .venv/bin/waygate ] && [ -r ".venv/.locked-$1" ] && [ "$(cat ".venv/.locked-$1")" = "$2" ] &&
+    .venv/bin/python -c 'import waygate_mcp' >/dev/null 2>&1
+}
+
+_home() {
+  "$1" -c 'import sys; print(sys.base_prefix, sys.version_info[:3])' 2>/dev/null
+}
+
+_is_ours() { # an environment made here (its scripts hold the path) with a Python that works and, if one is asked for, that one
+  [ -r .venv/.home ] && [ "$(cat .venv/.home)" = "$(pwd -P)" ] && _is_new_enough .venv/bin/python &&
+    { [ -z "${PYTHON:-}" ] || [ "$(_home "$PYTHON")" = "$(_home .venv/bin/python)" ]; }
 }
 
 _explain_missing_venv() {
@@ -84,29 +92,26 @@ _pip_install() {
 }
 
 make_environment() {
-  find_python
   _wanted=$(_fingerprint)
-  if _is_made "$1" "$_wanted"; then
-    return
-  fi
-  if [ "$1" = runtime ] && _is_made dev "$_wanted"; then
+  if _is_ours && { _is_made dev "$_wanted" || _is_made "$1" "$_wanted"; }; then
     return # a developer's environment holds everything that serving needs
   fi
   # uv is ten times quicker than pip and is used where it is at hand; WAYGATE_NO_UV=1 takes pip all the same.
   uv=''
   [ -n "${WAYGATE_NO_UV:-}" ] || uv=$(command -v uv 2>/dev/null) || uv=''
 
-  say "making .venv from requirements/$1.lock with $("$python" --version)"
-  # An environment of this very Python in this very place is completed; any other is made anew.
-  if ! { [ -r .venv/.home ] && [ "$(cat .venv/.home)" = "$(pwd -P) $python" ] && .venv/bin/python -c '' 2>/dev/null; }; then
+  if _is_ours; then
+    say "completing .venv from requirements/$1.lock"
+  else
+    find_python
+    say "making .venv from requirements/$1.lock with $("$python" --version)"
     _new_venv
-    printf '%s\n' "$(pwd -P) $python" >.venv/.home
+    pwd -P >.venv/.home
   fi
   rm -f .venv/.locked-*
-  set -- "$1" -r "requirements/$1.lock"
-  [ "$1" = dev ] || set -- "$@" -r requirements/build.lock
   _kind=$1
-  shift
+  set -- -r "requirements/$1.lock"
+  [ "$_kind" = dev ] || set -- "$@" -r requirements/build.lock
   if [ -z "$uv" ] || ! _uv_install "$@"; then
     [ -z "$uv" ] || note "uv could not do it (lines above); trying pip"
     _pip_install "$@" || die "the packages of requirements/$_kind.lock could not be installed (lines above). A file that does not match its hash is refused; otherwise: is the package index reachable, and allowed by pip's settings?"

@@ -155,9 +155,8 @@ def port_number(text: str) -> int:
 def make_environment() -> None:
     """Make or complete .venv, by the same shell parts that scripts/test.sh uses."""
     script = ". scripts/lib/environment.sh; make_environment runtime"
-    environment = {**os.environ, "PYTHON": sys.executable}
     if subprocess.run(
-        ["sh", "-eu", "-c", script, "quickstart.sh"], cwd=ROOT, env=environment, check=False
+        ["sh", "-eu", "-c", script, "quickstart.sh"], cwd=ROOT, check=False
     ).returncode:
         raise SystemExit(1)  # the shell part has said why
 
