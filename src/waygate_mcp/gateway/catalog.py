@@ -139,9 +139,7 @@ class Catalog:
             return Found(bearers[0], uri, None)
         raise UnknownNameError(Kind.RESOURCE.value, uri)
 
-    async def page(
-        self, kind: Kind, cursor: object, viewer: Viewer, revision: Revision
-    ) -> Reply:
+    async def page(self, kind: Kind, cursor: object, viewer: Viewer, revision: Revision) -> Reply:
         """Give one page of a list as a neutral reply.
 
         Raises:
@@ -151,9 +149,13 @@ class Catalog:
         if cursor is None:
             known = view.pages.get(revision.text)
             if known is None:
-                known = view.pages[revision.text] = self._build_page(view, kind, 0, viewer, revision)
+                known = view.pages[revision.text] = self._build_page(
+                    view, kind, 0, viewer, revision
+                )
             return known
-        return self._build_page(view, kind, self._start(view, kind, cursor, viewer), viewer, revision)
+        return self._build_page(
+            view, kind, self._start(view, kind, cursor, viewer), viewer, revision
+        )
 
     def _build_page(
         self, view: _View, kind: Kind, start: int, viewer: Viewer, revision: Revision
@@ -222,7 +224,10 @@ class Catalog:
                 if index.setdefault(name, found) is not found:
                     _log.warning(
                         "%s %r of %s is hidden: the name belongs to %s",
-                        kind.value, name, binding.provider.name, index[name].provider.name,
+                        kind.value,
+                        name,
+                        binding.provider.name,
+                        index[name].provider.name,
                     )
                     continue
                 definitions.append(_renamed(entry, name))

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-
 from waygate_mcp.errors import (
     InvalidArgumentsError,
     RpcError,
     UnknownMethodError,
     UnknownNameError,
 )
-from waygate_mcp.gateway.catalog import Binding, Catalog, Found
+from waygate_mcp.gateway.catalog import Catalog, Found
 from waygate_mcp.gateway.chain import compose
 from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.model.catalog import Kind, Viewer
@@ -44,7 +43,12 @@ _TARGETS = {
     "resources/subscribe": Kind.RESOURCE,
     "resources/unsubscribe": Kind.RESOURCE,
 }
-_AREAS = {"tools": "tools", "prompts": "prompts", "resources": "resources", "completion": "completions"}
+_AREAS = {
+    "tools": "tools",
+    "prompts": "prompts",
+    "resources": "resources",
+    "completion": "completions",
+}
 
 
 class Endpoint:
@@ -156,7 +160,7 @@ class Endpoint:
         if call.headers is not None and found.entry is not None and found.entry.header_params:
             problem = param_mismatch(found.entry.header_params, call.arguments, call.headers)
             if problem is not None:
-                raise HeaderMismatch(problem)
+                raise HeaderMismatchError(problem)
         return await found.provider.call(call)
 
     async def _find_reference(self, call: Call, viewer: Viewer) -> Found:
@@ -176,10 +180,8 @@ class Endpoint:
             return await self.catalog.find(Kind.RESOURCE, name, viewer)
 
 
-class HeaderMismatch(RpcError):
+class HeaderMismatchError(RpcError):
     """An `Mcp-Param-*` header does not say what the arguments say: HTTP 400, -32020."""
 
     def __init__(self, message: str) -> None:
         super().__init__(jsonrpc.HEADER_MISMATCH, message)
-
-

@@ -163,6 +163,7 @@ class Exchange:
         brought it. Errors become messages here; only foreign cancellation passes through.
         """
         self._task = asyncio.current_task()
+        message: bytes | None
         try:
             outcome = await handler(self.call)
             message, status = await self._word(outcome, handler)
@@ -175,7 +176,7 @@ class Exchange:
                 raise
             self._forgive_cancellation()
             message, status = self._word_cancellation()
-        except Exception as exc:  # the door's last guard: a bug of ours or of a step
+        except Exception as exc:  # noqa: BLE001 - the door's last guard: a bug of ours or of a step
             message, status = self._word_bug(exc)
         self._settle()
         await self._deliver(message, status)

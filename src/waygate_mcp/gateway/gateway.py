@@ -92,7 +92,9 @@ def _build_endpoint(
     """Build one endpoint from its plan."""
     is_alone = len(plan.providers) == 1
     bindings = [
-        Binding(provider, plan.prefixes.get(provider.name, "" if is_alone else f"{provider.name}__"))
+        Binding(
+            provider, plan.prefixes.get(provider.name, "" if is_alone else f"{provider.name}__")
+        )
         for provider in plan.providers
     ]
     catalog = Catalog(

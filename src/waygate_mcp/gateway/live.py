@@ -6,6 +6,7 @@ Knows these three and how they end together. Refuses to know any generation.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 
 from waygate_mcp.errors import InterruptedCallError
@@ -36,6 +37,7 @@ class LiveState:
         self.sessions = Sessions(ring, self.hub, now, monotonic)
         self.parking = Parking(monotonic)
         self.tickets = Tickets(ring, self.node, now)
+        self.listen_streams: Counter[str] = Counter()
 
     def drain(self) -> None:
         """End what would otherwise last: listeners gracefully, parked calls as interrupted."""

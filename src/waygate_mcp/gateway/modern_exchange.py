@@ -186,7 +186,9 @@ class ModernExchange(Exchange):
             message, status = self._word_failure_for(error, stale_id)
             await stale.finish(message, status)
 
-    def _word_failure_for(self, error: InterruptedCallError, identifier: str | int) -> tuple[bytes, int]:
+    def _word_failure_for(
+        self, error: InterruptedCallError, identifier: str | int
+    ) -> tuple[bytes, int]:
         """Word an error for a request that is not the one that waits now."""
         current, self.identifier = self.identifier, identifier
         try:

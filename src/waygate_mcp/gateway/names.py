@@ -9,7 +9,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from fnmatch import translate
 
 __all__ = ["is_allowed_by", "public_name"]
 
@@ -38,7 +37,10 @@ def public_name(prefix: str, name: str) -> str:
 
 
 def is_allowed_by(allow: Sequence[str] | None, deny: Sequence[str]) -> Callable[[str], bool]:
-    """Build the check of a name against shell-style patterns; deny wins, no allow list allows all."""
+    """Build the check of a name against patterns in which `*` stands for any text.
+
+    Deny wins; no allow list allows all, an empty one nothing.
+    """
     allowed = _any_of(allow) if allow is not None else None
     denied = _any_of(deny) if deny else None
 
@@ -52,4 +54,5 @@ def is_allowed_by(allow: Sequence[str] | None, deny: Sequence[str]) -> Callable[
 
 def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
     """Compile patterns into one; no pattern matches nothing."""
-    return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)")
+    alternatives = (re.escape(pattern).replace(r"\*", ".*") for pattern in patterns)
+    return re.compile(f"(?:{'|'.join(alternatives)})\\Z" if patterns else r"(?!)", re.DOTALL)

@@ -58,12 +58,14 @@ class Parking:
             return
         if self._counts[principal] >= limits.per_principal:
             raise LimitError(
-                "parked calls of one principal", limit="limits.parked_per_principal",
+                "parked calls of one principal",
+                limit="limits.parked_per_principal",
                 safe_message="Too many of your calls wait for an answer; finish one first.",
             )
         if len(self._exchanges) >= limits.total:
             raise LimitError(
-                "parked calls", limit="limits.parked_total",
+                "parked calls",
+                limit="limits.parked_total",
                 safe_message="The server has too many calls waiting for answers.",
             )
         self._exchanges[exchange.id] = exchange

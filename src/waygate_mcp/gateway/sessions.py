@@ -23,14 +23,14 @@ from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.handshake import Hello
-from waygate_mcp.protocol.jsonrpc import Message, encode_json
+from waygate_mcp.protocol.jsonrpc import Message, encode_json, raw_result
 from waygate_mcp.protocol.seal import KeyRing, SealError
 from waygate_mcp.protocol.versions import REVISIONS, Revision
 
 if TYPE_CHECKING:  # the exchange knows its session, and the session its exchanges
     from waygate_mcp.gateway.exchange import Exchange
 
-__all__ = ["Session", "SessionLimits", "Sessions"]
+__all__ = ["Reader", "Session", "SessionLimits", "Sessions"]
 
 _PURPOSE = "session"
 _MAX_STREAMS = 64
@@ -62,6 +62,13 @@ class _Claims(msgspec.Struct, frozen=True, array_like=True):
 _decode = msgspec.msgpack.Decoder(_Claims).decode
 
 
+class Reader:
+    """Whoever reads a session's own stream. `on_replaced` is called when a newer one takes over."""
+
+    def __init__(self) -> None:
+        self.on_replaced: Callable[[], object] | None = None
+
+
 class Session:
     """One legacy client between `initialize` and its end.
 
@@ -90,14 +97,36 @@ class Session:
         self.listener = Listener(claims.endpoint, principal, frozenset(Kind))
         self.calls: dict[str | int, Exchange] = {}
         self.questions: dict[str | int, asyncio.Future[Answer]] = {}
-        self.has_reader = False
+        self.standing_stream: StreamBuffer | None = None
+        self._reader: Reader | None = None
         self._streams: dict[str, StreamBuffer] = {}
         self._stream_limits = stream_limits
 
     @property
     def is_busy(self) -> bool:
         """Tell whether somebody reads from it or a call is under way."""
-        return bool(self.has_reader or self.calls)
+        return bool(self._reader or self.calls)
+
+    def take_over_reading(self) -> Reader:
+        """Become the one reader of what the session is due; whoever was before is told.
+
+        Spec: each message goes on one stream only (2025-11-25 basic/transports).
+        """
+        before, self._reader = self._reader, Reader()
+        if before is not None and before.on_replaced is not None:
+            before.on_replaced()
+        return self._reader
+
+    def stop_reading(self, reader: Reader) -> None:
+        """Read no more, unless a newer reader has taken over already."""
+        if self._reader is reader:
+            self._reader = None
+
+    def stand(self, now_s: float) -> StreamBuffer:
+        """Give the session's own stream, which lasts as long as the session."""
+        if self.standing_stream is None:
+            self.standing_stream = self.open_stream(now_s)
+        return self.standing_stream
 
     def subscribe(self, uri: str) -> None:
         """Want to hear of changes of the resource with this public URI.
@@ -107,7 +136,9 @@ class Session:
         """
         if len(self.listener.uris) >= _MAX_SUBSCRIPTIONS and uri not in self.listener.uris:
             raise RateLimitedError(
-                60, "too many subscriptions", limit="subscriptions",
+                60,
+                "too many subscriptions",
+                limit="subscriptions",
                 safe_message=f"A session may subscribe to {_MAX_SUBSCRIPTIONS} resources.",
             )
         self.listener.uris.add(uri)
@@ -115,7 +146,8 @@ class Session:
     def open_stream(self, now_s: float) -> StreamBuffer:
         """Start a resumable stream; the oldest finished ones make room."""
         for stream_id, stream in tuple(self._streams.items()):
-            crowded = len(self._streams) >= _MAX_STREAMS and stream.is_complete
+            crowded = len(self._streams) >= _MAX_STREAMS and not stream.is_attached
+            crowded = crowded and stream is not self.standing_stream
             if stream.is_stale(now_s) or crowded:
                 del self._streams[stream_id]
         stream = StreamBuffer(os.urandom(9).hex(), self._stream_limits)
@@ -129,8 +161,11 @@ class Session:
         stream = self._streams.get(parsed[0]) if parsed else None
         return (stream, parsed[1]) if parsed and stream else None
 
-    def answer(self, message: Message) -> bool:
-        """Hand a response of the client to whoever asked; False where nobody did."""
+    def answer(self, message: Message, body: bytes) -> bool:
+        """Hand a response of the client to whoever asked; False where nobody did.
+
+        The result is cut from `body` as it was written, where the body is this message alone.
+        """
         future = self.questions.pop(message.id, None) if message.id is not None else None
         if future is None or future.done():
             return False
@@ -138,7 +173,7 @@ class Session:
             text = message.error.get("message")
             answer = Answer(None, message.error["code"], text if isinstance(text, str) else "")
         else:
-            answer = Answer(encode_json(message.result))
+            answer = Answer(raw_result(body) or encode_json(message.result))
         future.set_result(answer)
         return True
 
@@ -276,6 +311,8 @@ class Sessions:
             is_full = len(self._by_token) >= self.limits.count
         if is_full:
             raise RateLimitedError(
-                30, "all sessions are in use", limit="limits.sessions_max",
+                30,
+                "all sessions are in use",
+                limit="limits.sessions_max",
                 safe_message="The server has no room for another session now.",
             )

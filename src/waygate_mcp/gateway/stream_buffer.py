@@ -48,6 +48,7 @@ class StreamBuffer:
         self._next = 1
         self._dropped_to = 0
         self._writer: Writer | None = None
+        self._on_complete: Callable[[], None] | None = None
 
     @property
     def priming_id(self) -> str:
@@ -59,14 +60,26 @@ class StreamBuffer:
         """Tell whether somebody reads the stream now."""
         return self._writer is not None
 
-    def attach(self, writer: Writer) -> None:
-        """Make `writer` the one reader; whoever read before gets nothing more."""
+    def attach(self, writer: Writer, on_complete: Callable[[], None] | None = None) -> None:
+        """Make `writer` the one reader; whoever read before gets nothing more.
+
+        `on_complete` is called when the stream's last event was written to it.
+        """
         self._writer = writer
+        self._on_complete = on_complete
+
+    def complete(self, now_s: float) -> None:
+        """Note that no event follows."""
+        self.is_complete = True
+        self.touched_s = now_s
+        if self._on_complete is not None:
+            self._on_complete()
 
     def detach(self, writer: Writer | None = None) -> None:
         """Take the reader off; with `writer` given, only if it still is the one."""
         if writer is None or self._writer == writer:
             self._writer = None
+            self._on_complete = None
 
     async def append(self, message: bytes, now_s: float) -> None:
         """Number a message, keep it, and write it to the reader if there is one."""

@@ -66,9 +66,7 @@ class Tickets:
     def for_parked(self, call: Call, exchange: str, round_: int, life_s: float) -> str:
         """Seal a ticket for a call that waits on this node."""
         return self._seal(
-            Ticket(
-                "parked", _binding(call), self._expiry(life_s), self._node, exchange, round_
-            )
+            Ticket("parked", _binding(call), self._expiry(life_s), self._node, exchange, round_)
         )
 
     def for_relay(self, call: Call, state: str | None, life_s: float) -> str:

@@ -7,7 +7,7 @@ Knows no revision's wire shapes but the client's revision itself, which provider
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,8 @@ __all__ = [
     "QuestionMethod",
     "Reply",
 ]
+
+_NOTHING: Mapping[str, Any] = {}
 
 QuestionMethod = Literal["elicitation/create", "sampling/createMessage", "roots/list"]
 
@@ -99,86 +101,42 @@ class InputRequired(msgspec.Struct, frozen=True):
 Outcome = Reply | InputRequired
 
 
-class Call:
+class Call(msgspec.Struct, kw_only=True):
     """One request on its way to a provider.
 
     `name` is the public name or URI as the client said it; `target` the provider's own name for
-    it, set by the router. `params` are the parsed parameters, `body` the bytes they came in, for
-    providers that relay raw slices. `deadline_s` is on the monotonic clock. `input_responses` maps
-    question keys to raw JSON results, `request_state` is the provider's own state, opened.
+    it, set by the router together with `provider`. `params` are the parsed parameters, `body` the
+    bytes they came in, for providers that relay raw slices. `deadline_s` is on the monotonic clock.
+    `input_responses` maps question keys to raw JSON results, `request_state` is the provider's own
+    state, opened. `headers` are there for modern calls over HTTP only.
     """
 
-    __slots__ = (
-        "body",
-        "caller",
-        "capabilities",
-        "client_name",
-        "deadline_s",
-        "endpoint",
-        "headers",
-        "input_responses",
-        "method",
-        "name",
-        "params",
-        "principal",
-        "progress_token",
-        "provider",
-        "request_id",
-        "request_state",
-        "revision",
-        "session_id",
-        "target",
-    )
-
-    NO_PARAMS: ClassVar[Mapping[str, Any]] = {}
-
-    def __init__(
-        self,
-        *,
-        request_id: str,
-        endpoint: str,
-        method: str,
-        name: str,
-        params: Mapping[str, Any],
-        body: bytes,
-        principal: Principal,
-        revision: Revision,
-        capabilities: ClientCapabilities,
-        caller: Caller,
-        deadline_s: float,
-        progress_token: str | int | None = None,
-        input_responses: Mapping[str, bytes] | None = None,
-        request_state: str | None = None,
-        session_id: str | None = None,
-        headers: Mapping[bytes, bytes] | None = None,
-        client_name: str = "",
-    ) -> None:
-        self.request_id = request_id
-        self.endpoint = endpoint
-        self.method = method
-        self.name = name
-        self.target = name
-        self.provider = ""
-        self.params = params
-        self.body = body
-        self.principal = principal
-        self.revision = revision
-        self.capabilities = capabilities
-        self.caller = caller
-        self.deadline_s = deadline_s
-        self.progress_token = progress_token
-        self.input_responses = input_responses
-        self.request_state = request_state
-        self.session_id = session_id
-        self.headers = headers
-        self.client_name = client_name
+    request_id: str
+    endpoint: str
+    method: str
+    name: str
+    params: dict[str, Any]
+    body: bytes
+    principal: Principal
+    revision: Revision
+    capabilities: ClientCapabilities
+    caller: Caller
+    deadline_s: float
+    target: str = ""
+    provider: str = ""
+    progress_token: str | int | None = None
+    input_responses: Mapping[str, bytes] | None = None
+    request_state: str | None = None
+    session_id: str | None = None
+    headers: Mapping[bytes, bytes] | None = None
+    client_name: str = ""
 
     @property
     def arguments(self) -> Mapping[str, Any]:
         """The parsed `params.arguments`, an empty mapping where the client sent none."""
-        return self.params.get("arguments") or Call.NO_PARAMS
+        return self.params.get("arguments") or _NOTHING
 
     @property
     def meta(self) -> Mapping[str, Any]:
         """The parsed `params._meta`, an empty mapping where the client sent none."""
-        return self.params.get("_meta") or Call.NO_PARAMS
+        return self.params.get("_meta") or _NOTHING

@@ -11,9 +11,9 @@ from typing import Literal
 
 import msgspec
 
+from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.headers import HeaderParam
-from waygate_mcp.model.principal import Principal
 
 __all__ = ["Entry", "Features", "Kind", "Listing", "Viewer"]
 

@@ -1,0 +1,328 @@
+"""A client on one two-way channel: standard input and output, or HTTP+SSE.
+
+Knows that everything travels on one channel, that notifications cancel, and that both eras may be
+interleaved on it. Refuses to know what the channel is made of: it is given `write`.
+Spec: 2026-07-28 basic/transports/stdio; 2024-11-05 basic/transports, "HTTP with SSE".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from waygate_mcp.errors import InterruptedCallError, WaygateError
+from waygate_mcp.gateway.exchange import Exchange
+from waygate_mcp.gateway.gateway import Gateway
+from waygate_mcp.gateway.hub import Listener
+from waygate_mcp.gateway.intake import Arrival, Attached, begin_legacy, begin_modern
+from waygate_mcp.gateway.listening import announce_changes, confirmed_filter, open_listener
+from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.model.ports import Handler, Supervisor
+from waygate_mcp.model.principal import Principal
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.failures import describe_failure
+from waygate_mcp.protocol.handshake import read_initialize
+from waygate_mcp.protocol.jsonrpc import Message, MessageShape
+from waygate_mcp.protocol.ladder import (
+    LegacyInbound,
+    ModernInbound,
+    Refusal,
+    check_legacy,
+    classify_line,
+)
+from waygate_mcp.protocol.stateless import (
+    acknowledgement,
+    listen_end_result,
+    read_listen_filter,
+    tag_notification,
+)
+from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, Revision
+
+__all__ = ["Conversation"]
+
+Write = Callable[[bytes], Awaitable[None]]
+_MAX_IN_FLIGHT = 1_024
+
+
+class _ChannelFront:
+    """Carries one call's messages on the shared channel."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self.done = asyncio.Event()
+
+    async def send(self, message: bytes) -> None:
+        """Write an event."""
+        await self._write(message)
+
+    async def finish(self, message: bytes | None, status: int = 200) -> None:
+        """Write the final message; a cancelled call has none."""
+        if message is not None:
+            await self._write(message)
+        self.done.set()
+
+    async def close_stream(self) -> None:
+        """Do nothing: the channel is not the call's alone."""
+
+
+class Conversation:
+    """Everything one client says on one channel, until it is closed.
+
+    `current` gives the gateway in force for each new request; `endpoint` is its endpoint's name.
+    `accepts_modern` is False on HTTP+SSE, which only exists in the legacy era.
+    """
+
+    def __init__(
+        self,
+        current: Callable[[], Gateway],
+        endpoint: str,
+        principal: Principal,
+        write: Write,
+        supervisor: Supervisor,
+        *,
+        accepts_modern: bool = True,
+    ) -> None:
+        self._current = current
+        self._endpoint = endpoint
+        self._principal = principal
+        self._write = write
+        self._supervisor = supervisor
+        self._accepts_modern = accepts_modern
+        self._session: Session | None = None
+        self._modern_calls: dict[str | int, Exchange] = {}
+        self._listeners: dict[str | int, Listener] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    async def take(self, line: bytes) -> None:
+        """Take one message of the client; answers are written when they are ready."""
+        inbound = classify_line(line)
+        if isinstance(inbound, Refusal):
+            await self._write(inbound.encode())
+        elif isinstance(inbound, LegacyInbound):
+            await self._take_legacy(inbound, line)
+        elif not self._accepts_modern:
+            text = "This transport serves revisions up to 2025-11-25 only"
+            refusal = Refusal(400, jsonrpc.INVALID_REQUEST, text, inbound.message.id)
+            if inbound.message.shape == MessageShape.REQUEST:
+                await self._write(refusal.encode())
+        elif inbound.message.shape == MessageShape.NOTIFICATION:
+            self._take_notification(inbound.message)
+        else:
+            await self._take_modern(inbound, line)
+
+    async def close(self) -> None:
+        """End everything: the channel is closed."""
+        if self._session is not None:
+            self._current().live.sessions.end(self._session)
+        for listener in self._listeners.values():
+            listener.close()
+        for exchange in tuple(self._modern_calls.values()):
+            exchange.cancel("channel closed")
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def settle(self) -> None:
+        """Wait until no call is under way; listeners and streams may be."""
+        while self._calls:
+            await asyncio.wait(self._calls)
+
+    # --- legacy
+
+    async def _take_legacy(self, inbound: LegacyInbound, line: bytes) -> None:
+        session = self._session
+        if inbound.is_batch and (session is None or not session.revision.has_batches):
+            text = "Invalid request: no batches in this revision"
+            await self._write(Refusal(400, jsonrpc.INVALID_REQUEST, text).encode())
+            return
+        for message in inbound.messages:
+            await self._take_legacy_message(message, line)
+
+    async def _take_legacy_message(self, message: Message, line: bytes) -> None:
+        if message.shape == MessageShape.INVALID:
+            text = f"Invalid request: {message.problem}"
+            await self._refuse(message, jsonrpc.INVALID_REQUEST, text)
+        elif message.shape == MessageShape.NOTIFICATION:
+            self._take_notification(message)
+        elif message.shape == MessageShape.RESPONSE:
+            if self._session is not None:
+                self._session.answer(message, line)
+        elif message.method == "initialize":
+            await self._initialize(message)
+        elif self._session is None:
+            # Legal before the handshake, and how some clients probe.
+            if message.method == "ping":
+                await self._write(jsonrpc.encode_result(message.wire_id, b"{}"))
+            else:
+                text = (
+                    "Invalid request: send initialize first (revisions up to "
+                    f"{LATEST_LEGACY.text}), or _meta with the version of each request "
+                    f"({MODERN.text})"
+                )
+                await self._refuse(message, jsonrpc.INVALID_REQUEST, text)
+        else:
+            await self._begin_legacy(self._session, message, line)
+
+    async def _refuse(self, message: Message, code: int, text: str) -> None:
+        await self._write(jsonrpc.encode_error(message.id, code, text))
+
+    async def _initialize(self, message: Message) -> None:
+        """Open the session of this channel; a second handshake replaces it."""
+        hello = read_initialize(message.params)
+        if isinstance(hello, str):
+            await self._refuse(message, jsonrpc.INVALID_PARAMS, hello)
+            return
+        gateway = self._current()
+        live = gateway.live
+        if self._session is not None:
+            live.sessions.end(self._session)
+        session = live.sessions.open(hello, self._endpoint, self._principal, with_token=False)
+        self._session = session
+        self._start(self._tell_changes(session), "session changes")
+        result = gateway.endpoints[self._endpoint].initialize(hello)
+        await self._write(jsonrpc.encode_result(message.wire_id, result))
+
+    async def _tell_changes(self, session: Session) -> None:
+        """Write the changes a legacy session wants to hear of."""
+        session.take_over_reading()
+        async for method, uri in announce_changes(session.listener):
+            params = jsonrpc.encode_json({"uri": uri}) if uri is not None else None
+            await self._write(jsonrpc.encode_notification(method, params))
+
+    async def _begin_legacy(self, session: Session, message: Message, line: bytes) -> None:
+        method = check_legacy(message, session.revision)
+        if isinstance(method, Refusal):
+            await self._write(method.encode())
+            return
+        if message.id in session.calls:
+            await self._refuse(message, jsonrpc.INVALID_REQUEST, "id is in use by another request")
+            return
+        front = _ChannelFront(self._write)
+        try:
+            exchange, handler = begin_legacy(
+                self._current(), session, message, method, front, self._arrival(line)
+            )
+        except WaygateError as error:
+            await self._fail(message, error, session.revision)
+            return
+        self._run(exchange, handler, session.calls, message.wire_id)
+
+    # --- modern
+
+    async def _take_modern(self, inbound: ModernInbound, line: bytes) -> None:
+        message = inbound.message
+        gateway = self._current()
+        endpoint = gateway.endpoints[self._endpoint]
+        if message.method == "subscriptions/listen":
+            await self._listen(message)
+            return
+        front = _ChannelFront(self._write)
+        try:
+            begun = begin_modern(gateway, endpoint, inbound, front, self._arrival(line))
+        except WaygateError as error:
+            await self._fail(message, error, MODERN)
+            return
+        if isinstance(begun, Attached):
+            self._modern_calls[begun.identifier] = begun.exchange
+            self._start(self._attach(begun, front), "retry")
+            return
+        exchange, handler = begun
+        self._run(exchange, handler, self._modern_calls, message.wire_id)
+
+    async def _attach(self, begun: Attached, front: _ChannelFront) -> None:
+        """Attach a retry and wait for its answer."""
+        try:
+            await begun.attach(front)
+            await front.done.wait()
+        finally:
+            self._modern_calls.pop(begun.identifier, None)
+
+    async def _listen(self, message: Message) -> None:
+        """Open a listen subscription on this channel."""
+        wanted = read_listen_filter(message.params)
+        if isinstance(wanted, str):
+            await self._refuse(message, jsonrpc.INVALID_PARAMS, wanted)
+            return
+        gateway = self._current()
+        confirmed = confirmed_filter(gateway.endpoints[self._endpoint], wanted)
+        listener = open_listener(gateway.live.hub, self._endpoint, self._principal, confirmed)
+        identifier = message.wire_id
+        self._listeners[identifier] = listener
+        await self._write(acknowledgement(identifier, confirmed))
+        self._start(self._tell_listener(identifier, listener), "listen")
+
+    async def _tell_listener(self, identifier: str | int, listener: Listener) -> None:
+        """Write a listener's changes, then the graceful end if it was ours to end."""
+        try:
+            async for method, uri in announce_changes(listener):
+                await self._write(tag_notification(method, identifier, uri))
+            if identifier in self._listeners:  # else the client cancelled it: nothing more is sent
+                gateway = self._current()
+                params = jsonrpc.encode_json({"requestId": identifier})
+                await self._write(jsonrpc.encode_notification("notifications/cancelled", params))
+                result = listen_end_result(identifier, gateway.server_info_meta)
+                await self._write(jsonrpc.encode_result(identifier, result))
+        finally:
+            self._listeners.pop(identifier, None)
+            self._current().live.hub.remove(listener)
+
+    # --- shared
+
+    def _take_notification(self, message: Message) -> None:
+        """Take a notification; only cancellation does anything here."""
+        if message.method != "notifications/cancelled":
+            return
+        identifier = message.params.get("requestId")
+        if not jsonrpc.is_valid_id(identifier):
+            return
+        if self._session is not None:
+            self._session.cancel_call(identifier, "cancelled by the client")
+        exchange = self._modern_calls.get(identifier)  # type: ignore[arg-type]
+        if exchange is not None:
+            exchange.cancel("cancelled by the client")
+        listener = self._listeners.pop(identifier, None)  # type: ignore[arg-type]
+        if listener is not None:
+            listener.close()
+
+    def _arrival(self, line: bytes) -> Arrival:
+        return Arrival(self._principal, os.urandom(8).hex(), line)
+
+    async def _fail(self, message: Message, error: WaygateError, revision: Revision) -> None:
+        await self._write(describe_failure(error, revision).encode(message.id))
+
+    def _run(
+        self,
+        exchange: Exchange,
+        handler: Handler,
+        calls: dict[str | int, Exchange],
+        identifier: str | int,
+    ) -> None:
+        """Run an exchange in a task of its own, findable by its id until it is over."""
+        if len(self._calls) >= _MAX_IN_FLIGHT:
+            busy = InterruptedCallError(safe_message="Too many calls are under way.")
+            self._start(
+                self._write(describe_failure(busy, exchange.revision).encode(identifier)), "busy"
+            )
+            return
+        calls[identifier] = exchange
+
+        async def run() -> None:
+            exchange.arm_deadline()
+            try:
+                await exchange.run(handler)
+            finally:
+                if calls.get(identifier) is exchange:
+                    del calls[identifier]
+
+        task = self._start(run(), "call")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    def _start(self, coroutine: Any, name: str) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = self._supervisor.start(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,243 @@
+"""Turns messages that passed the ladder into exchanges, for every door alike.
+
+Knows how a request of each era becomes a call, and how a retry finds the call it belongs to. Refuses
+to know how the messages arrived; the door gives a `Front` for the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from waygate_mcp.errors import InterruptedCallError, InvalidStateError, RpcError
+from waygate_mcp.gateway.endpoint import Endpoint
+from waygate_mcp.gateway.exchange import Front
+from waygate_mcp.gateway.gateway import Gateway
+from waygate_mcp.gateway.legacy_exchange import LegacyExchange
+from waygate_mcp.gateway.modern_exchange import ModernExchange, ParkingPlace
+from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.model.call import Call, Outcome, Reply
+from waygate_mcp.model.ports import Handler
+from waygate_mcp.model.principal import Principal
+from waygate_mcp.protocol.failures import describe_failure
+from waygate_mcp.protocol.jsonrpc import INVALID_PARAMS, Message
+from waygate_mcp.protocol.ladder import ModernInbound, entry_name
+from waygate_mcp.protocol.log_levels import LOG_LEVELS
+from waygate_mcp.protocol.methods import Method
+from waygate_mcp.protocol.versions import MODERN
+
+__all__ = ["Arrival", "Attached", "begin_legacy", "begin_modern", "progress_token"]
+
+
+class _Retry(msgspec.Struct):
+    """The members of a retry whose values are relayed as they were written."""
+
+    inputResponses: dict[str, msgspec.Raw] = {}  # noqa: N815 - the name on the wire
+
+
+class _RetryBody(msgspec.Struct):
+    params: _Retry
+
+
+_decode_retry = msgspec.json.Decoder(_RetryBody).decode
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """What a door knows of a request besides the message: who, under which id, in which bytes.
+
+    `headers` are given by HTTP doors of modern requests, for the `Mcp-Param-*` check.
+    """
+
+    principal: Principal
+    request_id: str
+    body: bytes
+    headers: Mapping[bytes, bytes] | None = None
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """A retry that belongs to a parked call: let `front` attach to it, with these answers."""
+
+    exchange: ModernExchange
+    round: int
+    answers: Mapping[str, bytes]
+    identifier: str | int
+    progress_token: str | int | None
+
+    async def attach(self, front: Front) -> None:
+        """Attach and hand over the answers; the front is finished when the call says so."""
+        taken = await self.exchange.attach(
+            front, self.identifier, self.round, self.answers, self.progress_token
+        )
+        if not taken:
+            error = InvalidStateError(
+                reason="round", safe_message="Invalid or expired requestState"
+            )
+            await front.finish(describe_failure(error, MODERN).encode(self.identifier))
+
+
+def progress_token(params: Mapping[str, Any]) -> str | int | None:
+    """Give the progress token of a request, None where there is none of a legal type."""
+    meta = params.get("_meta")
+    token = meta.get("progressToken") if type(meta) is dict else None
+    return token if type(token) is str or type(token) is int else None
+
+
+def begin_modern(
+    gateway: Gateway, endpoint: Endpoint, inbound: ModernInbound, front: Front, arrival: Arrival
+) -> tuple[ModernExchange, Handler] | Attached:
+    """Make the exchange of a modern request, or find the parked one it is a retry of.
+
+    Raises:
+        WaygateError: unknown method here, or a requestState that is not valid.
+    """
+    message, method, envelope = inbound.message, inbound.method, inbound.envelope
+    assert method is not None, "only requests begin calls"
+    assert envelope is not None, "only requests begin calls"
+    params = message.params
+    live = gateway.live
+    place = ParkingPlace(
+        live.parking, live.tickets, gateway.limits.parking, gateway.server_info_meta
+    )
+    token = progress_token(params)
+    exchange = ModernExchange(message.wire_id, front, place, envelope.log_level, token)
+    exchange.call_timeout_s = gateway.limits.call_timeout_s
+    call = Call(
+        request_id=arrival.request_id,
+        endpoint=endpoint.name,
+        method=method.name,
+        name=entry_name(message, method) or "",
+        params=params,
+        body=arrival.body,
+        principal=arrival.principal,
+        revision=MODERN,
+        capabilities=envelope.capabilities,
+        caller=exchange,
+        deadline_s=live.monotonic() + gateway.limits.call_timeout_s,
+        progress_token=token,
+        headers=arrival.headers,
+        client_name=envelope.client_name,
+    )
+    exchange.call = call
+    if method.may_ask and ("requestState" in params or "inputResponses" in params):
+        attached = _take_up(gateway, call, message)
+        if attached is not None:
+            return attached
+    return exchange, endpoint.handler_for(method.name)
+
+
+def _take_up(gateway: Gateway, call: Call, message: Message) -> Attached | None:
+    """Read a retry: attach it to its parked call, or hand its state and answers to a fresh one."""
+    params = message.params
+    answers: dict[str, bytes] = {}
+    if type(params.get("inputResponses")) is dict:
+        raw = _decode_retry(call.body).params.inputResponses
+        given = params["inputResponses"]
+        # What is no object answers nothing: the question is asked again (mrtr, "Error Handling").
+        answers = {key: bytes(raw[key]) for key in given if type(given[key]) is dict}
+    call.input_responses = answers
+    if "requestState" not in params:
+        return None
+    live = gateway.live
+    ticket = live.tickets.open(params["requestState"], call)
+    if ticket.kind == "relay":
+        call.request_state = ticket.state
+        return None
+    parked = live.parking.find(ticket.exchange) if ticket.node == live.node else None
+    if parked is None:
+        raise InterruptedCallError(f"parked call {ticket.exchange} of node {ticket.node} is gone")
+    return Attached(parked, ticket.round, answers, message.wire_id, call.progress_token)
+
+
+def begin_legacy(
+    gateway: Gateway,
+    session: Session,
+    message: Message,
+    method: Method,
+    front: Front,
+    arrival: Arrival,
+) -> tuple[LegacyExchange, Handler]:
+    """Make the exchange of a request of a legacy session.
+
+    Raises:
+        WaygateError: unknown method here, or the endpoint is gone.
+    """
+    params = message.params
+    token = progress_token(params)
+    timeout_s = gateway.limits.parking.question_s
+    exchange = LegacyExchange(message.wire_id, session, front, token, timeout_s)
+    exchange.call_timeout_s = gateway.limits.call_timeout_s
+    exchange.call = Call(
+        request_id=arrival.request_id,
+        endpoint=session.endpoint,
+        method=method.name,
+        name=entry_name(message, method) or "",
+        params=params,
+        body=arrival.body,
+        principal=arrival.principal,
+        revision=session.revision,
+        capabilities=session.capabilities,
+        caller=exchange,
+        deadline_s=gateway.live.monotonic() + gateway.limits.call_timeout_s,
+        progress_token=token,
+        session_id=session.id,
+        client_name=session.client_name,
+    )
+    handler = _SESSION_METHODS.get(method.name)
+    if handler is not None:
+        return exchange, handler(gateway, session)
+    return exchange, gateway.endpoints[session.endpoint].handler_for(method.name)
+
+
+def _ping(_gateway: Gateway, _session: Session) -> Handler:
+    """Answer `ping` ourselves."""
+
+    async def handle(_call: Call) -> Outcome:
+        return Reply(b"{}")
+
+    return handle
+
+
+def _set_level(_gateway: Gateway, session: Session) -> Handler:
+    """Answer `logging/setLevel` ourselves: levels are filtered here."""
+
+    async def handle(call: Call) -> Outcome:
+        level = call.params.get("level")
+        if level not in LOG_LEVELS:
+            raise RpcError(INVALID_PARAMS, "level must be one of " + ", ".join(LOG_LEVELS))
+        session.log_level = level
+        return Reply(b"{}")
+
+    return handle
+
+
+def _subscribe(gateway: Gateway, session: Session) -> Handler:
+    """Let the provider agree, then note the subscription in the session."""
+    inner = gateway.endpoints[session.endpoint].handler_for("resources/subscribe")
+
+    async def handle(call: Call) -> Outcome:
+        reply = await inner(call)
+        session.subscribe(call.name)
+        return reply
+
+    return handle
+
+
+def _unsubscribe(gateway: Gateway, session: Session) -> Handler:
+    """Forget the subscription first: what comes after this is not wanted."""
+    inner = gateway.endpoints[session.endpoint].handler_for("resources/unsubscribe")
+
+    async def handle(call: Call) -> Outcome:
+        session.listener.uris.discard(call.name)
+        return await inner(call)
+
+    return handle
+
+
+_SESSION_METHODS: dict[str, Callable[[Gateway, Session], Handler]] = {
+    "ping": _ping,
+    "logging/setLevel": _set_level,
+    "resources/subscribe": _subscribe,
+    "resources/unsubscribe": _unsubscribe,
+}

@@ -1,0 +1,51 @@
+"""What listeners of both eras share: opening one, and waiting for what it is due.
+
+Spec: 2026-07-28 basic/patterns/subscriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from waygate_mcp.gateway.endpoint import Endpoint
+from waygate_mcp.gateway.hub import Hub, Listener
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.principal import Principal
+from waygate_mcp.protocol.stateless import ListenFilter
+
+__all__ = ["announce_changes", "confirmed_filter", "open_listener"]
+
+
+def confirmed_filter(endpoint: Endpoint, wanted: ListenFilter) -> ListenFilter:
+    """Reduce a filter to what the endpoint can honour; the acknowledgement says so."""
+    offered = endpoint.capabilities
+    return ListenFilter(
+        tools=wanted.tools and "tools" in offered,
+        prompts=wanted.prompts and "prompts" in offered,
+        resources=wanted.resources and "resources" in offered,
+        uris=wanted.uris if offered.get("resources", {}).get("subscribe") else (),
+    )
+
+
+def open_listener(
+    hub: Hub, endpoint: str, principal: Principal, confirmed: ListenFilter
+) -> Listener:
+    """Let a listen stream hear from now on; the caller removes it from the hub at its end."""
+    kinds: set[Kind] = set()
+    if confirmed.tools:
+        kinds.add(Kind.TOOL)
+    if confirmed.prompts:
+        kinds.add(Kind.PROMPT)
+    if confirmed.resources:
+        kinds |= {Kind.RESOURCE, Kind.TEMPLATE}
+    listener = Listener(endpoint, principal, frozenset(kinds))
+    listener.uris.update(confirmed.uris)
+    hub.add(listener)
+    return listener
+
+
+async def announce_changes(listener: Listener) -> AsyncIterator[tuple[str, str | None]]:
+    """Yield (method, URI or None) of each change due, until the listener is closed."""
+    while (changes := await listener.take()) is not None:
+        for change in changes:
+            yield change.method, change.uri

@@ -1,0 +1,138 @@
+"""Fronts over HTTP: where the messages of one call go.
+
+Both answer JSON if the final message comes first, and turn into an event stream at the first event or
+after a while of silence. A late switch keeps the HTTP statuses of errors correct, and an answer that
+no event preceded is never a stream (decisions.md 25).
+Spec: 2026-07-28 basic/transports/streamable-http, "Receiving Messages"; 2025-11-25 basic/transports,
+"Sending Messages to the Server".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.gateway.stream_buffer import StreamBuffer
+from waygate_mcp.protocol.framing import KEEP_ALIVE, encode_event
+from waygate_mcp.web.visit import Visit
+
+__all__ = ["RETRY_MS", "LegacyFront", "ModernFront", "prime"]
+
+RETRY_MS = 500
+"""How long a client waits before it comes back to a stream that was closed (`retry`)."""
+
+
+class ModernFront:
+    """Carries a modern call's messages on the response of its own POST."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.done = asyncio.Event()
+        self.on_finish: Callable[[], None] | None = None
+        self._visit = visit
+
+    async def send(self, message: bytes) -> None:
+        """Write an event, turning the response into a stream if it is none yet."""
+        visit = self._visit
+        await visit.begin_stream()
+        await visit.write(encode_event(message))
+
+    async def finish(self, message: bytes | None, status: int = 200) -> None:
+        """Write the final message: JSON, or the last event of the stream."""
+        visit = self._visit
+        if self.on_finish is not None:
+            self.on_finish()
+        if message is None:
+            visit.abandon()
+        elif visit.is_begun:
+            await visit.write(encode_event(message))
+            await visit.end()
+        else:
+            await visit.answer(status, message)
+        self.done.set()
+
+    async def keep_alive(self) -> None:
+        """Break a silence that intermediaries might take for death."""
+        await self._visit.begin_stream()
+        await self._visit.write(KEEP_ALIVE)
+
+    async def close_stream(self) -> None:
+        """Do nothing: streams of this revision cannot be resumed."""
+
+
+async def prime(visit: Visit, session: Session, stream: StreamBuffer) -> None:
+    """Tell a client that can use it how to come back: an id, empty data, and when to retry.
+
+    Only from 2025-11-25 on: older clients fail on empty data.
+    """
+    if session.revision.has_priming_event:
+        await visit.write(encode_event(b"", id=stream.priming_id, retry_ms=RETRY_MS))
+
+
+class LegacyFront:
+    """Carries a legacy call's messages on the response of its own POST, resumable once a stream.
+
+    A lost connection is not a cancellation: events go on into the buffer.
+    """
+
+    def __init__(self, visit: Visit, session: Session, monotonic: Callable[[], float]) -> None:
+        self.done = asyncio.Event()
+        self.on_finish: Callable[[], None] | None = None
+        self._visit = visit
+        self._session = session
+        self._monotonic = monotonic
+        self._stream: StreamBuffer | None = None
+
+    async def send(self, message: bytes) -> None:
+        """Number, keep and write an event, turning the response into a stream if it is none yet."""
+        stream = self._stream or await self._open()
+        await stream.append(message, self._monotonic())
+
+    async def finish(self, message: bytes | None, status: int = 200) -> None:
+        """Write the final message: JSON, or the last event of the stream.
+
+        A cancelled call gets none: its stream just ends.
+        """
+        visit = self._visit
+        if self.on_finish is not None:
+            self.on_finish()
+        if self._stream is None and message is not None:
+            await visit.answer(status, message)
+        else:
+            stream = self._stream or await self._open()
+            if message is not None:
+                await stream.append(message, self._monotonic())
+            stream.complete(self._monotonic())
+            await visit.end()
+        self.done.set()
+
+    async def keep_alive(self) -> None:
+        """Break a silence that intermediaries might take for death."""
+        if self._stream is None:
+            await self._open()
+        await self._visit.write(KEEP_ALIVE)
+
+    async def close_stream(self) -> None:
+        """End the response while the call goes on; the client comes back with `Last-Event-ID`."""
+        if not self._session.revision.has_priming_event:
+            return
+        stream = self._stream or await self._open()
+        stream.detach(self._write)
+        await self._visit.end()
+
+    def detach(self) -> None:
+        """Note that the client is gone; what comes is kept for its return."""
+        if self._stream is not None:
+            self._stream.detach(self._write)
+        self._visit.abandon()
+
+    async def _open(self) -> StreamBuffer:
+        """Turn the response into a stream."""
+        self._stream = stream = self._session.open_stream(self._monotonic())
+        stream.attach(self._write)
+        await self._visit.begin_stream()
+        await prime(self._visit, self._session, stream)
+        return stream
+
+    async def _write(self, event_id: str, message: bytes) -> None:
+        await self._visit.write(encode_event(message, id=event_id))

@@ -1,0 +1,543 @@
+"""The MCP door: both eras on one URL.
+
+Knows HTTP: methods, statuses, which message came how. Refuses to know what methods mean; the gateway
+does. A request's way: guard → body → ladder → exchange → front. Everything is decided on the raw path
+and, once read, on the body (threat model rules 2 and 16).
+Spec: 2026-07-28 basic/transports/streamable-http; 2025-11-25 basic/transports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from waygate_mcp.errors import RateLimitedError, WaygateError
+from waygate_mcp.gateway.endpoint import Endpoint
+from waygate_mcp.gateway.exchange import Exchange
+from waygate_mcp.gateway.intake import Arrival, Attached, begin_legacy, begin_modern
+from waygate_mcp.gateway.listening import confirmed_filter, open_listener
+from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.model.ports import Handler
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.failures import describe_failure
+from waygate_mcp.protocol.framing import encode_event
+from waygate_mcp.protocol.handshake import read_initialize
+from waygate_mcp.protocol.jsonrpc import Message, MessageShape
+from waygate_mcp.protocol.ladder import (
+    LegacyInbound,
+    ModernInbound,
+    Refusal,
+    check_legacy,
+    classify_post,
+    entry_name,
+)
+from waygate_mcp.protocol.stateless import acknowledgement, listen_end_result, read_listen_filter
+from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, REVISIONS
+from waygate_mcp.telemetry.logs import get_logger
+from waygate_mcp.web.batch import run_batch
+from waygate_mcp.web.body import BODY_TIMEOUT_S, is_json, read_body
+from waygate_mcp.web.fronts import LegacyFront, ModernFront
+from waygate_mcp.web.problems import Refused
+from waygate_mcp.web.streams import hold_open, serve_listener, serve_resumed, serve_session
+from waygate_mcp.web.visit import JSON, Receive, Scope, Send, Visit
+
+if TYPE_CHECKING:  # the house builds the door
+    from waygate_mcp.runtime.generation import Generation
+    from waygate_mcp.runtime.house import House
+    from waygate_mcp.web.guard import Guard
+
+__all__ = ["McpDoor"]
+
+_log = get_logger("web.mcp")
+
+_SESSION_HEADER = b"mcp-session-id"
+_SLOW_S = 0.1
+"""After this long a call is watched: its deadline, a lost client, silence."""
+
+_ALLOW = (b"allow", b"GET, POST, DELETE, OPTIONS")
+_NO_SESSION = (
+    "Invalid request: no session. Send initialize first "
+    f"(revisions up to {LATEST_LEGACY.text}), or the MCP-Protocol-Version header and "
+    f"_meta of a stateless request ({MODERN.text})"
+)
+
+
+class McpDoor:
+    """The ASGI application behind every MCP path."""
+
+    def __init__(self, house: House[Guard]) -> None:
+        self._house = house
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, endpoint: str) -> None:
+        """Serve one HTTP request to the endpoint of that name, whatever happens."""
+        visit = Visit(self._house, scope, receive, send)
+        try:
+            await self._serve(visit, endpoint)
+        except Exception:  # noqa: BLE001 - the door: a bug of ours must not cost the client its answer
+            _log.exception("request failed", request_id=visit.request_id)
+            visit.outcome = "failed"
+            data = jsonrpc.encode_json({"requestId": visit.request_id})
+            body = jsonrpc.encode_error(None, jsonrpc.INTERNAL_ERROR, "Internal error", data)
+            await visit.answer(500, body)
+            await visit.end()
+
+    async def _serve(self, visit: Visit, endpoint: str) -> None:
+        """Admit a request and hand it to its method."""
+        generation = self._house.current()
+        guard = generation.guard
+        scope = visit.scope
+        method = scope["method"]
+        try:
+            admit = guard.admit_open if method == "OPTIONS" else guard.admit
+            admission = admit(scope)
+        except Refused as refused:
+            await self._refuse(visit, refused)
+            return
+        visit.headers = admission.headers
+        visit.request_id = admission.request_id
+        visit.principal = admission.principal
+        origin = admission.headers.get(b"origin")
+        if origin is not None:
+            visit.extra_headers = guard.cors_headers(origin)
+        if method == "OPTIONS":
+            allowed = guard.preflight(admission)
+            await visit.answer(204 if allowed else 403, b"", allowed or ())
+            return
+        found = generation.gateway.endpoints.get(endpoint)
+        if found is None:
+            await self._say(visit, 404, jsonrpc.INVALID_REQUEST, "Unknown endpoint")
+            return
+        visit.endpoint = endpoint
+        with generation.in_use():
+            if method == "POST":
+                await self._post(visit, generation, found)
+            elif method == "GET":
+                await self._get(visit, generation)
+            elif method == "DELETE":
+                await self._delete(visit, generation)
+            else:
+                await visit.answer(405, b"", (_ALLOW,))
+
+    # --- refusals
+
+    async def _refuse(self, visit: Visit, refused: Refused) -> None:
+        """Word a refusal of the guard or of the body reader."""
+        visit.request_id = visit.request_id or refused.request_id or ""
+        code = {401: 4401, 403: 4403, 413: 4413, 408: 4408, 503: 4503}.get(
+            refused.status, jsonrpc.INVALID_REQUEST
+        )
+        visit.outcome = refused.code
+        body = jsonrpc.encode_error(None, code, refused.message)
+        await visit.answer(refused.status, body, (JSON, *refused.headers))
+
+    async def _say(self, visit: Visit, status: int, code: int, text: str) -> None:
+        """Answer a JSON-RPC error that belongs to no request."""
+        visit.outcome = visit.outcome or "refused"
+        await visit.answer(status, jsonrpc.encode_error(None, code, text))
+
+    async def _busy(self, visit: Visit, message: str) -> None:
+        """Refuse early, with a hint when to come back (threat model rule 39)."""
+        visit.outcome = "busy"
+        body = jsonrpc.encode_error(None, 4503, message)
+        await visit.answer(503, body, (JSON, (b"retry-after", b"1")))
+
+    # --- POST
+
+    async def _post(self, visit: Visit, generation: Generation[Guard], endpoint: Endpoint) -> None:
+        """Read the message and hand it to its era."""
+        headers = visit.headers
+        if not is_json(headers):
+            text = "Content-Type must be application/json"
+            await self._say(visit, 415, jsonrpc.INVALID_REQUEST, text)
+            return
+        if not _accepts(headers.get(b"accept")):
+            text = "Accept must allow application/json and text/event-stream"
+            await self._say(visit, 406, jsonrpc.INVALID_REQUEST, text)
+            return
+        if self._in_flight >= generation.document.limits.calls_in_flight_max:
+            await self._busy(visit, "Too many calls are under way; try again shortly.")
+            return
+        self._in_flight += 1
+        try:
+            limit = self._house.settings.max_request_size
+            body = await read_body(visit.receive, limit, BODY_TIMEOUT_S, headers)
+            inbound = classify_post(body, headers)
+            if isinstance(inbound, ModernInbound):
+                await self._modern(visit, generation, endpoint, inbound, body)
+            elif isinstance(inbound, LegacyInbound):
+                await self._legacy(visit, generation, endpoint, inbound, body)
+            else:
+                await self._answer_refusal(visit, inbound)
+        except Refused as refused:
+            await self._refuse(visit, refused)
+        finally:
+            self._in_flight -= 1
+
+    async def _answer_refusal(self, visit: Visit, refusal: Refusal) -> None:
+        visit.outcome = "refused"
+        await visit.answer(refusal.status, refusal.encode())
+
+    async def _modern(
+        self,
+        visit: Visit,
+        generation: Generation[Guard],
+        endpoint: Endpoint,
+        inbound: ModernInbound,
+        body: bytes,
+    ) -> None:
+        """Serve a stateless request; notifications are accepted and mean nothing here."""
+        message = inbound.message
+        visit.rpc_method = message.method
+        if inbound.method is None:
+            await visit.answer(202, b"", ())
+            return
+        visit.name = entry_name(message, inbound.method)
+        if message.method == "subscriptions/listen":
+            await self._listen(visit, generation, endpoint, message)
+            return
+        front = ModernFront(visit)
+        arrival = Arrival(visit.principal, visit.request_id, body, visit.headers)
+        try:
+            begun = begin_modern(generation.gateway, endpoint, inbound, front, arrival)
+        except WaygateError as error:
+            failure = describe_failure(error, MODERN)
+            visit.outcome = error.code
+            await visit.answer(failure.status, failure.encode(message.id))
+            return
+        if isinstance(begun, Attached):
+            watch = self._house.supervisor.start(
+                self._watch(visit, front, begun.exchange, generation), name="watch"
+            )
+            try:
+                await begun.attach(front)
+                await front.done.wait()
+            finally:
+                watch.cancel()
+            visit.outcome = begun.exchange.result.value
+            return
+        await self._drive(visit, front, *begun, generation)
+
+    async def _drive(
+        self,
+        visit: Visit,
+        front: ModernFront | LegacyFront,
+        exchange: Exchange,
+        handler: Handler,
+        generation: Generation[Guard],
+    ) -> None:
+        """Run an exchange to its end; look after it once it takes longer than a moment."""
+        watches: list[asyncio.Task[None]] = []
+
+        def start_watch() -> None:
+            exchange.arm_deadline()
+            watch = self._watch(visit, front, exchange, generation)
+            watches.append(self._house.supervisor.start(watch, name="watch"))
+
+        timer = asyncio.get_running_loop().call_later(_SLOW_S, start_watch)
+        front.on_finish = lambda: self._note(visit, exchange)
+        try:
+            await exchange.run(handler)
+        finally:
+            timer.cancel()
+            for watch in watches:
+                watch.cancel()
+
+    @staticmethod
+    def _note(visit: Visit, exchange: Exchange) -> None:
+        """Note how a call ended, just before its response is recorded."""
+        visit.outcome = exchange.result.value
+
+    async def _watch(
+        self,
+        visit: Visit,
+        front: ModernFront | LegacyFront,
+        exchange: Exchange,
+        generation: Generation[Guard],
+    ) -> None:
+        """Look after a call that takes its time, until its response is over.
+
+        A modern client that is gone has cancelled (2026-07-28 basic/patterns/cancellation); a legacy
+        one has not, and may come back for the stream.
+        """
+        keep_alive_s = generation.document.limits.keep_alive_s
+        while not front.done.is_set():
+            try:
+                async with asyncio.timeout(keep_alive_s):
+                    await visit.until_disconnect()
+            except TimeoutError:
+                if not front.done.is_set():
+                    await front.keep_alive()
+                continue
+            if front.done.is_set() or visit.is_ended:
+                return
+            if isinstance(front, LegacyFront):
+                front.detach()
+            elif exchange.front is front:
+                exchange.cancel("the client is gone")
+            return
+
+    async def _listen(
+        self, visit: Visit, generation: Generation[Guard], endpoint: Endpoint, message: Message
+    ) -> None:
+        """Open a listen stream: the acknowledgement first, then changes, then a graceful end."""
+        wanted = read_listen_filter(message.params)
+        if isinstance(wanted, str):
+            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_PARAMS, wanted)
+            await visit.answer(200, error)
+            return
+        house, gateway = self._house, generation.gateway
+        limits = generation.document.limits
+        readers = house.live.listen_streams
+        who = visit.principal.id
+        if house.is_draining or readers[who] >= limits.listen_streams_per_principal:
+            await self._busy(visit, "Too many listen streams, or the server stops.")
+            return
+        confirmed = confirmed_filter(endpoint, wanted)
+        listener = open_listener(gateway.live.hub, endpoint.name, visit.principal, confirmed)
+        readers[who] += 1
+        identifier = message.wire_id
+
+        def ending() -> bytes:
+            result = listen_end_result(identifier, gateway.server_info_meta)
+            return jsonrpc.encode_result(identifier, result)
+
+        try:
+            await visit.begin_stream()
+            await visit.write(encode_event(acknowledgement(identifier, confirmed)))
+            pump = serve_listener(visit, listener, identifier, ending, limits.keep_alive_s)
+            await hold_open(visit, pump, house.supervisor)
+        finally:
+            gateway.live.hub.remove(listener)
+            readers[who] -= 1
+            if not readers[who]:
+                del readers[who]
+
+    # --- legacy
+
+    async def _legacy(
+        self,
+        visit: Visit,
+        generation: Generation[Guard],
+        endpoint: Endpoint,
+        inbound: LegacyInbound,
+        body: bytes,
+    ) -> None:
+        """Serve a message, or a batch, that belongs to a session."""
+        visit.rpc_method = inbound.messages[0].method or None
+        if inbound.is_initialize and inbound.messages[0].shape == MessageShape.REQUEST:
+            await self._initialize(visit, endpoint, inbound.messages[0])
+            return
+        session = await self._find_session(visit, inbound.messages[0])
+        if session is None:
+            return
+        if inbound.is_batch:
+            await self._batch(visit, generation, session, inbound, body)
+            return
+        message = inbound.messages[0]
+        if message.shape == MessageShape.REQUEST:
+            await self._request(visit, generation, session, message, body)
+            return
+        self._take_quietly(session, message, body)
+        await visit.answer(202, b"", ())
+
+    @staticmethod
+    def _take_quietly(session: Session, message: Message, body: bytes) -> None:
+        """Take a notification or a response, which get no answer."""
+        if message.shape == MessageShape.RESPONSE:
+            session.answer(message, body)
+        elif message.method == "notifications/cancelled":
+            session.cancel_call(message.params.get("requestId"), "cancelled by the client")
+
+    async def _initialize(self, visit: Visit, endpoint: Endpoint, message: Message) -> None:
+        """Open a session and name it in the answer."""
+        hello = read_initialize(message.params)
+        if isinstance(hello, str):
+            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_PARAMS, hello)
+            await visit.answer(400, error)
+            return
+        if self._house.is_draining:
+            await self._busy(visit, "The server stops.")
+            return
+        try:
+            session = self._house.live.sessions.open(hello, endpoint.name, visit.principal)
+        except RateLimitedError as error:
+            failure = describe_failure(error, hello.revision)
+            retry = (b"retry-after", b"%d" % error.retry_after_s)
+            await visit.answer(429, failure.encode(message.id), (JSON, retry))
+            return
+        assert session.token is not None
+        header = (_SESSION_HEADER, session.token.encode())
+        result = endpoint.initialize(hello)
+        visit.outcome = "ok"
+        await visit.answer(200, jsonrpc.encode_result(message.wire_id, result), (JSON, header))
+
+    async def _find_session(self, visit: Visit, message: Message) -> Session | None:
+        """Find the session a request names, or answer what the revision says.
+
+        A 404 tells the client to initialize again, so it is used for nothing else here.
+        """
+        token = visit.headers.get(_SESSION_HEADER)
+        if token is None:
+            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_REQUEST, _NO_SESSION)
+            visit.outcome = "refused"
+            await visit.answer(400, error)
+            return None
+        session = self._house.live.sessions.find(
+            token.decode("latin-1"), visit.endpoint, visit.principal
+        )
+        if session is None:
+            text = "Session not found; send initialize again"
+            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_REQUEST, text)
+            visit.outcome = "unknown_session"
+            await visit.answer(404, error)
+            return None
+        stated = visit.headers.get(b"mcp-protocol-version")
+        if stated is not None and stated != session.revision.text.encode():
+            known = stated.decode("latin-1").strip() in REVISIONS
+            text = "the session was opened in another revision" if known else "unknown revision"
+            error = jsonrpc.encode_error(
+                message.id, jsonrpc.INVALID_REQUEST, f"MCP-Protocol-Version: {text}"
+            )
+            visit.outcome = "refused"
+            await visit.answer(400, error)
+            return None
+        return session
+
+    async def _request(
+        self,
+        visit: Visit,
+        generation: Generation[Guard],
+        session: Session,
+        message: Message,
+        body: bytes,
+    ) -> None:
+        """Serve one request of a session."""
+        method = check_legacy(message, session.revision)
+        if isinstance(method, Refusal):
+            await self._answer_refusal(visit, method)
+            return
+        visit.name = entry_name(message, method)
+        if message.id in session.calls:
+            text = "Invalid request: id is in use by another request"
+            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_REQUEST, text)
+            await visit.answer(400, error)
+            return
+        front = LegacyFront(visit, session, self._house.live.monotonic)
+        arrival = Arrival(visit.principal, visit.request_id, body)
+        try:
+            exchange, handler = begin_legacy(
+                generation.gateway, session, message, method, front, arrival
+            )
+        except WaygateError as error:
+            visit.outcome = error.code
+            failure = describe_failure(error, session.revision)
+            await visit.answer(200, failure.encode(message.id))
+            return
+        session.calls[message.wire_id] = exchange
+        try:
+            await self._drive(visit, front, exchange, handler, generation)
+        finally:
+            session.calls.pop(message.wire_id, None)
+
+    async def _batch(
+        self,
+        visit: Visit,
+        generation: Generation[Guard],
+        session: Session,
+        inbound: LegacyInbound,
+        body: bytes,
+    ) -> None:
+        """Serve a batch, which only 2025-03-26 has."""
+        if not session.revision.has_batches:
+            text = "Invalid request: no batches in this revision"
+            await self._say(visit, 400, jsonrpc.INVALID_REQUEST, text)
+            return
+        arrival = Arrival(visit.principal, visit.request_id, body)
+        for message in inbound.messages:
+            if message.shape in {MessageShape.NOTIFICATION, MessageShape.RESPONSE}:
+                self._take_quietly(session, message, body)
+        await run_batch(visit, generation.gateway, session, inbound.messages, arrival)
+
+    # --- GET and DELETE
+
+    async def _get(self, visit: Visit, generation: Generation[Guard]) -> None:
+        """Open the session's own stream, or give back one that was lost."""
+        if _SESSION_HEADER not in visit.headers:
+            await visit.answer(405, b"", (_ALLOW,))
+            return
+        accept = visit.headers.get(b"accept", b"")
+        if b"text/event-stream" not in accept and b"*/*" not in accept:
+            await self._say(
+                visit, 406, jsonrpc.INVALID_REQUEST, "Accept must allow text/event-stream"
+            )
+            return
+        session = await self._find_session(visit, Message(MessageShape.INVALID))
+        if session is None:
+            return
+        house = self._house
+        if house.is_draining:
+            await self._busy(visit, "The server stops.")
+            return
+        keep_alive_s = generation.document.limits.keep_alive_s
+        last = visit.headers.get(b"last-event-id")
+        found = session.find_stream(last.decode("latin-1")) if last is not None else None
+        if found is not None and found[0] is not session.standing_stream:
+            stream, number = found
+            missed = stream.since(number)
+            if missed is None:
+                await self._say(visit, 400, jsonrpc.INVALID_REQUEST, "Those events are gone")
+                return
+            await visit.begin_stream()
+            pump = serve_resumed(visit, stream, missed, keep_alive_s)
+            await hold_open(visit, pump, house.supervisor)
+            return
+        await self._stand(visit, session, found, keep_alive_s)
+
+    async def _stand(
+        self,
+        visit: Visit,
+        session: Session,
+        found: tuple[object, int] | None,
+        keep_alive_s: float,
+    ) -> None:
+        """Serve the one stream of a session that belongs to no call; a newer one takes over."""
+        house = self._house
+        reader = session.take_over_reading()
+        stream = session.stand(house.live.monotonic())
+        await visit.begin_stream()
+        if found is not None:
+            for event_id, message in stream.since(found[1]) or ():
+                await visit.write(encode_event(message, id=event_id))
+        pump = serve_session(visit, session, stream, keep_alive_s, house.live.monotonic)
+        reader.on_replaced = lambda: house.supervisor.start(visit.end(), name="stream replaced")
+        try:
+            await hold_open(visit, pump, house.supervisor)
+        finally:
+            session.stop_reading(reader)
+
+    async def _delete(self, visit: Visit, generation: Generation[Guard]) -> None:
+        """End a session at its client's wish."""
+        if _SESSION_HEADER not in visit.headers:
+            await visit.answer(405, b"", (_ALLOW,))
+            return
+        session = await self._find_session(visit, Message(MessageShape.INVALID))
+        if session is not None:
+            generation.gateway.live.sessions.end(session)
+            await visit.answer(204, b"", ())
+
+
+def _accepts(accept: bytes | None) -> bool:
+    """Tell whether a client can read either form of an answer; no Accept accepts everything.
+
+    Clients must list both; one that lists only one of them is served all the same.
+    """
+    if accept is None:
+        return True
+    lowered = accept.lower()
+    return (
+        b"application/json" in lowered
+        or b"text/event-stream" in lowered
+        or b"*/*" in lowered
+        or b"application/*" in lowered
+    )

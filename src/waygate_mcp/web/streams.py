@@ -1,0 +1,129 @@
+"""Long-lived responses: the legacy GET stream, its resumption, and the modern listen stream.
+
+Knows how changes are written for each era and how such a stream ends: by the client, by a newer one
+of the same session, or gracefully by us.
+Spec: 2025-11-25 basic/transports, "Listening for Messages from the Server" and "Resumability and
+Redelivery"; 2026-07-28 basic/patterns/subscriptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from waygate_mcp.gateway.hub import Listener
+from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.gateway.stream_buffer import StreamBuffer
+from waygate_mcp.model.ports import Supervisor
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.framing import KEEP_ALIVE, encode_event
+from waygate_mcp.protocol.stateless import tag_notification
+from waygate_mcp.web.fronts import prime
+from waygate_mcp.web.visit import Visit
+
+__all__ = ["hold_open", "serve_listener", "serve_resumed", "serve_session"]
+
+
+async def hold_open(visit: Visit, pump: Awaitable[None], supervisor: Supervisor) -> bool:
+    """Run `pump`, which writes to the visit, until it ends or the client is gone.
+
+    Returns whether the pump ended by itself.
+    """
+
+    async def run() -> None:
+        await pump
+        await visit.end()
+
+    task = supervisor.start(run(), name="stream")
+    try:
+        await visit.until_disconnect()
+    finally:
+        ended = task.done() and not task.cancelled()
+        task.cancel()
+        visit.abandon()
+    return ended
+
+
+async def _changes(
+    listener: Listener, visit: Visit, keep_alive_s: float
+) -> AsyncIterator[tuple[str, str | None]]:
+    """Yield changes as they come; write a comment whenever there was none for a while."""
+    while True:
+        try:
+            async with asyncio.timeout(keep_alive_s):
+                due = await listener.take()
+        except TimeoutError:
+            await visit.write(KEEP_ALIVE)
+            continue
+        if due is None:
+            return
+        for change in due:
+            yield change.method, change.uri
+
+
+async def serve_listener(
+    visit: Visit,
+    listener: Listener,
+    identifier: str | int,
+    ending: Callable[[], bytes],
+    keep_alive_s: float,
+) -> None:
+    """Write a modern listener's changes; when we end it ourselves, the graceful result."""
+    async for method, uri in _changes(listener, visit, keep_alive_s):
+        await visit.write(encode_event(tag_notification(method, identifier, uri)))
+    await visit.write(encode_event(ending()))
+
+
+async def serve_session(
+    visit: Visit,
+    session: Session,
+    stream: StreamBuffer,
+    keep_alive_s: float,
+    monotonic: Callable[[], float],
+) -> None:
+    """Write the changes a legacy session wants to hear of, numbered and kept."""
+
+    async def write(event_id: str, message: bytes) -> None:
+        await visit.write(encode_event(message, id=event_id))
+
+    stream.attach(write)
+    await prime(visit, session, stream)
+    try:
+        async for method, uri in _changes(session.listener, visit, keep_alive_s):
+            params = jsonrpc.encode_json({"uri": uri}) if uri is not None else None
+            await stream.append(jsonrpc.encode_notification(method, params), monotonic())
+    finally:
+        stream.detach(write)
+
+
+async def serve_resumed(
+    visit: Visit, stream: StreamBuffer, missed: list[tuple[str, bytes]], keep_alive_s: float
+) -> None:
+    """Write what a client missed of a call's stream, then what still comes, to its end."""
+    over = asyncio.Event()
+
+    async def write(event_id: str, message: bytes) -> None:
+        await visit.write(encode_event(message, id=event_id))
+
+    # Attached before the first await: an event that comes while the missed ones are written would
+    # otherwise be lost; `backlog` keeps their order.
+    backlog = list(missed)
+    writing = asyncio.Lock()
+
+    async def write_in_turn(event_id: str, message: bytes) -> None:
+        async with writing:
+            await write(event_id, message)
+
+    async with writing:
+        stream.attach(write_in_turn, over.set)
+        if stream.is_complete:
+            over.set()
+        for event_id, message in backlog:
+            await write(event_id, message)
+    while not over.is_set():
+        try:
+            async with asyncio.timeout(keep_alive_s):
+                await over.wait()
+        except TimeoutError:
+            await visit.write(KEEP_ALIVE)
+    stream.detach(write_in_turn)

@@ -1,0 +1,168 @@
+"""One HTTP request at the MCP door, from its headers to the end of its response.
+
+Knows how a response is written, once, and how it is recorded. Refuses to know MCP.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from waygate_mcp.telemetry.logs import RequestRecord
+from waygate_mcp.web.guard import STRANGER, Guard
+
+if TYPE_CHECKING:  # the house builds the door
+    from waygate_mcp.runtime.house import House
+
+__all__ = ["JSON", "Receive", "Scope", "Send", "Visit"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON = (b"content-type", b"application/json")
+_EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+_NO_STORE = (b"cache-control", b"no-store")
+_NO_BUFFERING = (b"x-accel-buffering", b"no")
+
+
+class Visit:
+    """One request and its response.
+
+    `rpc_method`, `name`, `outcome` and `principal` are filled in as they become known, for the
+    record that is written when the response ends.
+    """
+
+    __slots__ = (
+        "_house",
+        "_send",
+        "_started_s",
+        "door",
+        "endpoint",
+        "extra_headers",
+        "headers",
+        "is_begun",
+        "is_ended",
+        "name",
+        "outcome",
+        "principal",
+        "receive",
+        "request_id",
+        "rpc_method",
+        "scope",
+        "status",
+    )
+
+    def __init__(self, house: House[Guard], scope: Scope, receive: Receive, send: Send) -> None:
+        self._house = house
+        self._send = send
+        self._started_s = time.perf_counter()
+        self.scope = scope
+        self.receive = receive
+        self.door = "http"
+        self.endpoint = ""
+        self.headers: dict[bytes, bytes] = {}
+        self.extra_headers: tuple[Header, ...] = ()
+        self.request_id = ""
+        self.principal = STRANGER
+        self.rpc_method: str | None = None
+        self.name: str | None = None
+        self.outcome: str | None = None
+        self.status = 0
+        self.is_begun = False
+        self.is_ended = False
+
+    async def answer(
+        self, status: int, body: bytes = b"", headers: tuple[Header, ...] = (JSON,)
+    ) -> None:
+        """Write a whole response. Does nothing where one was begun already."""
+        if self.is_begun:
+            return
+        self.is_begun = True
+        self.status = status
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    *headers,
+                    (b"content-length", b"%d" % len(body)),
+                    (b"x-request-id", self.request_id.encode()),
+                    *self.extra_headers,
+                ],
+            }
+        )
+        await self._send({"type": "http.response.body", "body": body})
+        self._record()
+
+    async def begin_stream(self) -> None:
+        """Begin an event stream. Does nothing where a response was begun already."""
+        if self.is_begun:
+            return
+        self.is_begun = True
+        self.status = 200
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    _EVENT_STREAM,
+                    _NO_STORE,
+                    _NO_BUFFERING,
+                    (b"x-request-id", self.request_id.encode()),
+                    *self.extra_headers,
+                ],
+            }
+        )
+
+    async def write(self, chunk: bytes) -> None:
+        """Write a part of the stream; the client's slowness holds the writer up, nobody else."""
+        if not self.is_ended:
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def end(self) -> None:
+        """End the stream, once."""
+        if self.is_ended or not self.is_begun:
+            return
+        await self._send({"type": "http.response.body", "body": b""})
+        self._record()
+
+    async def until_disconnect(self) -> None:
+        """Wait until the client is gone or the response is over."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass  # a part of a body nobody wants is dropped
+
+    def abandon(self) -> None:
+        """Record a request whose client left before it got a response."""
+        if not self.is_ended:
+            self.status = self.status or 499
+            self._record()
+
+    def _record(self) -> None:
+        """Count and log the request; only the first call does anything."""
+        if self.is_ended:
+            return
+        self.is_ended = True
+        house, scope = self._house, self.scope
+        seconds = time.perf_counter() - self._started_s
+        method = scope["method"]
+        house.metrics.observe_request(method, self.endpoint or "mcp", self.status, seconds)
+        client = scope.get("client")
+        house.request_log.write(
+            RequestRecord(
+                request_id=self.request_id,
+                door=self.door,
+                method=method,
+                path=scope["path"],
+                status=self.status,
+                duration_ms=round(seconds * 1000, 3),
+                endpoint=self.endpoint or None,
+                rpc_method=self.rpc_method,
+                name=self.name,
+                outcome=self.outcome,
+                principal=self.principal.id if self.principal is not STRANGER else None,
+                client=client[0] if client else None,
+            )
+        )
