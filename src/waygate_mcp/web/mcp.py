@@ -9,6 +9,7 @@ Spec: 2026-07-28 basic/transports/streamable-http; 2025-11-25 basic/transports.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 from waygate_mcp.errors import RateLimitedError, WaygateError
@@ -17,7 +18,6 @@ from waygate_mcp.gateway.exchange import Exchange
 from waygate_mcp.gateway.intake import Arrival, Attached, begin_legacy, begin_modern
 from waygate_mcp.gateway.listening import confirmed_filter, open_listener
 from waygate_mcp.gateway.sessions import Session
-from waygate_mcp.model.ports import Handler
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.failures import describe_failure
 from waygate_mcp.protocol.framing import encode_event
@@ -206,27 +206,21 @@ class McpDoor:
             await visit.answer(failure.status, failure.encode(message.id))
             return
         if isinstance(begun, Attached):
-            watch = self._house.supervisor.start(
-                self._watch(visit, front, begun.exchange, generation), name="watch"
-            )
-            try:
-                await begun.attach(front)
-                await front.done.wait()
-            finally:
-                watch.cancel()
-            visit.outcome = begun.exchange.result.value
+            retry = _attach(begun, front)
+            await self._drive(visit, front, begun.exchange, retry, generation)
             return
-        await self._drive(visit, front, *begun, generation)
+        exchange, handler = begun
+        await self._drive(visit, front, exchange, exchange.run(handler), generation)
 
     async def _drive(
         self,
         visit: Visit,
         front: ModernFront | LegacyFront,
         exchange: Exchange,
-        handler: Handler,
+        work: Coroutine[None, None, None],
         generation: Generation[Guard],
     ) -> None:
-        """Run an exchange to its end; look after it once it takes longer than a moment."""
+        """Do the work of a call to its end; look after it once it takes longer than a moment."""
         watches: list[asyncio.Task[None]] = []
 
         def start_watch() -> None:
@@ -237,7 +231,7 @@ class McpDoor:
         timer = asyncio.get_running_loop().call_later(_SLOW_S, start_watch)
         front.on_finish = lambda: self._note(visit, exchange)
         try:
-            await exchange.run(handler)
+            await work
         finally:
             timer.cancel()
             for watch in watches:
@@ -436,7 +430,7 @@ class McpDoor:
             return
         session.calls[message.wire_id] = exchange
         try:
-            await self._drive(visit, front, exchange, handler, generation)
+            await self._drive(visit, front, exchange, exchange.run(handler), generation)
         finally:
             session.calls.pop(message.wire_id, None)
 
@@ -525,6 +519,12 @@ class McpDoor:
         if session is not None:
             generation.gateway.live.sessions.end(session)
             await visit.answer(204, b"", ())
+
+
+async def _attach(begun: Attached, front: ModernFront) -> None:
+    """Attach a retry to its parked call and wait for its answer."""
+    await begun.attach(front)
+    await front.done.wait()
 
 
 def _accepts(accept: bytes | None) -> bool:
