@@ -1,0 +1,8 @@
+"""Plugins: what answers calls, found by name and opened with the generation.
+
+api         all an author needs: Plugin, Services, and the toolkit's names
+discovery   from `use:` to an object; what is installed
+lifecycle   construct → configure → enter → used → leave
+mounted     server objects of other makers, served in this process
+builtin/    those that come with the package
+"""

@@ -1,0 +1,318 @@
+"""Python signatures read once: parameters, their schemas, and what a call has to convert.
+
+Knows annotations, docstrings and Pydantic, which is used while registering only. Refuses to know MCP:
+it gives parameters and JSON schemas, and the entries decide what they are for.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+
+from waygate_mcp.toolkit.context import Context
+from waygate_mcp.toolkit.docstrings import Doc, parse_docstring
+from waygate_mcp.toolkit.failures import RegistrationError
+from waygate_mcp.toolkit.questions import InputRequired
+
+__all__ = [
+    "MirroredHeader",
+    "Parameter",
+    "Signature",
+    "UntitledSchema",
+    "convert_all",
+    "output_type",
+    "read_signature",
+]
+
+Converter = Callable[[Any], Any]
+_PLAIN_TYPES = (str, float, bool, dict, list, types.NoneType, Any, object)
+_PLAIN_METADATA = (annotated_types.BaseMetadata, str)
+
+
+class MirroredHeader(msgspec.Struct, frozen=True):
+    """Marks a parameter whose value modern clients repeat in the header `Mcp-Param-{name}`.
+
+    Written `Annotated[str, MirroredHeader("Region")]`; only `str`, `int` and `bool` parameters can
+    be mirrored. Proxies can route by the header; the value in the body is what counts.
+    Spec: 2026-07-28 server/tools, "x-mcp-header".
+    """
+
+    name: str
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of a function that comes from the client.
+
+    `convert` turns the JSON value into what the annotation says; None where it already is that.
+    """
+
+    name: str
+    annotation: Any
+    is_required: bool
+    default: Any
+    description: str | None
+    convert: Converter | None
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """A function as the toolkit sees it.
+
+    `context` is the name of the parameter that gets the Context, None where there is none.
+    `takes_any` says that it has `**keywords`. `returns` is the annotation of its result,
+    `inspect.Signature.empty` where there is none.
+    """
+
+    function: Callable[..., Any]
+    is_async: bool
+    parameters: tuple[Parameter, ...]
+    context: str | None
+    takes_any: bool
+    returns: Any
+    doc: Doc
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names in order."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    @property
+    def converters(self) -> tuple[tuple[str, Converter], ...]:
+        """The parameters that need converting, with how."""
+        return tuple((one.name, one.convert) for one in self.parameters if one.convert is not None)
+
+    def input_schema(self) -> dict[str, Any]:
+        """Build the JSON schema of the parameters, an object that allows no others.
+
+        Raises:
+            RegistrationError: an annotation has no JSON schema.
+        """
+        fields: dict[str, Any] = {
+            one.name: (one.annotation, ... if one.is_required else one.default)
+            for one in self.parameters
+        }
+        try:
+            # Aliases keep Pydantic from refusing names it wants for itself, such as `model_id`.
+            renamed: dict[str, Any] = {
+                f"argument_{index}": (
+                    Annotated[annotation, Field(alias=name)],
+                    default,
+                )
+                for index, (name, (annotation, default)) in enumerate(fields.items())
+            }
+            model = create_model("Arguments", __config__=_SCHEMA_CONFIG, **renamed)
+            schema = model.model_json_schema(schema_generator=UntitledSchema)
+        except (PydanticUserError, PydanticSchemaGenerationError) as exc:
+            raise RegistrationError(
+                f"{self.function.__qualname__}: an annotation has no JSON schema: "
+                f"{str(exc).partition(chr(10))[0]}"
+            ) from exc
+        schema.pop("title", None)
+        schema.setdefault("properties", {})
+        for one in self.parameters:
+            if one.description is not None:
+                schema["properties"][one.name].setdefault("description", one.description)
+        if not self.takes_any:
+            schema["additionalProperties"] = False
+        return schema
+
+
+_SCHEMA_CONFIG = ConfigDict(arbitrary_types_allowed=False)
+
+
+class UntitledSchema(GenerateJsonSchema):
+    """Leaves out the titles Pydantic makes from names: they tell a model nothing and cost tokens."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Say no for every field; titles an author wrote are kept elsewhere."""
+        return False
+
+
+def read_signature(function: Callable[..., Any]) -> Signature:
+    """Read a function, method or callable object.
+
+    Raises:
+        RegistrationError: positional-only parameters, `*args`, two contexts, or annotations that
+            cannot be evaluated.
+    """
+    target = inspect.unwrap(function)
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    hinted = target if inspect.isroutine(target) else type(target).__call__
+    try:
+        hints = typing.get_type_hints(hinted, include_extras=True)
+    except Exception as exc:
+        raise RegistrationError(
+            f"{name}: its annotations cannot be evaluated ({exc}); names used in annotations have to "
+            "be defined at the top of the module"
+        ) from exc
+    doc = parse_docstring(inspect.getdoc(target) or "")
+    parameters: list[Parameter] = []
+    context: str | None = None
+    takes_any = False
+    for one in inspect.signature(target).parameters.values():
+        annotation = hints.get(one.name, Any)
+        if one.kind is one.VAR_KEYWORD:
+            takes_any = True
+        elif one.kind in (one.POSITIONAL_ONLY, one.VAR_POSITIONAL):
+            raise RegistrationError(f"{name}: `{one}` cannot be given by name")
+        elif _is_context(annotation):
+            if context is not None:
+                raise RegistrationError(f"{name}: two parameters of type Context")
+            context = one.name
+        else:
+            parameters.append(_parameter(name, one, annotation, doc))
+    returns = hints.get("return", inspect.Signature.empty)
+    is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(hinted)
+    return Signature(function, is_async, tuple(parameters), context, takes_any, returns, doc)
+
+
+def _is_context(annotation: Any) -> bool:
+    """Tell whether an annotation is Context, alone or as `Context | None`."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_is_context(one) for one in get_args(annotation))
+    return isinstance(annotation, type) and issubclass(annotation, Context)
+
+
+def _parameter(where: str, one: inspect.Parameter, annotation: Any, doc: Doc) -> Parameter:
+    is_required = one.default is one.empty
+    described = _described(annotation)
+    default = one.default
+    if isinstance(default, FieldInfo):
+        # `name: str = Field(default=…, description=…)`: the default stands inside.
+        annotation = Annotated[annotation, default]
+        described = default.description or described
+        is_required = default.is_required()
+        default = None if is_required else default.get_default(call_default_factory=True)
+    annotation = _with_headers(annotation)
+    return Parameter(
+        name=one.name,
+        annotation=annotation,
+        is_required=is_required,
+        default=default,
+        description=described or doc.parameters.get(one.name),
+        convert=_converter(where, one.name, annotation),
+    )
+
+
+def _described(annotation: Any) -> str | None:
+    """Give the text in `Annotated[…, Field(description=…)]` or `Annotated[…, "text"]`."""
+    for metadata in getattr(annotation, "__metadata__", ()):
+        if isinstance(metadata, str):
+            return metadata
+        if isinstance(metadata, FieldInfo) and metadata.description:
+            return metadata.description
+    return None
+
+
+def _with_headers(annotation: Any) -> Any:
+    """Turn MirroredHeader into the schema member it stands for."""
+    for metadata in getattr(annotation, "__metadata__", ()):
+        if isinstance(metadata, MirroredHeader):
+            extra = Field(json_schema_extra={"x-mcp-header": metadata.name})
+            return Annotated[annotation, extra]
+    return annotation
+
+
+def _converter(where: str, name: str, annotation: Any) -> Converter | None:
+    """Choose how a value of a parameter is converted: not at all where it is plain JSON."""
+    if _is_plain(annotation):
+        return None
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if bare is int and _is_plain_metadata(annotation):
+        return _whole
+    try:
+        return TypeAdapter(annotation).validate_python
+    except (PydanticUserError, PydanticSchemaGenerationError) as exc:
+        raise RegistrationError(
+            f"{where}: parameter `{name}` has a type that cannot come from JSON: "
+            f"{str(exc).partition(chr(10))[0]}"
+        ) from exc
+
+
+def _whole(value: Any) -> Any:
+    """Make an int of 5.0, which JSON Schema calls an integer too."""
+    return int(value) if value.__class__ is float else value
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Tell whether JSON values that fit the schema are of this type already.
+
+    Integers are not: 5.0 fits `integer`.
+    """
+    if any(annotation is plain for plain in _PLAIN_TYPES) or annotation is None:
+        return True
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _is_plain_metadata(annotation) and _is_plain(get_args(annotation)[0])
+    if origin is Literal:
+        return not any(isinstance(one, enum.Enum) for one in get_args(annotation))
+    if origin in (Union, types.UnionType, list, dict, Sequence, Mapping):
+        wanted = (list, dict, Sequence, Mapping, Union, types.UnionType)
+        return origin in wanted and all(_is_plain(one) for one in get_args(annotation))
+    return _is_plain_typed_dict(annotation)
+
+
+def _is_plain_typed_dict(annotation: Any) -> bool:
+    """Tell whether it is a TypedDict of nothing but plain members."""
+    if not typing.is_typeddict(annotation):
+        return False
+    try:
+        members = typing.get_type_hints(annotation)
+    except NameError:
+        return False
+    return all(_is_plain(one) for one in members.values())
+
+
+def _is_plain_metadata(annotation: Any) -> bool:
+    """Tell whether metadata only describe and bound: the schema has checked bounds already."""
+    for metadata in getattr(annotation, "__metadata__", ()):
+        if isinstance(metadata, MirroredHeader | str | annotated_types.BaseMetadata):
+            continue
+        if not isinstance(metadata, FieldInfo):
+            return False
+        # What Pydantic keeps beyond bounds (validators, discriminators) may change the value.
+        if metadata.discriminator is not None or not all(
+            isinstance(one, annotated_types.BaseMetadata) for one in metadata.metadata
+        ):
+            return False
+    return True
+
+
+def output_type(returns: Any) -> Any:
+    """Take `InputRequired` out of a result's annotation; it is no result."""
+    if returns is InputRequired:
+        return inspect.Signature.empty
+    if get_origin(returns) not in (Union, types.UnionType):
+        return returns
+    left = tuple(one for one in get_args(returns) if one is not InputRequired)
+    return Union[left] if left else inspect.Signature.empty  # noqa: UP007 - built at run time
+
+
+def convert_all(
+    converters: Sequence[tuple[str, Converter]], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Give the arguments with those converted that need it.
+
+    Raises:
+        pydantic.ValidationError: a value fits the schema and still not the type.
+    """
+    converted = dict(arguments)
+    for name, convert in converters:
+        if name in converted:
+            converted[name] = convert(converted[name])
+    return converted
+
+
+def is_model(annotation: Any) -> bool:
+    """Tell whether an annotation is a Pydantic model class."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
