@@ -1,0 +1,308 @@
+"""How a call is written for an upstream of each era, and what its answer means to the client.
+
+Knows the members both eras add to parameters and results, and the table of errors of protocol.md 7.
+Refuses to send anything. What it does not know travels as it came.
+Spec: 2026-07-28 basic/index, "_meta"; basic/patterns/mrtr; server/utilities/caching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import msgspec
+
+from waygate_mcp.errors import CapabilityMissingError, RpcError, UpstreamProtocolError
+from waygate_mcp.model.call import Call, InputRequired, Outcome, Reply
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.capabilities import ClientCapabilities
+from waygate_mcp.protocol.failures import RESOURCE_NOT_FOUND_LEGACY
+from waygate_mcp.protocol.methods import METHODS
+from waygate_mcp.protocol.stateless import (
+    CAPABILITIES_KEY,
+    CLIENT_INFO_KEY,
+    LOG_LEVEL_KEY,
+    SERVER_INFO_KEY,
+    SUBSCRIPTION_KEY,
+    VERSION_KEY,
+)
+from waygate_mcp.protocol.versions import MODERN, Revision
+from waygate_mcp.upstreams.channel import RemoteError
+from waygate_mcp.upstreams.questions import (
+    input_required,
+    input_responses,
+    url_questions,
+    was_declined,
+)
+from waygate_mcp.upstreams.slices import Members, NotAnObjectError, cut, join
+
+__all__ = [
+    "ModernContext",
+    "declaration",
+    "error_for",
+    "legacy_outcome",
+    "legacy_params",
+    "modern_meta",
+    "modern_outcome",
+    "modern_params",
+]
+
+URL_REQUIRED_LEGACY = -32042
+_ERA_PARAMS = ("_meta", "inputResponses", "requestState", "task")
+_ERA_RESULTS = ("resultType", "ttlMs", "cacheScope", "_meta")
+# Ours on each side, and what may carry private data over the border (protocol.md 9, rule 25).
+_OWN_META = (
+    VERSION_KEY, CLIENT_INFO_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY, SUBSCRIPTION_KEY,
+    "progressToken", "baggage",
+)  # fmt: skip
+_NAMES = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "resources/subscribe": "uri",
+    "resources/unsubscribe": "uri",
+}
+
+
+class _Body(msgspec.Struct):
+    """What is read of the message a call came in."""
+
+    method: str
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class ModernContext(msgspec.Struct, frozen=True):
+    """What every modern request says of its sender."""
+
+    client_info: Mapping[str, Any]
+    capabilities: ClientCapabilities
+    log_level: str | None = None
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_int = msgspec.json.Decoder(int).decode
+
+
+def declaration(capabilities: ClientCapabilities) -> dict[str, Any]:
+    """Write capabilities as they are declared to an upstream: the client's, never more.
+
+    Extensions are not bridged yet, so none is offered.
+    """
+    return ClientCapabilities(capabilities.bits).to_declaration()
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(jsonrpc.encode_json(value))
+
+
+def _params_of(call: Call) -> Members:
+    """Give the parameters as they came; where no bytes fit the call, the parsed ones are written.
+
+    A step that changes `call.params` clears `call.body`, and so its change is what is sent.
+    """
+    if call.body:
+        try:
+            body = _decode_body(call.body)
+            if body.method == call.method:
+                return cut(body.params)
+        except (msgspec.DecodeError, RecursionError, NotAnObjectError):
+            pass  # a batch, for example: its members were parsed one by one
+    return cut(jsonrpc.encode_json(call.params))
+
+
+def _entry_params(call: Call) -> tuple[Members, Members]:
+    """Give parameters and `_meta` with this provider's own names and without era members."""
+    members = _params_of(call)
+    meta = members.get("_meta")
+    for name in _ERA_PARAMS:
+        members.pop(name, None)
+    member = _NAMES.get(call.method)
+    if member is not None:
+        members[member] = _raw(call.target)
+    elif "ref" in members:
+        members["ref"] = msgspec.Raw(_reference(members["ref"], call.target))
+    kept = {} if meta is None else cut(meta)
+    for name in _OWN_META:
+        kept.pop(name, None)
+    return members, kept
+
+
+def _reference(ref: msgspec.Raw, target: str) -> bytes:
+    """Write the reference of a completion with the provider's own name."""
+    parts = cut(ref)
+    member = "uri" if bytes(parts.get("type", msgspec.Raw(b""))) == b'"ref/resource"' else "name"
+    if target:
+        parts[member] = _raw(target)
+    return join(parts)
+
+
+def modern_meta(context: ModernContext, token: str | None = None) -> Members:
+    """Build the `_meta` members every modern request carries."""
+    meta = {
+        VERSION_KEY: _raw(MODERN.text),
+        CLIENT_INFO_KEY: _raw(context.client_info),
+        CAPABILITIES_KEY: _raw(declaration(context.capabilities)),
+    }
+    if context.log_level is not None:
+        meta[LOG_LEVEL_KEY] = _raw(context.log_level)
+    if token is not None:
+        meta["progressToken"] = _raw(token)
+    return meta
+
+
+def modern_params(call: Call, context: ModernContext, token: str | None) -> bytes:
+    """Write the parameters of a call for a modern upstream, answers of a retry included."""
+    members, meta = _entry_params(call)
+    if call.input_responses is not None:
+        members["inputResponses"] = msgspec.Raw(input_responses(call.input_responses))
+    if call.request_state is not None:
+        members["requestState"] = _raw(call.request_state)
+    members["_meta"] = msgspec.Raw(join({**meta, **modern_meta(context, token)}))
+    return join(members)
+
+
+def legacy_params(call: Call, revision: Revision, token: str | None) -> bytes:
+    """Write the parameters of a call for an upstream of a legacy revision.
+
+    Answers of a retry are not sent: for such an upstream a retry without a parked call is a new call.
+    """
+    members, meta = _entry_params(call)
+    if not revision.has_completion_context and call.method == "completion/complete":
+        members.pop("context", None)
+    if token is not None:
+        meta["progressToken"] = _raw(token)
+    if meta:
+        members["_meta"] = msgspec.Raw(join(meta))
+    return join(members)
+
+
+def _reply(upstream: str, raw: msgspec.Raw, members: Members) -> Reply:
+    """Take the era's members out of a result."""
+    taken = {name: members.pop(name) for name in _ERA_RESULTS if name in members}
+    meta = taken.get("_meta")
+    if meta is not None:
+        meta = _neutral_meta(upstream, meta)
+    return Reply(
+        result=join(members) if taken else bytes(raw),
+        meta=None if meta is None else bytes(meta),
+        is_error=bytes(members.get("isError", msgspec.Raw(b""))) == b"true",
+        ttl_ms=_ttl(taken.get("ttlMs")),
+        cache_scope=_scope(taken.get("cacheScope")),
+    )
+
+
+def _neutral_meta(upstream: str, raw: msgspec.Raw) -> msgspec.Raw | None:
+    """Take the upstream's own name out of `_meta`; ours replaces it (protocol.md 9, rule 10)."""
+    try:
+        meta = cut(raw)
+    except NotAnObjectError as exc:
+        raise UpstreamProtocolError(upstream, f"_meta is no object: {exc}") from exc
+    if SERVER_INFO_KEY not in meta:
+        return raw if meta else None
+    del meta[SERVER_INFO_KEY]
+    return msgspec.Raw(join(meta)) if meta else None
+
+
+def _ttl(raw: msgspec.Raw | None) -> int:
+    """Read `ttlMs`; what is missing, negative or no integer is 0."""
+    try:
+        return 0 if raw is None else min(max(_decode_int(raw), 0), 2**53 - 1)
+    except msgspec.DecodeError:
+        return 0
+
+
+def _scope(raw: msgspec.Raw | None) -> Literal["public", "private"]:
+    """Read `cacheScope`; only the literal `public` is public."""
+    return "public" if raw is not None and bytes(raw) == b'"public"' else "private"
+
+
+def _cut_result(upstream: str, raw: msgspec.Raw) -> Members:
+    """Cut a result, blaming the upstream where it is no object."""
+    try:
+        return cut(raw)
+    except NotAnObjectError as exc:
+        raise UpstreamProtocolError(upstream, f"the result is no object: {exc}") from exc
+
+
+def modern_outcome(upstream: str, method: str, raw: msgspec.Raw) -> Outcome:
+    """Read the result of a modern upstream.
+
+    Raises:
+        UpstreamProtocolError: a `resultType` nobody agreed on, or `input_required` where it may not
+            stand.
+    """
+    members = _cut_result(upstream, raw)
+    kind = bytes(members.get("resultType", msgspec.Raw(b'"complete"')))
+    if kind == b'"complete"':
+        return _reply(upstream, raw, members)
+    known = METHODS.get(method)
+    if kind != b'"input_required"' or known is None or not known.may_ask:
+        raise UpstreamProtocolError(upstream, f"{method} gave resultType {kind[:80]!r}")
+    try:
+        return input_required(members)
+    except (ValueError, UnicodeDecodeError) as exc:
+        raise UpstreamProtocolError(upstream, str(exc)) from exc
+
+
+def legacy_outcome(upstream: str, raw: msgspec.Raw) -> Reply:
+    """Read the result of a legacy upstream."""
+    return _reply(upstream, raw, _cut_result(upstream, raw))
+
+
+def error_for(
+    call: Call, upstream: str, error: RemoteError, *, is_modern: bool
+) -> RpcError | CapabilityMissingError | UpstreamProtocolError | InputRequired:
+    """Say an upstream's error in the client's era: what to raise, or in one case what to answer.
+
+    1. A missing resource has another code in each era.
+    2. -32042 (URL needed) is a question in the modern era; older clients get it as text.
+    3. -32020 and -32022 are between the upstream and us, never the client's fault.
+    4. -32021 reaches a modern client; a legacy one cannot read it.
+    5. Everything else is relayed untouched.
+    """
+    reader = call.revision
+    data = bytes(error.data) or None
+    if is_modern:
+        if error.code in (jsonrpc.HEADER_MISMATCH, jsonrpc.UNSUPPORTED_VERSION):
+            return UpstreamProtocolError(upstream, f"refused our request: {error.message[:500]}")
+        if error.code == jsonrpc.MISSING_CAPABILITY and not reader.is_modern:
+            return RpcError(jsonrpc.INTERNAL_ERROR, error.message, data)
+        if error.code == jsonrpc.INVALID_PARAMS and not reader.is_modern:
+            is_read = call.method == "resources/read"
+            code = RESOURCE_NOT_FOUND_LEGACY if is_read else error.code
+            return RpcError(code, error.message, data)
+    elif error.code == RESOURCE_NOT_FOUND_LEGACY and reader.is_modern:
+        data = _with_uri(data, call.name)
+        return RpcError(jsonrpc.INVALID_PARAMS, error.message, data)
+    elif error.code == URL_REQUIRED_LEGACY:
+        return _url_required(call, error, data)
+    return RpcError(error.code, error.message, data)
+
+
+def _with_uri(data: bytes | None, uri: str) -> bytes:
+    """Make sure that `data` names the resource that is missing."""
+    members: Members = {}
+    if data is not None:
+        try:
+            members = cut(data)
+        except NotAnObjectError:
+            members = {"reason": msgspec.Raw(data)}
+    members["uri"] = _raw(uri)
+    return join(members)
+
+
+def _url_required(
+    call: Call, error: RemoteError, data: bytes | None
+) -> RpcError | CapabilityMissingError | InputRequired:
+    """Turn "visit this URL first" into what the client's revision has for it."""
+    if call.revision.has_url_elicitation and not call.revision.is_modern:
+        return RpcError(error.code, error.message, data)
+    questions = url_questions(data or b"")
+    if call.revision.is_modern and questions:
+        answers = call.input_responses or {}
+        if any(was_declined(answer) for answer in answers.values()):
+            return RpcError(jsonrpc.INTERNAL_ERROR, f"Not done: {error.message}")
+        missing = call.capabilities.missing_for("elicitation/create", {"mode": "url"})
+        return InputRequired(questions) if missing is None else CapabilityMissingError(missing)
+    urls = [cast("str", msgspec.json.decode(q.params)["url"]) for q in questions.values()]
+    return RpcError(jsonrpc.INTERNAL_ERROR, " ".join([error.message, *urls]).strip())

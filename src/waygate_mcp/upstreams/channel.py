@@ -1,0 +1,260 @@
+"""The seam between connectors and transports: requests go out, messages come in.
+
+Knows the shapes of JSON-RPC messages an upstream sends, with everything but the envelope left raw.
+Refuses to know MCP's methods, and which transport carries a message: Streamable HTTP is here,
+another one fulfils the same Protocols.
+Spec: 2026-07-28 basic/transports/streamable-http; 2025-11-25 basic/transports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import msgspec
+
+from waygate_mcp.errors import TooLargeError, UpstreamProtocolError
+from waygate_mcp.net.http import Header, HttpExchange, HttpResponse, media_type, read_body
+from waygate_mcp.protocol.framing import FrameTooLarge, SseDecoder
+from waygate_mcp.upstreams.slices import one_line
+
+__all__ = ["Channel", "Conversation", "HttpChannel", "Incoming", "RemoteError", "read_incoming"]
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_MAX_BATCH = 1_000
+_NOTHING = msgspec.Raw(b"")
+_JSON, _EVENTS = "application/json", "text/event-stream"
+
+
+class RemoteError(msgspec.Struct, frozen=True):
+    """The `error` member of a response. `data` is raw JSON, empty where there is none."""
+
+    code: int
+    message: str = ""
+    data: msgspec.Raw = _NOTHING
+
+
+class Incoming(msgspec.Struct, frozen=True):
+    """One message of an upstream: a response, a request or a notification.
+
+    `params` and `result` are raw JSON, empty where there are none.
+    """
+
+    id: str | int | None = None
+    method: str | None = None
+    params: msgspec.Raw = _NOTHING
+    result: msgspec.Raw = _NOTHING
+    error: RemoteError | None = None
+
+    @property
+    def is_response(self) -> bool:
+        """Tell whether it answers a request of ours."""
+        return self.method is None and (self.error is not None or self.result is not _NOTHING)
+
+    @property
+    def is_request(self) -> bool:
+        """Tell whether it wants an answer of ours."""
+        return self.method is not None and self.id is not None
+
+
+_decode_one = msgspec.json.Decoder(Incoming).decode
+_decode_many = msgspec.json.Decoder(list[Incoming]).decode
+
+
+def read_incoming(data: bytes) -> list[Incoming]:
+    """Read a message, or a batch of them, which older upstreams may send.
+
+    Raises:
+        ValueError: this is no JSON-RPC.
+    """
+    data.decode()  # the scanner does not look into strings it leaves raw
+    line = one_line(data)
+    try:
+        if line.lstrip()[:1] != b"[":
+            return [_decode_one(line)]
+        batch = _decode_many(line)
+    except RecursionError:
+        raise ValueError("nesting is too deep") from None
+    if len(batch) > _MAX_BATCH:
+        raise ValueError("the batch is too long")
+    return batch
+
+
+class Conversation(Protocol):
+    """The messages that answer one request, in their order."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status; 200 on transports without one."""
+
+    @property
+    def session_id(self) -> str | None:
+        """The session the upstream opened with this answer, if any."""
+
+    @property
+    def last_event_id(self) -> str | None:
+        """From where the stream can be resumed, None where it cannot."""
+
+    @property
+    def retry_ms(self) -> int | None:
+        """How long the upstream wants us to wait before that."""
+
+    def messages(self) -> AsyncIterator[Incoming]:
+        """Give the messages as they come; to be iterated once.
+
+        Raises:
+            UpstreamProtocolError: what came is not JSON-RPC, or the stream broke off.
+            TooLargeError: a message is over the limit; nothing after it is read.
+        """
+
+
+class Channel(Protocol):
+    """A way to one upstream."""
+
+    def request(
+        self, message: bytes, headers: Sequence[Header] = ()
+    ) -> AbstractAsyncContextManager[Conversation]:
+        """Send a request; leaving the context stops listening to its answer."""
+
+    def listen(
+        self, headers: Sequence[Header] = (), last_event_id: str | None = None
+    ) -> AbstractAsyncContextManager[Conversation]:
+        """Open the upstream's own stream, or resume a broken one (legacy only)."""
+
+    async def post(self, message: bytes, headers: Sequence[Header] = ()) -> int:
+        """Send a notification or a response; give the HTTP status."""
+
+    async def end_session(self, headers: Sequence[Header]) -> None:
+        """Tell the upstream that a session is over (legacy only)."""
+
+
+class HttpConversation:
+    """A response body read as messages: one JSON text, or events."""
+
+    def __init__(self, upstream: str, response: HttpResponse, limit_bytes: int) -> None:
+        self.status = response.status
+        self.session_id = response.headers.get("mcp-session-id")
+        self.last_event_id: str | None = None
+        self.retry_ms: int | None = None
+        self._upstream = upstream
+        self._response = response
+        self._limit = limit_bytes
+        self._reading: AsyncGenerator[Incoming, None] | None = None
+
+    def messages(self) -> AsyncIterator[Incoming]:
+        """See Conversation."""
+        kind = media_type(self._response)
+        if kind == _EVENTS:
+            self._reading = self._read_events()
+        else:
+            self._reading = self._read_text(is_json=kind == _JSON and self.status != 202)
+        return self._reading
+
+    async def aclose(self) -> None:
+        """Let go of what is being read; the channel does so when the exchange is left."""
+        if self._reading is not None:
+            await self._reading.aclose()
+
+    async def _read_text(self, *, is_json: bool) -> AsyncGenerator[Incoming, None]:
+        """Read a body that is one text."""
+        if is_json:
+            for message in self._read(await read_body(self._response, self._limit)):
+                yield message
+
+    async def _read_events(self) -> AsyncGenerator[Incoming, None]:
+        """Read events; those without data only say from where to resume."""
+        decoder = SseDecoder(self._limit)
+        async for chunk in self._response.chunks():
+            try:
+                events = decoder.feed(chunk)
+            except FrameTooLarge as exc:
+                raise TooLargeError(exc.limit) from None
+            for event in events:
+                if event.id:
+                    self.last_event_id = event.id
+                if event.retry_ms is not None:
+                    self.retry_ms = event.retry_ms
+                if event.data and event.event == "message":
+                    for message in self._read(event.data):
+                        yield message
+
+    def _read(self, data: bytes) -> list[Incoming]:
+        """Read messages, blaming the upstream for what is none.
+
+        Errors that come with an error status are about this very request, whatever id they carry:
+        servers that refuse before reading it invent one.
+        """
+        if not data.strip():
+            return []
+        try:
+            messages = read_incoming(data)
+        except ValueError as exc:
+            if self.status >= 400:  # an error page of something in between; the status says enough
+                return []
+            raise UpstreamProtocolError(self._upstream, f"sent no JSON-RPC: {exc}") from exc
+        if self.status < 400:
+            return messages
+        return [msgspec.structs.replace(one, id=None) for one in messages if one.error is not None]
+
+
+class HttpChannel:
+    """Streamable HTTP: every message is a POST to one path.
+
+    Credentials are not added here: who carries the bytes knows for which origin they are.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        exchange: HttpExchange,
+        path: str,
+        *,
+        limit_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self.upstream = upstream
+        self._exchange = exchange
+        self._path = path
+        self._limit = limit_bytes
+
+    @asynccontextmanager
+    async def request(
+        self, message: bytes, headers: Sequence[Header] = ()
+    ) -> AsyncIterator[HttpConversation]:
+        """See Channel."""
+        sent = [
+            ("content-type", _JSON),
+            ("accept", f"{_JSON}, {_EVENTS}"),
+            *headers,
+        ]
+        async with self._exchange.request("POST", self._path, sent, message) as response:
+            conversation = HttpConversation(self.upstream, response, self._limit)
+            try:
+                yield conversation
+            finally:
+                await conversation.aclose()
+
+    @asynccontextmanager
+    async def listen(
+        self, headers: Sequence[Header] = (), last_event_id: str | None = None
+    ) -> AsyncIterator[HttpConversation]:
+        """See Channel."""
+        sent = [("accept", _EVENTS), *headers]
+        if last_event_id is not None:
+            sent.append(("last-event-id", last_event_id))
+        async with self._exchange.request("GET", self._path, sent) as response:
+            conversation = HttpConversation(self.upstream, response, self._limit)
+            try:
+                yield conversation
+            finally:
+                await conversation.aclose()
+
+    async def post(self, message: bytes, headers: Sequence[Header] = ()) -> int:
+        """See Channel."""
+        async with self.request(message, headers) as conversation:
+            return conversation.status
+
+    async def end_session(self, headers: Sequence[Header]) -> None:
+        """See Channel."""
+        async with self._exchange.request("DELETE", self._path, [*headers]):
+            return

@@ -1,0 +1,457 @@
+"""The legacy connector: sessions, and questions that come as requests on the call's own stream.
+
+Knows `initialize`, sessions and their streams, for revisions 2024-11-05 to 2025-11-25. Refuses to
+know which session a caller gets (`sessions.py` decides) and which transport carries a message.
+Spec: 2025-11-25 basic/lifecycle, basic/transports; protocol.md 6.4 for who is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from waygate_mcp.errors import (
+    CapabilityMissingError,
+    InterruptedCallError,
+    LimitError,
+    UpstreamError,
+    UpstreamProtocolError,
+    WaygateError,
+)
+from waygate_mcp.model.call import Call, InputRequired, Outcome
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import Event
+from waygate_mcp.net.http import Header
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.capabilities import ClientCapabilities
+from waygate_mcp.protocol.versions import LATEST_LEGACY, REVISIONS, Revision
+from waygate_mcp.upstreams.calls import declaration, error_for, legacy_outcome, legacy_params
+from waygate_mcp.upstreams.channel import Channel, Conversation, Incoming
+from waygate_mcp.upstreams.events import changes_of, log_event, progress_event
+from waygate_mcp.upstreams.listing import LIST_METHODS, Page, read_page
+from waygate_mcp.upstreams.questions import answer_message, question_of, refusal_message
+
+__all__ = ["LegacyConnector", "LegacySession", "NotLegacyError", "SessionLostError"]
+
+_log = logging.getLogger(__name__)
+_MAX_RESUMES = 100
+_MAX_RETRY_S = 30.0
+_DEFAULT_RETRY_S = 1.0
+_SAY_GOODBYE_S = 5.0
+
+
+class NotLegacyError(UpstreamProtocolError):
+    """The upstream does not take part in the handshake: it is modern, or no MCP server."""
+
+
+class SessionLostError(UpstreamError):
+    """The upstream does not know the session any more (HTTP 404): the request was not run."""
+
+
+class _InitializeResult(msgspec.Struct, rename="camel"):
+    protocol_version: str
+    capabilities: dict[str, Any] = {}
+    instructions: str | None = None
+
+
+_decode_initialize = msgspec.json.Decoder(_InitializeResult).decode
+
+
+class LiveCall:
+    """A call in flight: who to tell, who to ask, and what came of asking."""
+
+    def __init__(self, call: Call, identifier: str, token: str | None) -> None:
+        self.call = call
+        self.identifier = identifier
+        self.token = token
+        self.asking: asyncio.TaskGroup | None = None
+        self.asked: set[str | int] = set()
+        self.missing: CapabilityMissingError | None = None
+        self.refused: LimitError | None = None
+
+    async def tell(self, incoming: Incoming) -> None:
+        """Hand progress and log messages to the caller."""
+        event = progress_event(incoming, self.token) or log_event(incoming)
+        if event is not None:
+            await self.call.caller.emit(event)
+
+
+class LegacySession:
+    """One session of an upstream: what was agreed, and what is under way in it."""
+
+    def __init__(
+        self,
+        identifier: str | None,
+        revision: Revision,
+        capabilities: Mapping[str, Any],
+        instructions: str | None,
+    ) -> None:
+        self.id = identifier
+        self.revision = revision
+        self.capabilities = capabilities
+        self.instructions = instructions
+        self.live: dict[str, LiveCall] = {}
+        self.subscribed: Counter[str] = Counter()
+        self.is_lost = False
+        self.has_level = False
+        self.listening: asyncio.Task[None] | None = None
+        self.used_at_s = 0.0
+
+    @property
+    def headers(self) -> list[Header]:
+        """The headers every message of the session carries."""
+        headers = [] if self.id is None else [("mcp-session-id", self.id)]
+        if self.revision.has_version_header:
+            headers.append(("mcp-protocol-version", self.revision.text))
+        return headers
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing would be lost with it."""
+        return not self.live and not self.subscribed
+
+    def has(self, area: str, flag: str | None = None) -> bool:
+        """Tell whether the upstream declared a capability, or a flag of it."""
+        declared = self.capabilities.get(area)
+        if not isinstance(declared, dict):
+            return False
+        return flag is None or declared.get(flag) is True
+
+    def owner_of(self, incoming: Incoming) -> LiveCall | None:
+        """Give the call a message on the session's own stream belongs to, None where that is unsure.
+
+        Progress is attributed by its token; anything else only while a single call is in flight.
+        """
+        for live in self.live.values():
+            if progress_event(incoming, live.token) is not None:
+                return live
+        return next(iter(self.live.values())) if len(self.live) == 1 else None
+
+
+class LegacyConnector:
+    """Speaks the legacy revisions to one upstream.
+
+    `new_id` gives request ids nobody else uses, `on_event` hears of changes.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        channel: Channel,
+        new_id: Callable[[], str],
+        client_info: Mapping[str, Any],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.upstream = upstream
+        self._channel = channel
+        self._new_id = new_id
+        self._client_info = client_info
+        self._on_event = on_event
+
+    # --- the life of a session
+
+    async def open(self, capabilities: ClientCapabilities) -> LegacySession:
+        """Open a session that declares `capabilities`.
+
+        Raises:
+            NotLegacyError: the upstream refused `initialize`.
+            UpstreamError: it could not be reached, or answered nonsense.
+        Spec: 2025-11-25 basic/lifecycle, "Initialization".
+        """
+        params = {
+            "protocolVersion": LATEST_LEGACY.text,
+            "capabilities": declaration(capabilities),
+            "clientInfo": self._client_info,
+        }
+        identifier = self._new_id()
+        message = jsonrpc.encode_request(identifier, "initialize", jsonrpc.encode_json(params))
+        session_id: str | None = None
+        result: msgspec.Raw | None = None
+        async with self._channel.request(message) as conversation:
+            self._check_opening(conversation)
+            session_id = conversation.session_id
+            async for incoming in conversation.messages():
+                if incoming.is_response and incoming.id in (identifier, None):
+                    if incoming.error is not None:
+                        raise NotLegacyError(self.upstream, incoming.error.message[:500])
+                    result = incoming.result
+                    break
+            else:
+                if conversation.status >= 400:
+                    raise NotLegacyError(self.upstream, f"initialize: HTTP {conversation.status}")
+        session = self._agreed(session_id, result)
+        greeting = jsonrpc.encode_notification("notifications/initialized")
+        await self._channel.post(greeting, session.headers)
+        return session
+
+    def _check_opening(self, conversation: Conversation) -> None:
+        """Tell an outage and a closed door from a server that has no handshake."""
+        if conversation.status in (401, 403):
+            raise UpstreamProtocolError(self.upstream, f"wants credentials ({conversation.status})")
+        if conversation.status >= 500:
+            raise UpstreamProtocolError(self.upstream, f"initialize: HTTP {conversation.status}")
+
+    def _agreed(self, session_id: str | None, result: msgspec.Raw | None) -> LegacySession:
+        """Read the result of `initialize`."""
+        if result is None:
+            raise UpstreamProtocolError(self.upstream, "did not answer initialize")
+        try:
+            read = _decode_initialize(result)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+            raise UpstreamProtocolError(self.upstream, f"initialize: {exc}") from exc
+        revision = REVISIONS.get(read.protocol_version)
+        if revision is None or revision.is_modern:
+            text = f"offers revision {read.protocol_version[:40]!r}, which nobody asked for"
+            raise NotLegacyError(self.upstream, text)
+        if session_id is not None and not (session_id.isascii() and session_id.isprintable()):
+            raise UpstreamProtocolError(self.upstream, "gave a session id that is no header value")
+        return LegacySession(session_id, revision, read.capabilities, read.instructions)
+
+    async def close(self, session: LegacySession) -> None:
+        """End a session: its stream here, the session there, as far as it listens."""
+        session.is_lost = True
+        if session.listening is not None:
+            session.listening.cancel()
+            await asyncio.wait({session.listening}, timeout=_SAY_GOODBYE_S)
+        if session.id is None:
+            return
+        try:
+            async with asyncio.timeout(_SAY_GOODBYE_S):
+                await self._channel.end_session(session.headers)
+        except (UpstreamError, TimeoutError) as exc:
+            _log.debug("%s: a session ended without goodbye: %s", self.upstream, exc)
+
+    # --- requests in a session
+
+    async def call(
+        self, session: LegacySession, call: Call, on_sent: Callable[[str], None]
+    ) -> Outcome:
+        """Forward one call and await its answer; the upstream's questions go to the caller.
+
+        `on_sent` hears the request's id at the upstream, by which it can be cancelled.
+
+        Raises:
+            SessionLostError: not run; to be sent again in a new session.
+            RpcError, CapabilityMissingError, LimitError: the upstream's error in the client's era, or
+                what stood in the way of its question.
+            UpstreamError: no answer, or none that is MCP.
+        """
+        await self._set_level(session, call)
+        token = None if call.progress_token is None else self._new_id()
+        live = LiveCall(call, self._new_id(), token)
+        params = legacy_params(call, session.revision, token)
+        message = jsonrpc.encode_request(live.identifier, call.method, params)
+        session.live[live.identifier] = live
+        on_sent(live.identifier)
+        try:
+            response = await self._converse(session, live, message)
+        finally:
+            session.live.pop(live.identifier, None)
+        if live.refused is not None:
+            raise live.refused
+        if response.error is None:
+            return legacy_outcome(self.upstream, response.result)
+        if live.missing is not None:
+            raise live.missing
+        said = error_for(call, self.upstream, response.error, is_modern=False)
+        if isinstance(said, InputRequired):
+            return said
+        raise said
+
+    async def cancel(self, session: LegacySession, identifier: str, reason: str) -> None:
+        """Tell the upstream that nobody waits for a request any more."""
+        params = jsonrpc.encode_json({"requestId": identifier, "reason": reason})
+        message = jsonrpc.encode_notification("notifications/cancelled", params)
+        try:
+            async with asyncio.timeout(_SAY_GOODBYE_S):
+                await self._channel.post(message, session.headers)
+        except (UpstreamError, TimeoutError) as exc:
+            _log.debug("%s: could not be told of a cancellation: %s", self.upstream, exc)
+
+    async def fetch_page(self, session: LegacySession, kind: Kind, cursor: str | None) -> Page:
+        """Fetch one page of a list."""
+        params: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
+        response = await self._request(session, LIST_METHODS[kind], params)
+        if response.error is not None:
+            text = f"{LIST_METHODS[kind]}: {response.error.message[:500]}"
+            raise UpstreamProtocolError(self.upstream, text)
+        return read_page(self.upstream, kind, response.result)
+
+    async def _set_level(self, session: LegacySession, call: Call) -> None:
+        """Ask for every log message once somebody wants any; the caller filters."""
+        if session.has_level or not session.has("logging") or call.caller.log_level is None:
+            return
+        session.has_level = True
+        await self._request(session, "logging/setLevel", {"level": "debug"})
+
+    async def _request(
+        self, session: LegacySession, method: str, params: Mapping[str, Any]
+    ) -> Incoming:
+        """Send a request of our own, which asks nobody anything."""
+        identifier = self._new_id()
+        message = jsonrpc.encode_request(identifier, method, jsonrpc.encode_json(params))
+        async with aclosing(self._stream(session, message)) as messages:
+            async for incoming in messages:
+                if incoming.is_response and incoming.id in (identifier, None):
+                    return incoming
+                await self._take(session, incoming, None)
+        raise UpstreamProtocolError(self.upstream, f"{method}: no response")
+
+    async def _converse(self, session: LegacySession, live: LiveCall, message: bytes) -> Incoming:
+        """Read the call's stream to its response, asking the caller meanwhile."""
+        try:
+            async with asyncio.TaskGroup() as asking:  # owned here: it ends with this method
+                live.asking = asking
+                response = await self._read_response(session, live, message)
+                raise _Done(response)
+        except BaseExceptionGroup as group:
+            failure = _first_failure(group)
+            if isinstance(failure, _Done):
+                return failure.response
+            raise failure from None
+
+    async def _read_response(
+        self, session: LegacySession, live: LiveCall, message: bytes
+    ) -> Incoming:
+        """Read until the response of the call is there."""
+        async with aclosing(self._stream(session, message)) as messages:
+            async for incoming in messages:
+                if incoming.is_response and incoming.id in (live.identifier, None):
+                    return incoming
+                await self._take(session, incoming, live)
+        raise UpstreamProtocolError(self.upstream, "closed its answer before a response")
+
+    async def _stream(
+        self, session: LegacySession, message: bytes
+    ) -> AsyncGenerator[Incoming, None]:
+        """Give the messages that answer a request, resuming streams that end early.
+
+        Spec: 2025-11-25 basic/transports, "Resumability and Redelivery".
+        """
+        async with self._channel.request(message, session.headers) as conversation:
+            self._check_status(session, conversation)
+            async for incoming in conversation.messages():
+                yield incoming
+            event_id, retry_ms = conversation.last_event_id, conversation.retry_ms
+        for _ in range(_MAX_RESUMES):
+            if event_id is None:
+                return
+            wait_s = _DEFAULT_RETRY_S if retry_ms is None else retry_ms / 1000
+            await asyncio.sleep(min(wait_s, _MAX_RETRY_S))
+            async with self._channel.listen(session.headers, event_id) as conversation:
+                self._check_status(session, conversation)
+                async for incoming in conversation.messages():
+                    yield incoming
+                event_id = conversation.last_event_id or event_id
+                retry_ms = retry_ms if conversation.retry_ms is None else conversation.retry_ms
+
+    def _check_status(self, session: LegacySession, conversation: Conversation) -> None:
+        """Raise for statuses that say more than any body."""
+        if conversation.status == 404 and session.id is not None:
+            session.is_lost = True
+            raise SessionLostError(self.upstream, "the session is gone")
+        if conversation.status in (401, 403, 405) or conversation.status >= 500:
+            raise UpstreamProtocolError(self.upstream, f"answered HTTP {conversation.status}")
+
+    # --- what comes besides responses
+
+    async def _take(
+        self, session: LegacySession, incoming: Incoming, live: LiveCall | None
+    ) -> None:
+        """Take a message that is no response of ours; `live` is the call whose stream it came on."""
+        if incoming.is_request:
+            await self._take_request(session, incoming, live)
+        elif incoming.method is not None:
+            events = changes_of(incoming, self.upstream)
+            for event in events:
+                self._on_event(event)
+            if not events and live is not None:
+                await live.tell(incoming)
+
+    async def _take_request(
+        self, session: LegacySession, incoming: Incoming, live: LiveCall | None
+    ) -> None:
+        """Answer a ping, ask the caller a question, refuse the rest.
+
+        A question belongs to the call whose stream it came on; one nobody can be said to own is
+        refused, so that it never reaches another user (protocol.md 6.4).
+        """
+        assert incoming.id is not None
+        if incoming.method == "ping":
+            await self._channel.post(jsonrpc.encode_result(incoming.id, b"{}"), session.headers)
+        elif question_of(incoming) is None or live is None or live.asking is None:
+            text = f"Not available here: {(incoming.method or '')[:100]}"
+            message = jsonrpc.encode_error(incoming.id, jsonrpc.METHOD_NOT_FOUND, text)
+            await self._channel.post(message, session.headers)
+        elif incoming.id not in live.asked:  # a resumed stream may repeat it
+            live.asked.add(incoming.id)
+            live.asking.create_task(self._ask(session, incoming, live))
+
+    async def _ask(self, session: LegacySession, incoming: Incoming, live: LiveCall) -> None:
+        """Ask the caller and carry the answer back.
+
+        1. The client cannot answer: the upstream is refused; if it then fails, the client hears why.
+        2. Nobody may be asked now (limits): refused, and the call says so.
+        3. The call is over: that ends the call.
+        """
+        question = question_of(incoming)
+        assert question is not None
+        assert incoming.id is not None
+        try:
+            answer = await live.call.caller.ask(question)
+            message = answer_message(incoming.id, answer)
+        except InterruptedCallError:
+            raise
+        except CapabilityMissingError as exc:
+            live.missing = exc
+            message = refusal_message(incoming.id, exc, jsonrpc.METHOD_NOT_FOUND)
+        except WaygateError as exc:
+            if isinstance(exc, LimitError):
+                live.refused = exc
+            message = refusal_message(incoming.id, exc, jsonrpc.INTERNAL_ERROR)
+        status = await self._channel.post(message, session.headers)
+        if status >= 400:
+            raise UpstreamProtocolError(self.upstream, f"refused an answer: HTTP {status}")
+
+    async def listen(self, session: LegacySession, last_event_id: str | None) -> str | None:
+        """Read the session's own stream until it ends; give from where to resume it.
+
+        Raises:
+            SessionLostError: the session is gone.
+            UpstreamProtocolError: the upstream has no such stream, or it broke off.
+        """
+        async with self._channel.listen(session.headers, last_event_id) as conversation:
+            self._check_status(session, conversation)
+            if conversation.status != 200:
+                raise UpstreamProtocolError(self.upstream, f"listen: HTTP {conversation.status}")
+            async for incoming in conversation.messages():
+                await self._take(session, incoming, session.owner_of(incoming))
+            return conversation.last_event_id or last_event_id
+
+
+class _Done(Exception):  # noqa: N818 - no error: it ends a task group whose other tasks are moot
+    """The response of the call is there, whatever is still being asked."""
+
+    def __init__(self, response: Incoming) -> None:
+        self.response = response
+        super().__init__()
+
+
+def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Give the failure that ended a group; the response counts before what failed beside it."""
+    failures = list(_flatten(group))
+    return next((one for one in failures if isinstance(one, _Done)), failures[0])
+
+
+def _flatten(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Give the leaves of a group."""
+    leaves: list[BaseException] = []
+    for one in group.exceptions:
+        leaves.extend(_flatten(one) if isinstance(one, BaseExceptionGroup) else [one])
+    return leaves

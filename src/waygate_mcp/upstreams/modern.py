@@ -1,0 +1,313 @@
+"""The modern connector: each request carries everything, questions come inside results.
+
+Knows requests of 2026-07-28 and its listening stream. Refuses to know sessions, and which transport
+carries a message.
+Spec: 2026-07-28 basic/index, basic/transports/streamable-http, basic/patterns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from waygate_mcp.errors import TooLargeError, UpstreamError, UpstreamProtocolError
+from waygate_mcp.model.call import Call, InputRequired, Outcome
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import Event
+from waygate_mcp.model.ports import Caller, Supervisor
+from waygate_mcp.net.http import Header
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.capabilities import NO_CAPABILITIES, ClientCapabilities
+from waygate_mcp.protocol.headers import HeaderParam, mirrored_headers
+from waygate_mcp.protocol.stateless import ListenFilter, read_listen_filter
+from waygate_mcp.protocol.versions import MODERN
+from waygate_mcp.upstreams.calls import (
+    ModernContext,
+    error_for,
+    modern_meta,
+    modern_outcome,
+    modern_params,
+)
+from waygate_mcp.upstreams.channel import Channel, Conversation, Incoming, RemoteError
+from waygate_mcp.upstreams.events import changes_of, log_event, progress_event
+from waygate_mcp.upstreams.listing import LIST_METHODS, Page, read_page
+from waygate_mcp.upstreams.slices import join
+
+__all__ = ["Answered", "ModernConnector", "Watcher"]
+
+_log = logging.getLogger(__name__)
+_ACK_S = 3.0
+_NO_STREAM = (jsonrpc.METHOD_NOT_FOUND, jsonrpc.INVALID_REQUEST)
+_FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.5, 30.0
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The one response to a request of ours. `status` is the HTTP status it came with."""
+
+    status: int
+    result: msgspec.Raw | None = None
+    error: RemoteError | None = None
+
+
+class _Request(msgspec.Struct, frozen=True):
+    """A request ready to be sent."""
+
+    identifier: str
+    message: bytes
+    headers: tuple[Header, ...]
+
+
+class ModernConnector:
+    """Speaks 2026-07-28 to one upstream.
+
+    `new_id` gives request ids nobody else uses.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        channel: Channel,
+        new_id: Callable[[], str],
+        client_info: Mapping[str, Any],
+    ) -> None:
+        self.upstream = upstream
+        self._channel = channel
+        self._new_id = new_id
+        self._client_info = client_info
+
+    async def discover(self) -> Answered:
+        """Ask `server/discover`; also the probe by which the era is found."""
+        return await self.request("server/discover", {}, NO_CAPABILITIES)
+
+    async def fetch_page(
+        self, kind: Kind, cursor: str | None, capabilities: ClientCapabilities
+    ) -> Page:
+        """Fetch one page of a list."""
+        params: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
+        answered = await self.request(LIST_METHODS[kind], params, capabilities)
+        if answered.result is None:
+            text = "nothing" if answered.error is None else answered.error.message[:500]
+            raise UpstreamProtocolError(self.upstream, f"{LIST_METHODS[kind]}: {text}")
+        return read_page(self.upstream, kind, answered.result)
+
+    async def request(
+        self, method: str, params: Mapping[str, Any], capabilities: ClientCapabilities
+    ) -> Answered:
+        """Send a request of our own and await its response."""
+        meta = modern_meta(ModernContext(self._client_info, capabilities))
+        members = {name: msgspec.Raw(jsonrpc.encode_json(value)) for name, value in params.items()}
+        members["_meta"] = msgspec.Raw(join(meta))
+        request = self._request(method, join(members), mirrored_headers(method, None))
+        return await self._exchange(request, None, None)
+
+    async def call(self, call: Call, header_params: Sequence[HeaderParam]) -> Outcome | RemoteError:
+        """Forward one call; an error that is between the upstream and us is given, not raised.
+
+        Raises:
+            RpcError, CapabilityMissingError: the upstream's error, in the client's era.
+            UpstreamError: no answer, or none that is MCP.
+        """
+        token = None if call.progress_token is None else self._new_id()
+        context = ModernContext(self._client_info, call.capabilities, call.caller.log_level)
+        name = None if call.method == "completion/complete" else call.target
+        headers = mirrored_headers(call.method, name, header_params, call.arguments)
+        request = self._request(call.method, modern_params(call, context, token), headers)
+        answered = await self._exchange(request, call.caller, token)
+        if answered.result is not None:
+            return modern_outcome(self.upstream, call.method, answered.result)
+        error = answered.error
+        if error is None:
+            raise UpstreamProtocolError(
+                self.upstream, f"answered HTTP {answered.status} without a JSON-RPC response"
+            )
+        if error.code in (jsonrpc.HEADER_MISMATCH, jsonrpc.UNSUPPORTED_VERSION):
+            return error
+        said = error_for(call, self.upstream, error, is_modern=True)
+        if isinstance(said, InputRequired):
+            return said
+        raise said
+
+    def _request(self, method: str, params: bytes, headers: Sequence[Header]) -> _Request:
+        """Frame a request with a new id."""
+        identifier = self._new_id()
+        message = jsonrpc.encode_request(identifier, method, params)
+        return _Request(identifier, message, (("mcp-protocol-version", MODERN.text), *headers))
+
+    async def _exchange(
+        self, request: _Request, caller: Caller | None, token: str | None
+    ) -> Answered:
+        """Send a request, hand its events on, give its response."""
+        async with self._channel.request(request.message, request.headers) as conversation:
+            async for incoming in conversation.messages():
+                if incoming.is_response and _answers(incoming, request.identifier):
+                    return _answered(conversation, incoming)
+                if caller is not None:
+                    await _tell(caller, incoming, token)
+            if conversation.status >= 400:
+                return Answered(conversation.status)
+            raise UpstreamProtocolError(self.upstream, "closed its answer before a response")
+
+    # --- the listening stream
+
+    async def listen(
+        self,
+        wanted: ListenFilter,
+        on_ack: Callable[[ListenFilter], None],
+        on_event: Callable[[Event], None],
+    ) -> bool:
+        """Listen to changes until the stream ends; False where there is no such stream at all.
+
+        `on_ack` hears what the upstream confirmed, before the first event.
+
+        Raises:
+            UpstreamError: it cannot be opened, or broke off.
+        """
+        meta = modern_meta(ModernContext(self._client_info, NO_CAPABILITIES))
+        method = "subscriptions/listen"
+        params = join(
+            {"notifications": jsonrpc.encode_json(wanted.to_notifications()), "_meta": join(meta)}
+        )
+        request = self._request(method, params, mirrored_headers(method, None))
+        async with self._channel.request(request.message, request.headers) as conversation:
+            async for incoming in conversation.messages():
+                if incoming.is_response and _answers(incoming, request.identifier):
+                    return incoming.error is None or incoming.error.code not in _NO_STREAM
+                if incoming.method == "notifications/subscriptions/acknowledged":
+                    on_ack(_confirmed(incoming))
+                    continue
+                for event in changes_of(incoming, self.upstream):
+                    on_event(event)
+            return conversation.status not in (404, 405)
+
+
+def _answers(incoming: Incoming, identifier: str) -> bool:
+    """Tell whether a response is meant for a request; errors about unreadable ones carry no id."""
+    return incoming.id == identifier or (incoming.id is None and incoming.error is not None)
+
+
+def _answered(conversation: Conversation, incoming: Incoming) -> Answered:
+    """Give a response with its status."""
+    if incoming.error is not None:
+        return Answered(conversation.status, error=incoming.error)
+    return Answered(conversation.status, result=incoming.result)
+
+
+async def _tell(caller: Caller, incoming: Incoming, token: str | None) -> None:
+    """Hand progress and log messages to the caller."""
+    event = progress_event(incoming, token) or log_event(incoming)
+    if event is not None:
+        await caller.emit(event)
+
+
+def _confirmed(incoming: Incoming) -> ListenFilter:
+    """Read what the upstream confirmed; nothing, where it is malformed."""
+    try:
+        params = msgspec.json.decode(incoming.params)
+    except msgspec.DecodeError:
+        params = None
+    read = read_listen_filter(params) if isinstance(params, dict) else ""
+    return read if isinstance(read, ListenFilter) else ListenFilter()
+
+
+class Watcher:
+    """Keeps one listening stream open as long as there is something to hear.
+
+    `lists` says which lists are watched whoever listens. Reconnects with growing pauses; after each
+    reconnect `on_gap` is told, because changes may have been missed.
+    """
+
+    def __init__(
+        self,
+        connector: ModernConnector,
+        supervisor: Supervisor,
+        lists: ListenFilter,
+        on_event: Callable[[Event], None],
+        on_gap: Callable[[], None],
+    ) -> None:
+        self._connector = connector
+        self._supervisor = supervisor
+        self._lists = lists
+        self._on_event = on_event
+        self._on_gap = on_gap
+        self._uris: Counter[str] = Counter()
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self.confirmed = ListenFilter()
+
+    async def start(self) -> None:
+        """Open the stream, if any list is to be watched."""
+        async with self._lock:
+            await self._reopen()
+
+    async def subscribe(self, uri: str) -> None:
+        """Hear of changes of a resource from now on; counted, so that each may unsubscribe."""
+        async with self._lock:
+            self._uris[uri] += 1
+            if self._uris[uri] == 1:
+                await self._reopen()
+
+    async def unsubscribe(self, uri: str) -> None:
+        """Take one `subscribe` back."""
+        async with self._lock:
+            if self._uris[uri] > 1:
+                self._uris[uri] -= 1
+            elif self._uris.pop(uri, 0):
+                await self._reopen()
+
+    async def close(self) -> None:
+        """Close the stream."""
+        async with self._lock:
+            await _stop(self._task)
+            self._task = None
+
+    async def _reopen(self) -> None:
+        """Open a stream with the present filter, await its ack, then close the old one."""
+        wanted = msgspec.structs.replace(self._lists, uris=tuple(self._uris))
+        old, self._task = self._task, None
+        if wanted != ListenFilter():
+            acked = asyncio.Event()
+            name = f"listen:{self._connector.upstream}"
+            self._task = self._supervisor.start(self._run(wanted, acked), name=name)
+            try:
+                async with asyncio.timeout(_ACK_S):
+                    await acked.wait()
+            except TimeoutError:
+                _log.warning("%s: did not confirm its listening stream", self._connector.upstream)
+        await _stop(old)
+
+    async def _run(self, wanted: ListenFilter, acked: asyncio.Event) -> None:
+        """Listen for ever, pausing longer after each failure in a row."""
+        pause_s = _FIRST_BACKOFF_S
+
+        def on_ack(confirmed: ListenFilter) -> None:
+            nonlocal pause_s
+            self.confirmed = confirmed
+            if acked.is_set():
+                self._on_gap()
+            acked.set()
+            pause_s = _FIRST_BACKOFF_S
+
+        while True:
+            try:
+                if not await self._connector.listen(wanted, on_ack, self._on_event):
+                    return
+            except (UpstreamError, TooLargeError) as exc:
+                _log.debug("%s: its listening stream failed: %s", self._connector.upstream, exc)
+            finally:
+                self.confirmed = ListenFilter()
+                acked.set()
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause_s = min(pause_s * 2, _MAX_BACKOFF_S)
+
+
+async def _stop(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task of ours and wait for its end."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task}, timeout=_ACK_S)

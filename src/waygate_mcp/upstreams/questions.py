@@ -1,0 +1,131 @@
+"""Questions a server asks of the client, in both eras' shapes.
+
+Knows `inputRequests` of modern results, the server requests of legacy streams, and how answers are
+written back. Refuses to know who is asked.
+Spec: 2026-07-28 basic/patterns/mrtr; 2025-11-25 client/elicitation, client/sampling, client/roots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast, get_args
+
+import msgspec
+
+from waygate_mcp.errors import WaygateError
+from waygate_mcp.model.call import Answer, InputRequired, Question, QuestionMethod
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.upstreams.channel import Incoming
+from waygate_mcp.upstreams.slices import Members, NotAnObjectError, cut, join
+
+__all__ = [
+    "answer_message",
+    "input_required",
+    "input_responses",
+    "question_of",
+    "refusal_message",
+    "url_questions",
+    "was_declined",
+]
+
+_METHODS: frozenset[str] = frozenset(get_args(QuestionMethod))
+_MAX_QUESTIONS = 64
+_MAX_URL_QUESTIONS = 16
+
+
+class _InputRequest(msgspec.Struct):
+    method: str
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _UrlElicitation(msgspec.Struct):
+    """One entry of `data.elicitations` of error -32042."""
+
+    url: str
+    message: str = ""
+
+
+class _UrlErrorData(msgspec.Struct):
+    elicitations: list[_UrlElicitation]
+
+
+_decode_requests = msgspec.json.Decoder(dict[str, _InputRequest]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_url_error = msgspec.json.Decoder(_UrlErrorData).decode
+
+
+def _is_question(method: str | None) -> bool:
+    return method in _METHODS
+
+
+def question_of(incoming: Incoming) -> Question | None:
+    """Read a server's request as a question, None where it is another request."""
+    if not _is_question(incoming.method):
+        return None
+    params = bytes(incoming.params) or b"{}"
+    return Question(cast("QuestionMethod", incoming.method), params)
+
+
+def answer_message(identifier: str | int, answer: Answer) -> bytes:
+    """Write a client's answer as the response to the server's request `identifier`."""
+    if answer.result is not None:
+        return jsonrpc.encode_result(identifier, answer.result)
+    code = answer.error_code or jsonrpc.INTERNAL_ERROR
+    return jsonrpc.encode_error(identifier, code, answer.error_message)
+
+
+def refusal_message(identifier: str | int, error: WaygateError, code: int) -> bytes:
+    """Write the response to a server's request that the client is not shown."""
+    return jsonrpc.encode_error(identifier, code, error.safe_message)
+
+
+def input_required(members: Members) -> InputRequired:
+    """Read a result of type `input_required`.
+
+    Raises:
+        ValueError: neither questions nor a state, or a question that is none of the three.
+    """
+    requests: dict[str, Question] = {}
+    raw = members.get("inputRequests")
+    if raw is not None:
+        for key, request in _decode_requests(raw).items():
+            if not _is_question(request.method):
+                raise ValueError(f"inputRequests holds {request.method[:80]!r}")
+            method = cast("QuestionMethod", request.method)
+            requests[key] = Question(method, bytes(request.params), key)
+    state = members.get("requestState")
+    if not requests and state is None:
+        raise ValueError("input_required has neither inputRequests nor requestState")
+    if len(requests) > _MAX_QUESTIONS:
+        raise ValueError(f"more than {_MAX_QUESTIONS} inputRequests")
+    return InputRequired(requests, None if state is None else _decode_text(state))
+
+
+def input_responses(answers: Mapping[str, bytes]) -> bytes:
+    """Write the answers of a retry as `inputResponses`."""
+    return join(answers)
+
+
+def url_questions(data: bytes) -> dict[str, Question]:
+    """Read the URLs that error -32042 wants visited, as questions; empty where it names none.
+
+    Spec: 2025-11-25 client/elicitation, "URL Elicitation Required Error".
+    """
+    try:
+        found = _decode_url_error(data).elicitations[:_MAX_URL_QUESTIONS]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    questions: dict[str, Question] = {}
+    for number, one in enumerate(found, start=1):
+        params = {"mode": "url", "message": one.message, "url": one.url}
+        key = f"url{number}"
+        questions[key] = Question("elicitation/create", jsonrpc.encode_json(params), key)
+    return questions
+
+
+def was_declined(answer: bytes) -> bool:
+    """Tell whether an answer to an elicitation is anything but an acceptance."""
+    try:
+        return bytes(cut(answer).get("action", msgspec.Raw(b""))) != b'"accept"'
+    except NotAnObjectError:
+        return True

@@ -1,0 +1,403 @@
+"""An MCP server behind Streamable HTTP, of either era or both, as a Provider.
+
+Knows which era a call is spoken in and where lists and changes come from. Refuses to know how either
+era is spoken (`modern.py`, `legacy.py`) and how bytes travel (`net`).
+Spec: protocol.md 2.5; decisions.md 22 to 24.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, Literal
+
+import msgspec
+
+import waygate_mcp
+from waygate_mcp.errors import (
+    UnknownMethodError,
+    UpstreamProtocolError,
+    UpstreamTimeoutError,
+    UpstreamUnavailableError,
+)
+from waygate_mcp.model.call import Call, Outcome, Reply
+from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
+from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.ports import Announce, Supervisor
+from waygate_mcp.net.http import HttpExchange
+from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.headers import HeaderParam
+from waygate_mcp.protocol.stateless import ListenFilter
+from waygate_mcp.upstreams.calls import error_for
+from waygate_mcp.upstreams.channel import Channel, HttpChannel, RemoteError
+from waygate_mcp.upstreams.detect import Discovered, Verdict, judge, read_discovery
+from waygate_mcp.upstreams.legacy import LegacyConnector, LegacySession, NotLegacyError
+from waygate_mcp.upstreams.listing import Bounds, FetchPage, Listings, Page, read_all
+from waygate_mcp.upstreams.modern import ModernConnector, Watcher
+from waygate_mcp.upstreams.sessions import OUR_OWN, SessionKey, SessionPool
+
+__all__ = ["EraChoice", "Upstream", "UpstreamLimits", "connect"]
+
+_log = logging.getLogger(__name__)
+EraChoice = Literal["auto", "legacy", "modern"]
+_EMPTY_REPLY = Reply(b"{}")
+
+
+class UpstreamLimits(msgspec.Struct, frozen=True):
+    """Bounds of one upstream.
+
+    `message_bytes` is the largest message read. `open_s` bounds finding the era and opening a
+    session, `list_s` reading a whole list. `poll_s` is how long a list is believed of which the
+    upstream announces no changes. `sessions` and `session_idle_s` bound legacy sessions.
+    """
+
+    message_bytes: int = 16 * 1024 * 1024
+    open_s: float = 30.0
+    list_s: float = 60.0
+    poll_s: float = 5.0
+    sessions: int = 1_000
+    session_idle_s: float = 1_800.0
+    bounds: Bounds = Bounds()
+
+
+_LIMITS = UpstreamLimits()
+
+
+@asynccontextmanager
+async def connect(
+    name: str,
+    exchange: HttpExchange,
+    path: str,
+    announce: Announce,
+    *,
+    supervisor: Supervisor,
+    era: EraChoice = "auto",
+    limits: UpstreamLimits = _LIMITS,
+) -> AsyncIterator[Upstream]:
+    """Find the era of the server at `path` of `exchange` and serve it as the provider `name`.
+
+    `era` pins what is spoken; `auto` probes. Leaving
+    the context ends its sessions and streams.
+
+    Raises:
+        UpstreamError: it cannot be reached, or speaks no MCP.
+    """
+    channel = HttpChannel(name, exchange, path, limit_bytes=limits.message_bytes)
+    upstream = Upstream(name, channel, announce, supervisor=supervisor, limits=limits)
+    try:
+        await upstream.open(era)
+        yield upstream
+    finally:
+        await upstream.close()
+
+
+class Upstream:
+    """One server, spoken to in the client's era where it has both, as a `model.ports.Provider`.
+
+    `open` before use, `close` after.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        announce: Announce,
+        *,
+        supervisor: Supervisor,
+        limits: UpstreamLimits = _LIMITS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        client_info = {"name": "waygate-mcp", "version": waygate_mcp.__version__}
+        numbers, prefix = count(1), secrets.token_hex(4)
+
+        def new_id() -> str:
+            return f"wg-{prefix}-{next(numbers)}"
+
+        self._name = name
+        self._announce = announce
+        self._supervisor = supervisor
+        self._limits = limits
+        self._modern = ModernConnector(name, channel, new_id, client_info)
+        self._legacy = LegacyConnector(name, channel, new_id, client_info, self._take_event)
+        self._pool = SessionPool(
+            self._legacy, supervisor, now, most=limits.sessions, idle_s=limits.session_idle_s
+        )
+        self._listings = Listings(name, now, poll_s=limits.poll_s)
+        self._watcher: Watcher | None = None
+        self._own_session: LegacySession | None = None
+        self._features = Features()
+        self._instructions: str | None = None
+        self._has_modern = False
+        self._has_legacy: bool | None = None
+        self._warned_of: set[str] = set()
+
+    # --- the Provider port
+
+    @property
+    def name(self) -> str:
+        """See Provider."""
+        return self._name
+
+    @property
+    def features(self) -> Features:
+        """See Provider."""
+        return self._features
+
+    @property
+    def instructions(self) -> str | None:
+        """See Provider."""
+        return self._instructions
+
+    @property
+    def eras(self) -> tuple[str, ...]:
+        """The eras it is known to speak."""
+        known = (("modern", self._has_modern), ("legacy", self._has_legacy))
+        return tuple(era for era, has in known if has)
+
+    async def listing(self, kind: Kind, viewer: Viewer) -> Listing:
+        """See Provider. The class of viewers is a principal with its capabilities."""
+        if not self._offers(kind):
+            return Listing((), 0, ttl_ms=60_000)
+        key = SessionKey.of_viewer(viewer)
+
+        async def read() -> Listing:
+            try:
+                async with asyncio.timeout(self._limits.list_s):
+                    return await self._read_listing(kind, key, viewer)
+            except TimeoutError as exc:
+                text = f"its list of {kind.value}s took too long"
+                raise UpstreamTimeoutError(self._name, text) from exc
+
+        return await self._listings.get(kind, key, read, watched=self._is_watched(kind))
+
+    async def call(self, call: Call) -> Outcome:
+        """See Provider."""
+        if call.method in ("resources/subscribe", "resources/unsubscribe") and self._has_modern:
+            return await self._subscribe_modern(call)
+        if await self._speaks_modern(call):
+            return await self._call_modern(call)
+        return await self._call_legacy(call)
+
+    # --- opening and closing
+
+    async def open(self, era: EraChoice) -> None:
+        """Find the era and what the server can do."""
+        try:
+            async with asyncio.timeout(self._limits.open_s):
+                await self._find_era(era)
+        except TimeoutError as exc:
+            raise UpstreamUnavailableError(self._name, "took too long to answer") from exc
+
+    async def close(self) -> None:
+        """End streams and sessions."""
+        if self._watcher is not None:
+            await self._watcher.close()
+        await self._pool.close()
+
+    async def _find_era(self, era: EraChoice) -> None:
+        """Probe as protocol.md 2.5 says."""
+        if era == "legacy":
+            await self._open_legacy()
+            return
+        answered = await self._modern.discover()
+        verdict = judge(answered.status, answered.result, answered.error)
+        if verdict in (Verdict.CLOSED, Verdict.OUTAGE):
+            raise UpstreamUnavailableError(self._name, f"answered HTTP {answered.status}")
+        discovered = read_discovery(answered.result)
+        if verdict is Verdict.MODERN and discovered is not None:
+            self._has_legacy = None if era == "auto" else False
+            await self._open_modern(discovered)
+        elif era == "modern":
+            text = "" if answered.error is None else f": {answered.error.message[:500]}"
+            raise UpstreamProtocolError(self._name, f"is not a server of the modern era{text}")
+        else:
+            await self._open_legacy()
+
+    async def _open_modern(self, discovered: Discovered) -> None:
+        """Take what `server/discover` said, and listen to changes."""
+        self._has_modern = True
+        self._instructions = discovered.instructions
+        self._features = _features(discovered.capabilities, has_completion_capability=True)
+        declared = discovered.capabilities
+        lists = ListenFilter(
+            tools=_flag(declared, "tools", "listChanged"),
+            prompts=_flag(declared, "prompts", "listChanged"),
+            resources=_flag(declared, "resources", "listChanged"),
+        )
+        self._watcher = Watcher(
+            self._modern, self._supervisor, lists, self._take_event, self._forget_all
+        )
+        await self._watcher.start()
+
+    async def _open_legacy(self) -> None:
+        """Open our own session, and take what `initialize` said."""
+        session = await self._pool.get(OUR_OWN)
+        self._has_legacy = True
+        self._own_session = session
+        self._instructions = session.instructions
+        self._features = _features(
+            session.capabilities, has_completion_capability=session.revision.has_audio
+        )
+
+    # --- which era
+
+    async def _speaks_modern(self, call: Call) -> bool:
+        """Choose the era: the client's where the server has it, else the one it has.
+
+        Whether a modern server also knows the handshake is found out when the first legacy client
+        calls; servers do not say.
+        """
+        if not self._has_modern or self._has_legacy is False:
+            return self._has_modern
+        if call.revision.is_modern:
+            return True
+        if self._has_legacy is None:
+            try:
+                await self._pool.get(SessionKey.of_call(call))
+                self._has_legacy = True
+            except NotLegacyError:
+                self._has_legacy = False
+        return not self._has_legacy
+
+    # --- calls
+
+    async def _call_modern(self, call: Call) -> Outcome:
+        """Call in the modern era; a refusal before execution is answered by trying once more."""
+        outcome = await self._modern.call(call, await self._header_params(call))
+        if isinstance(outcome, RemoteError) and outcome.code == jsonrpc.HEADER_MISMATCH:
+            self._listings.forget(Kind.TOOL)
+            outcome = await self._modern.call(call, await self._header_params(call, fresh=True))
+        if isinstance(outcome, RemoteError):
+            said = error_for(call, self._name, outcome, is_modern=True)
+            assert isinstance(said, Exception)
+            raise said
+        return outcome
+
+    async def _header_params(self, call: Call, *, fresh: bool = False) -> Sequence[HeaderParam]:
+        """Give what is to be mirrored of a tool's arguments, from the list of tools."""
+        if call.method != "tools/call":
+            return ()
+        known = None if fresh else self._listings.header_params(call.target)
+        if known is None:
+            await self.listing(Kind.TOOL, Viewer(call.principal, call.capabilities))
+            known = self._listings.header_params(call.target)
+        return known or ()
+
+    async def _call_legacy(self, call: Call) -> Outcome:
+        """Call in a legacy session; cancelled, the upstream is told."""
+        return await self._pool.use(
+            SessionKey.of_call(call), lambda session: self._call_in(session, call)
+        )
+
+    async def _call_in(self, session: LegacySession, call: Call) -> Outcome:
+        """Do one call in one session."""
+        if call.method == "resources/unsubscribe" and not self._release(session, call.target):
+            return _EMPTY_REPLY
+        identifier = ""
+
+        def on_sent(sent: str) -> None:
+            nonlocal identifier
+            identifier = sent
+
+        try:
+            outcome = await self._legacy.call(session, call, on_sent)
+        except asyncio.CancelledError:
+            if identifier:
+                telling = self._legacy.cancel(session, identifier, "the client cancelled")
+                self._supervisor.start(telling, name=f"cancel:{self._name}")
+            raise
+        if call.method == "resources/subscribe":
+            session.subscribed[call.target] += 1
+        return outcome
+
+    def _release(self, session: LegacySession, uri: str) -> bool:
+        """Take one subscription back; True where it was the last."""
+        if session.subscribed[uri] > 1:
+            session.subscribed[uri] -= 1
+            return False
+        session.subscribed.pop(uri, None)
+        return True
+
+    async def _subscribe_modern(self, call: Call) -> Outcome:
+        """Subscribe by the listening stream."""
+        if self._watcher is None or not self._features.subscribe:
+            raise UnknownMethodError(call.method)
+        if call.method == "resources/subscribe":
+            await self._watcher.subscribe(call.target)
+        else:
+            await self._watcher.unsubscribe(call.target)
+        return _EMPTY_REPLY
+
+    # --- lists and changes
+
+    def _offers(self, kind: Kind) -> bool:
+        """Tell whether the server has entries of a kind at all."""
+        if kind is Kind.TOOL:
+            return self._features.tools
+        return self._features.prompts if kind is Kind.PROMPT else self._features.resources
+
+    async def _read_listing(self, kind: Kind, key: SessionKey, viewer: Viewer) -> Listing:
+        """Read a whole list, in the modern era where the server has it."""
+        bounds = self._limits.bounds
+        if self._has_modern:
+
+            async def fetch_modern(cursor: str | None) -> Page:
+                return await self._modern.fetch_page(kind, cursor, viewer.capabilities)
+
+            return await read_all(self._name, kind, fetch_modern, bounds, is_modern=True)
+
+        async def in_session(session: LegacySession) -> Listing:
+            async def fetch_legacy(cursor: str | None) -> Page:
+                return await self._legacy.fetch_page(session, kind, cursor)
+
+            fetch: FetchPage = fetch_legacy
+            return await read_all(self._name, kind, fetch, bounds, is_modern=False)
+
+        return await self._pool.use(key, in_session)
+
+    def _is_watched(self, kind: Kind) -> bool:
+        """Tell whether a change of a list would be announced to us."""
+        if self._watcher is not None:
+            confirmed = self._watcher.confirmed
+            if kind is Kind.TOOL:
+                return confirmed.tools
+            return confirmed.prompts if kind is Kind.PROMPT else confirmed.resources
+        session = self._own_session
+        if session is None or session.listening is None or session.listening.done():
+            return False
+        area = {Kind.TOOL: "tools", Kind.PROMPT: "prompts"}.get(kind, "resources")
+        return session.has(area, "listChanged")
+
+    def _take_event(self, event: Event) -> None:
+        """Forget a list that changed, and pass the news on."""
+        if isinstance(event, ListChanged):
+            self._listings.forget(event.kind)
+        self._announce(event)
+
+    def _forget_all(self) -> None:
+        """Take every list for changed, after a time in which nothing was heard."""
+        for kind in Kind:
+            self._take_event(ListChanged(self._name, kind))
+
+
+def _flag(declared: Mapping[str, Any], area: str, flag: str) -> bool:
+    """Tell whether a capability has a flag set."""
+    value = declared.get(area)
+    return isinstance(value, dict) and value.get(flag) is True
+
+
+def _features(declared: Mapping[str, Any], *, has_completion_capability: bool) -> Features:
+    """Read declared capabilities; 2024-11-05 had completion without a capability for it."""
+    return Features(
+        tools=isinstance(declared.get("tools"), dict),
+        prompts=isinstance(declared.get("prompts"), dict),
+        resources=isinstance(declared.get("resources"), dict),
+        subscribe=_flag(declared, "resources", "subscribe"),
+        completions=isinstance(declared.get("completions"), dict) or not has_completion_capability,
+        logging=isinstance(declared.get("logging"), dict),
+    )
