@@ -1,0 +1,6 @@
+"""Who is calling.
+
+key_text   the text of a key: made, recognised, hashed
+api_keys   from the credential headers of a request to a Principal
+bootstrap  the administrator's first key: given, kept, or made at first start
+"""

@@ -1,0 +1,125 @@
+"""From a checked document to a generation: the only place that names concrete classes.
+
+Knows which class fulfils which port. What is opened here goes onto one AsyncExitStack, so that a
+half-built generation unwinds by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from waygate_mcp import __version__
+from waygate_mcp.auth.api_keys import AnonymousAuthenticator, ApiKeyAuthenticator
+from waygate_mcp.auth.bootstrap import BootstrapKey
+from waygate_mcp.config.document import Document, LimitsSection
+from waygate_mcp.config.hosts import is_loopback
+from waygate_mcp.errors import ConfigError
+from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Gateway
+from waygate_mcp.gateway.parking import ParkingLimits
+from waygate_mcp.gateway.steps.authorize import authorize
+from waygate_mcp.gateway.steps.observe import Observe
+from waygate_mcp.model.ports import Authenticator, Provider, Step
+from waygate_mcp.runtime.foundation import Foundation
+from waygate_mcp.runtime.generation import CallsInFlight, Generation
+
+__all__ = ["MakeGuard", "open_generation", "server_info"]
+
+Guard = TypeVar("Guard")
+
+MakeGuard = Callable[[Document, Authenticator, Callable[[str], None]], Guard]
+"""How a door makes its guard: of the document, who authenticates, who is told of failures."""
+
+
+def server_info() -> dict[str, Any]:
+    """Give what clients are told of this server: `Implementation` of the specification."""
+    return {"name": "waygate-mcp", "title": "Waygate MCP", "version": __version__}
+
+
+async def open_generation(
+    foundation: Foundation,
+    number: int,
+    document: Document,
+    make_guard: MakeGuard[Guard],
+    bootstrap: Callable[[], BootstrapKey],
+) -> Generation[Guard]:
+    """Build a generation and open all it needs. What fails leaves nothing open.
+
+    `bootstrap` gives the bootstrap key; it is asked only where the document wants keys.
+
+    Raises:
+        ConfigError: the document does not fit this process or its plugins.
+        PluginError: a plugin could not be opened.
+    """
+    settings = foundation.settings
+    authenticator = _authenticator(document, foundation, bootstrap)
+    async with AsyncExitStack() as stack:
+        providers: Sequence[Provider] = ()
+        steps: Sequence[Step] = ()
+        gateway = Gateway(
+            _plans(document, providers),
+            foundation.live,
+            (Observe(foundation.metrics), authorize, *steps),
+            _call_limits(document.limits),
+            server_info(),
+        )
+        guard = make_guard(document, authenticator, foundation.metrics.count_auth_failure)
+        return Generation(
+            number=number,
+            document=document,
+            settings=settings,
+            providers=providers,
+            gateway=gateway,
+            guard=guard,
+            calls=CallsInFlight(),
+            opened=stack.pop_all(),
+        )
+
+
+def _authenticator(
+    document: Document, foundation: Foundation, bootstrap: Callable[[], BootstrapKey]
+) -> Authenticator:
+    if document.auth.mode == "none":
+        # The document was checked against the settings; this is the door's own lock.
+        if not is_loopback(foundation.settings.host):
+            raise ConfigError(
+                f"`none` is refused because the server listens on {foundation.settings.host}",
+                path="auth.mode",
+            )
+        return AnonymousAuthenticator()
+    return ApiKeyAuthenticator(foundation.key_hash, (bootstrap().record,))
+
+
+def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPlan]:
+    by_name = {provider.name: provider for provider in providers}
+    plans = []
+    for name, endpoint in document.endpoints.items():
+        bound = tuple(by_name[each] for each in document.bound_plugins(name) if each in by_name)
+        texts: dict[str, str] = {}
+        if endpoint.prefix == "none":
+            texts = {provider.name: "" for provider in bound}
+        for alias, prefix in endpoint.prefixes.items():
+            texts[alias] = f"{prefix}__" if prefix else ""
+        tools = endpoint.tools
+        plans.append(
+            EndpointPlan(
+                name,
+                bound,
+                prefixes=texts,
+                allow=None if tools.allow == ("*",) else tools.allow,
+                deny=tools.deny,
+                instructions=endpoint.instructions,
+            )
+        )
+    return plans
+
+
+def _call_limits(limits: LimitsSection) -> CallLimits:
+    parking = ParkingLimits(
+        per_principal=limits.parked_per_principal,
+        total=limits.parked_total,
+        question_s=limits.question_timeout_s,
+        parked_s=limits.parked_call_timeout_s,
+    )
+    return CallLimits(limits.call_timeout_s, limits.page_size, parking)

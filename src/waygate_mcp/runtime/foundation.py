@@ -1,0 +1,32 @@
+"""What lives as long as the process and knows no configuration that can be reloaded.
+
+Knows the settings, the clocks, the keys, the logs, the metrics, the tasks and the state of
+conversations. Everything a generation is built upon, and nothing that stands in the document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from waygate_mcp.auth.key_text import KeyHash
+from waygate_mcp.config.settings import Settings
+from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.tasks import TaskSupervisor
+from waygate_mcp.telemetry.logs import Logs
+from waygate_mcp.telemetry.metrics import Metrics
+
+__all__ = ["Foundation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """The process-lifetime things. `live.ring` is the key ring, `key_hash` hashes API keys."""
+
+    settings: Settings
+    clock: Clock
+    logs: Logs
+    metrics: Metrics
+    supervisor: TaskSupervisor
+    live: LiveState
+    key_hash: KeyHash

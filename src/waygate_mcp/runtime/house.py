@@ -1,0 +1,203 @@
+"""The house: what lives as long as the process, and the generation that serves.
+
+Knows the order in which things open, and that they close the other way round. Refuses to know any
+door: HTTP and standard input are given a house. Nothing here is global; a process may hold two.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from waygate_mcp import __version__
+from waygate_mcp.auth.bootstrap import BootstrapKey, open_bootstrap_key
+from waygate_mcp.auth.key_text import KeyHash
+from waygate_mcp.config.load import find_document
+from waygate_mcp.config.secrets import (
+    load_or_create_secret_key,
+    prepare_private_folder,
+)
+from waygate_mcp.config.settings import Settings
+from waygate_mcp.errors import InterruptedCallError
+from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.protocol.seal import KeyRing
+from waygate_mcp.runtime.builders import MakeGuard
+from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.foundation import Foundation
+from waygate_mcp.runtime.generation import Generation
+from waygate_mcp.runtime.pulse import Pulse
+from waygate_mcp.runtime.reload import Reloader, ReloadReport
+from waygate_mcp.runtime.tasks import TaskSupervisor
+from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
+from waygate_mcp.telemetry.metrics import Metrics, open_metrics
+from waygate_mcp.telemetry.timestamps import Stamp
+
+__all__ = ["House"]
+
+Guard = TypeVar("Guard")
+
+_log = get_logger("runtime.house")
+
+
+class House(Generic[Guard]):
+    """Opens with `async with`; from then on `current()` gives the generation in force.
+
+    `logs` is open before the house is and outlives it. `make_guard` makes what the doors ask of
+    every request; see `builders.MakeGuard`. All attributes but `settings`, `clock` and `is_draining`
+    exist while the house is open.
+    """
+
+    foundation: Foundation
+    live: LiveState
+    metrics: Metrics
+    supervisor: TaskSupervisor
+    pulse: Pulse
+    reloader: Reloader[Guard]
+
+    def __init__(
+        self,
+        settings: Settings,
+        logs: Logs,
+        make_guard: MakeGuard[Guard],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.logs = logs
+        self.request_log: RequestLog = logs.requests
+        self.stamp = Stamp(self.clock.now)
+        self.document_path: Path | None = None
+        self.is_draining = False
+        self.bootstrap: BootstrapKey | None = None
+        self.started_s = 0.0
+        self._make_guard = make_guard
+        self._current: Generation[Guard] | None = None
+        self._stack = AsyncExitStack()
+
+    def current(self) -> Generation[Guard]:
+        """Give the generation in force. Kept by a call, it stays whole to the call's end.
+
+        Raises:
+            InterruptedCallError: the house is not open.
+        """
+        if self._current is None:
+            raise InterruptedCallError("the house is not open")
+        return self._current
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether new work is welcome: open, and not about to stop."""
+        return self._current is not None and not self.is_draining
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the house was opened."""
+        return self.clock.monotonic() - self.started_s
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.is_draining = True
+        await self._stack.aclose()
+        self._current = None
+
+    async def reload(self, reason: str) -> ReloadReport:
+        """Read the document again and put it in force, all or nothing. Never raises for its faults."""
+        return await self.reloader.reload(reason)
+
+    def request_reload(self, reason: str) -> None:
+        """Start a reload soon, from a signal or a watcher; requests that meet one are joined."""
+        self.reloader.request(reason)
+
+    def watch_document(self) -> None:
+        """Reload whenever the document's file changes, until the house closes."""
+        self.reloader.watch()
+
+    async def drain(self, timeout_s: float | None = None) -> bool:
+        """Stop gently: not ready, listeners ended, parked calls interrupted, calls awaited.
+
+        Gives True where all calls ended within `timeout_s` (`limits.drain_s` by default).
+        """
+        self.is_draining = True
+        self.live.drain()
+        return await self.reloader.drain(timeout_s)
+
+    def bootstrap_key(self) -> BootstrapKey:
+        """Give the bootstrap key, opened when it is first wanted.
+
+        Raises:
+            ConfigError: see `open_bootstrap_key`; or one would have to be made while serving, when
+                nobody sees it.
+        """
+        if self.bootstrap is None:
+            found = open_bootstrap_key(
+                self.settings, self.foundation.key_hash, may_make=self._current is None
+            )
+            if found.problem is not None:
+                _log.warning("bootstrap_key_not_kept", problem=found.problem)
+            if found.shown_once is not None:
+                self.logs.redactor.remember(found.shown_once)
+            self.bootstrap = found
+        return self.bootstrap
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        settings = self.settings
+        self.started_s = self.clock.monotonic()
+        prepare_private_folder(settings.data_dir, path="WAYGATE_DATA_DIR")
+        master = load_or_create_secret_key(settings)
+        self.logs.redactor.remember(master.decode("utf-8", "replace"))
+        self.metrics = stack.enter_context(_metrics(settings))
+        self.supervisor = await stack.enter_async_context(TaskSupervisor())
+        ring = KeyRing.from_master(master)
+        self.live = LiveState(ring, self.clock.now, self.clock.monotonic)
+        stack.callback(self.live.close)
+        self.foundation = Foundation(
+            settings,
+            self.clock,
+            self.logs,
+            self.metrics,
+            self.supervisor,
+            self.live,
+            KeyHash(master),
+        )
+        self.document_path = find_document(settings)
+        self.reloader = Reloader(
+            self.foundation,
+            self.document_path,
+            self._make_guard,
+            self.bootstrap_key,
+            self._put_in_force,
+        )
+        stack.push_async_callback(self.reloader.close)
+        await self.reloader.first()
+        self.pulse = Pulse(self.clock.monotonic)
+        self.supervisor.start(self.pulse.run(), name="pulse")
+        self._follow()
+
+    def _put_in_force(self, generation: Generation[Guard]) -> None:
+        self._current = generation
+
+    def _follow(self) -> None:
+        """Let the gauges read what they show."""
+        live, metrics = self.live, self.metrics
+        metrics.sessions.follow(lambda: len(live.sessions))
+        metrics.parked_exchanges.follow(lambda: len(live.parking))
+        metrics.config_generation.follow(lambda: self._current.number if self._current else 0)
+        metrics.log_lines_dropped.follow(lambda: self.logs.writer.dropped)
+        metrics.log_lines_lost.follow(lambda: self.logs.writer.lost)
+
+
+def _metrics(settings: Settings) -> Any:
+    return open_metrics(settings.run_dir, workers=settings.workers, version=__version__)

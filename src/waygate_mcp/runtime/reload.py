@@ -1,0 +1,187 @@
+"""From one generation to the next: load, validate, build, swap one reference, drain, close.
+
+    serving n ──request──▶ loading ──▶ building n+1 ──▶ swapped: n+1 serves
+        ▲                     │             │               └▶ n drains, then closes
+        └──── n stays ◀───────┴─────────────┘  with the path of what is wrong
+
+One reload at a time; requests that come meanwhile become one more after it. The step that swaps is
+one assignment, so there is no moment without a whole configuration (threat model rule 42).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from waygate_mcp.auth.bootstrap import BootstrapKey
+from waygate_mcp.config.load import load_document
+from waygate_mcp.errors import ConfigError, WaygateError
+from waygate_mcp.runtime.builders import MakeGuard, open_generation
+from waygate_mcp.runtime.foundation import Foundation
+from waygate_mcp.runtime.generation import Generation
+from waygate_mcp.runtime.keeper import Keeper
+from waygate_mcp.telemetry.logs import get_logger
+
+__all__ = ["ReloadReport", "Reloader"]
+
+Guard = TypeVar("Guard")
+
+_log = get_logger("runtime.reload")
+
+
+class ReloadReport(msgspec.Struct, frozen=True):
+    """How a reload went. `number` is the generation now in force.
+
+    `problems` are one line each, with place and path, where the old one stayed.
+    """
+
+    is_done: bool
+    number: int
+    reason: str
+    problems: tuple[str, ...] = ()
+
+
+class Reloader(Generic[Guard]):
+    """Owns every generation of a house, the one in force and those that drain."""
+
+    def __init__(
+        self,
+        foundation: Foundation,
+        path: Path | None,
+        make_guard: MakeGuard[Guard],
+        bootstrap: Callable[[], BootstrapKey],
+        put_in_force: Callable[[Generation[Guard]], None],
+    ) -> None:
+        self.last: ReloadReport | None = None
+        self._foundation = foundation
+        self._path = path
+        self._make_guard = make_guard
+        self._bootstrap = bootstrap
+        self._put_in_force = put_in_force
+        self._keeper: Keeper[Guard] | None = None
+        self._retired: set[Keeper[Guard]] = set()
+        self._lock = asyncio.Lock()
+        self._is_requested = False
+
+    async def first(self) -> None:
+        """Build the first generation and put it in force.
+
+        Raises:
+            WaygateError: it cannot be built; nothing is left open.
+        """
+        await self._advance()
+
+    async def reload(self, reason: str) -> ReloadReport:
+        """Build the next generation and put it in force; whatever fails leaves the old one."""
+        async with self._lock:
+            try:
+                number = await self._advance()
+            except WaygateError as exc:
+                self.last = self._failed(reason, exc)
+            else:
+                self.last = ReloadReport(is_done=True, number=number, reason=reason)
+                _log.info("reloaded", generation=number, reason=reason)
+            return self.last
+
+    def request(self, reason: str) -> None:
+        """Reload soon. While one waits to begin, further requests are the same one."""
+        if not self._is_requested:
+            self._is_requested = True
+            self._foundation.supervisor.start(self._requested(reason), name="reload")
+
+    def watch(self) -> None:
+        """Reload when the document's file changes, until the supervisor ends it."""
+        if self._path is not None:
+            path = self._path.resolve()
+            self._foundation.supervisor.start(self._watch(path), name="watch-document")
+
+    async def drain(self, timeout_s: float | None = None) -> bool:
+        """Wait until no generation is in use; True where that came within the time."""
+        keepers = [*self._retired, *([self._keeper] if self._keeper else [])]
+        if timeout_s is None:
+            timeout_s = keepers[-1].generation.document.limits.drain_s if keepers else 0
+        try:
+            async with asyncio.timeout(timeout_s):
+                for keeper in keepers:
+                    await keeper.generation.calls.wait_idle()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close every generation, whoever still uses it."""
+        keepers = [*self._retired, *([self._keeper] if self._keeper else [])]
+        self._keeper = None
+        self._retired.clear()
+        for keeper in keepers:
+            await keeper.close()
+
+    async def _advance(self) -> int:
+        settings = self._foundation.settings
+        # Small files, but a disk may be slow, and the loop serves others meanwhile.
+        document = await asyncio.to_thread(load_document, self._path, settings)
+        old = self._keeper
+        number = old.number + 1 if old else 1
+        new = Keeper(
+            self._foundation.supervisor,
+            number,
+            partial(
+                open_generation,
+                self._foundation,
+                number,
+                document,
+                self._make_guard,
+                self._bootstrap,
+            ),
+        )
+        generation = await new.open()
+        self._keeper = new
+        self._put_in_force(generation)
+        if old is not None:
+            self._retired.add(old)
+            self._foundation.live.hub.announce_everything()
+            self._foundation.supervisor.start(self._retire(old), name=f"retire-{old.number}")
+        return number
+
+    async def _retire(self, old: Keeper[Guard]) -> None:
+        """Let the calls of an old generation end, then close it.
+
+        None can last longer than the limits it began under.
+        """
+        limits, calls = old.generation.document.limits, old.generation.calls
+        try:
+            async with asyncio.timeout(limits.call_timeout_s + limits.parked_call_timeout_s):
+                await calls.wait_idle()
+        except TimeoutError:
+            _log.warning("generation_closed_in_use", generation=old.number, calls=calls.count)
+        self._retired.discard(old)
+        await old.close()
+
+    async def _requested(self, reason: str) -> None:
+        self._is_requested = False
+        await self.reload(reason)
+
+    async def _watch(self, path: Path) -> None:
+        # Loaded by those who asked for it only: it costs every other start its time.
+        watchfiles: Any = importlib.import_module("watchfiles")
+        name = path.name
+        # The folder, not the file: editors replace the file by another of the same name.
+        async for changes in watchfiles.awatch(path.parent, recursive=False):
+            if any(Path(changed).name == name for _, changed in changes):
+                await self.reload("file changed")
+
+    def _failed(self, reason: str, exc: WaygateError) -> ReloadReport:
+        problems = (
+            tuple(str(problem) for problem in exc.problems)
+            if isinstance(exc, ConfigError)
+            else (str(exc),)
+        )
+        number = self._keeper.number if self._keeper else 0
+        _log.error("reload_failed", generation=number, reason=reason, problems=problems)
+        return ReloadReport(is_done=False, number=number, reason=reason, problems=problems)

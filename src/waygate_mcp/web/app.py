@@ -1,0 +1,80 @@
+"""The outermost callable of the server: which door a request comes in by.
+
+Knows the raw paths of the MCP doors and the events of the server's life. Refuses to know anything
+else of a request: each door asks the guard itself. Paths are compared as they came, undecoded
+(threat model rule 2); what is not exactly an MCP path is the REST door's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from waygate_mcp.config.document import DEFAULT_ENDPOINT
+from waygate_mcp.errors import WaygateError
+from waygate_mcp.runtime.house import House
+from waygate_mcp.telemetry.logs import get_logger
+from waygate_mcp.web.guard import Guard
+from waygate_mcp.web.mcp import McpDoor
+from waygate_mcp.web.rest import RestDoor
+
+__all__ = ["App", "build_app"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MCP_PATH = b"/mcp"
+_NAMED = re.compile(rb"/servers/([^/]+)/mcp")
+
+_log = get_logger("web.app")
+
+
+class App:
+    """The ASGI application. The house opens and closes with it."""
+
+    def __init__(self, house: House[Guard]) -> None:
+        self.failure: WaygateError | None = None
+        """Why the house did not open, for whoever started the server."""
+        self._house = house
+        self._mcp = McpDoor(house)
+        self._rest = RestDoor(house)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the life of the server."""
+        kind = scope["type"]
+        if kind == "http":
+            path: bytes = scope.get("raw_path") or scope["path"].encode()
+            if path == MCP_PATH:
+                await self._mcp(scope, receive, send, DEFAULT_ENDPOINT)
+            elif (named := _NAMED.fullmatch(path)) is not None:
+                await self._mcp(scope, receive, send, named[1].decode("latin-1"))
+            else:
+                await self._rest(scope, path.decode("latin-1"), receive, send)
+        elif kind == "lifespan":
+            await self._live(receive, send)
+        else:
+            # No door takes web sockets.
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Open the house at startup and close it at shutdown."""
+        await receive()
+        try:
+            await self._house.__aenter__()
+        except WaygateError as exc:
+            self.failure = exc
+            await send({"type": "lifespan.startup.failed", "message": ""})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        try:
+            await receive()
+        finally:
+            await self._house.__aexit__(None, None, None)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def build_app(house: House[Guard]) -> App:
+    """Build the ASGI application of a house that is not open yet."""
+    return App(house)

@@ -1,0 +1,148 @@
+"""One connection, within bounds: how many, how long a head may be and may take, what is thrown away.
+
+Knows bytes before they are a request, where uvicorn and its parser set no limit. Refuses to know
+what a request means; the guard looks at the headers again, exactly.
+
+    head      at most 64 KiB and 20 s, else 431 or 408        a client that drips headers holds nothing
+    request   answered before its body was read: the rest is dropped for 5 s, then the connection
+    idle      75 s between two requests                        uvicorn's own timer
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+__all__ = ["Connection", "ConnectionLimits"]
+
+HEAD_TIMEOUT_S = 20.0
+LINGER_S = 5.0
+MAX_HEAD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections one process has open at once."""
+
+    connections_max: int
+
+
+class Connection(HttpToolsProtocol):
+    """A connection of ours. A subclass gives `current_limits`."""
+
+    @staticmethod
+    def current_limits() -> ConnectionLimits:
+        """Give the limits in force."""
+        raise NotImplementedError
+
+    _is_in_head = False
+    _is_in_body = False
+    _head_bytes = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a connection, or refuse it where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.current_limits().connections_max:
+            self._refuse(503, "Too many connections.", b"retry-after: 1\r\n")
+            return
+        self._arm(HEAD_TIMEOUT_S, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, and watch how long the head gets."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # No upgrade is offered, so the request is served as it is (RFC 9110, 7.8).
+            pass
+        except httptools.HttpParserError:
+            self._refuse(400, "Invalid HTTP request.")
+            return
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, "The header is too large.")
+            elif self._timer is None:
+                self._arm(HEAD_TIMEOUT_S, self._head_is_late)
+        elif not self._is_in_body and self._timer is None and self._is_idle:
+            # Empty lines between requests are allowed, and no reason to wait for ever.
+            self._arm_keep_alive()
+
+    def on_message_begin(self) -> None:
+        """Note that a head has begun."""
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin the request."""
+        self._is_in_head = False
+        self._is_in_body = True
+        self._head_bytes = 0
+        self._disarm()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that all of a request is here."""
+        self._is_in_body = False
+        super().on_message_complete()
+        if self._timer is not None and self._is_idle:
+            # It was answered before it ended, and is dropped by now.
+            self._disarm()
+            self._arm_keep_alive()
+
+    def on_response_complete(self) -> None:
+        """Go on, or drop what is left of a request that was answered early."""
+        super().on_response_complete()
+        if self._is_in_body and self._is_idle and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._arm(LINGER_S, self.transport.close)
+
+    @property
+    def _is_idle(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request, whatever the library's types say
+        return cycle is None or bool(cycle.response_complete)
+
+    def _arm_keep_alive(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        if self._head_bytes:
+            self._refuse(408, "The header was not received in time.")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, text: str, more: bytes = b"") -> None:
+        """Answer and close, where nothing of the connection can be used any more."""
+        if self.transport.is_closing():
+            return
+        self._disarm()
+        if self._is_idle:
+            body = text.encode()
+            head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(body)
+            self.transport.write(
+                STATUS_LINE[status] + more + head + b"connection: close\r\n\r\n" + body
+            )
+        self.transport.close()
+
+    def _arm(self, seconds: float, then: Callable[[], None]) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, then)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,260 @@
+"""What every request is asked, at every door, before a byte of its body is read.
+
+Knows, in this order: request id, limits of the headers, Host, Origin, credential. Plain functions on
+one object that is built with a generation; both doors call it, nothing stands around it. Refuses to
+know paths: what is open is the caller's to say (`admit_open`), and only the application does.
+
+What is accepted compares whole parsed values, never prefixes (threat model rules 1 to 4). A page of
+our own origin, `http://` and a Host that is accepted, is not foreign: no other site can have that
+Host. Texts that were accepted once are remembered, so that the usual request costs two look-ups.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from waygate_mcp.config.document import Document, ServerSection
+from waygate_mcp.config.hosts import parse_host, parse_origin
+from waygate_mcp.errors import RemoteProtocolError, UnauthenticatedError
+from waygate_mcp.model.ports import Authenticator
+from waygate_mcp.model.principal import Principal
+from waygate_mcp.web.problems import BEARER_CHALLENGE, Refused
+
+__all__ = ["STRANGER", "Admission", "Guard", "guard_of"]
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 64 * 1024
+_MAX_REMEMBERED = 256
+
+STRANGER = Principal("stranger", "nobody we know")
+"""Who calls an open route. May nothing."""
+
+SINGLE = frozenset({
+    b"host", b"origin", b"authorization", b"x-api-key", b"content-length", b"content-type",
+    b"content-encoding", b"transfer-encoding", b"x-request-id", b"last-event-id", b"mcp-session-id",
+    b"mcp-protocol-version", b"mcp-method", b"mcp-name",
+})  # fmt: skip
+"""Headers that decide something: twice is refused, because two readers could choose differently."""
+
+EXPOSED = b"Mcp-Session-Id, MCP-Protocol-Version, X-Request-ID, WWW-Authenticate, Retry-After"
+METHODS = b"GET, POST, DELETE, OPTIONS"
+_REQUEST_HEADERS = frozenset({
+    b"accept", b"authorization", b"content-type", b"last-event-id", b"mcp-method", b"mcp-name",
+    b"mcp-protocol-version", b"mcp-session-id", b"traceparent", b"tracestate", b"x-api-key",
+    b"x-request-id",
+})  # fmt: skip
+_MAX_AGE_S = b"600"
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_PARAM_HEADER = re.compile(rb"mcp-param-[!#$%&'*+.^_`|~0-9a-z-]+")
+
+_Scope = Mapping[str, Any]
+_Pairs = tuple[tuple[bytes, bytes], ...]
+
+
+class Admission(msgspec.Struct):
+    """A request that may come in.
+
+    `headers` maps lower-case names to values; what a client sent twice is joined with a comma.
+    """
+
+    headers: dict[bytes, bytes]
+    request_id: str
+    principal: Principal
+
+
+class Guard:
+    """What one generation asks of every request.
+
+    `on_failure` is told the bounded reason of each credential that is refused.
+    """
+
+    def __init__(
+        self,
+        server: ServerSection,
+        authenticator: Authenticator,
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self._authenticate = authenticator.authenticate
+        self._on_failure = on_failure
+        self._accepted_hosts = server.accepted_hosts
+        self._accepted_origins = server.accepted_origins
+        self._cors_origins = frozenset(server.cors_origins)
+        self._known_hosts: set[bytes] = set()
+        self._known_origins: set[tuple[bytes, bytes]] = set()
+        prefix = os.urandom(6).hex()
+        self._next_id = (f"{prefix}-{number:x}" for number in itertools.count(1)).__next__
+
+    def admit(self, scope: _Scope) -> Admission:
+        """Let a request in, or say why not.
+
+        Raises:
+            Refused: 400, 401, 403, 421 or 431, with the request's id.
+        """
+        admission = self.admit_open(scope)
+        try:
+            admission.principal = self._authenticate(admission.headers)
+        except UnauthenticatedError as exc:
+            self._on_failure(exc.reason)
+            challenge = ((b"www-authenticate", BEARER_CHALLENGE),)
+            raise Refused(
+                401, exc.code, exc.safe_message, challenge, admission.request_id
+            ) from None
+        except RemoteProtocolError as exc:
+            self._on_failure("ambiguous")
+            raise Refused(
+                400, "two_credentials", exc.safe_message, request_id=admission.request_id
+            ) from None
+        return admission
+
+    def admit_open(self, scope: _Scope) -> Admission:
+        """Let a request to an open route in: everything is asked but the credential.
+
+        Raises:
+            Refused: 400, 403, 421 or 431.
+        """
+        pairs = scope["headers"]
+        headers = dict(pairs)
+        request_id = _sane_id(headers.get(b"x-request-id")) or self._next_id()
+        if len(pairs) > MAX_HEADERS or _size(pairs) > MAX_HEADER_BYTES:
+            text = (
+                f"More than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them."
+            )
+            raise Refused(431, "headers_too_large", text, request_id=request_id)
+        if len(headers) != len(pairs):
+            headers = _united(pairs, request_id)
+        host = headers.get(b"host")
+        if host not in self._known_hosts:
+            self._check_host(host, request_id)
+        if b"origin" in headers:
+            self._check_origin(headers[b"origin"], host or b"", request_id)
+        return Admission(headers, request_id, STRANGER)
+
+    def recognise(self, headers: Mapping[bytes, bytes]) -> Principal:
+        """Give who calls an open route: a principal, or the stranger where no credential is valid."""
+        if b"authorization" not in headers and b"x-api-key" not in headers:
+            return STRANGER
+        try:
+            return self._authenticate(headers)
+        except UnauthenticatedError as exc:
+            self._on_failure(exc.reason)
+        except RemoteProtocolError:
+            self._on_failure("ambiguous")
+        return STRANGER
+
+    def cors_headers(self, origin: bytes | None) -> _Pairs:
+        """Give what an answer to a page of `origin` carries, so that its scripts may read it."""
+        if origin is None or not self._cors_origins:
+            return ()
+        if not self._is_cors(origin):
+            return ((b"vary", b"Origin"),)
+        return (
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", EXPOSED),
+            (b"vary", b"Origin"),
+        )
+
+    def preflight(self, admission: Admission) -> _Pairs | None:
+        """Give the headers that answer a preflight; None where it asks for what nobody allows."""
+        headers = admission.headers
+        origin = headers.get(b"origin")
+        if origin is None or not self._is_cors(origin):
+            return None
+        asked = headers.get(b"access-control-request-headers", b"").lower()
+        names = [name.strip() for name in asked.split(b",") if name.strip()]
+        allowed = [
+            name for name in names if name in _REQUEST_HEADERS or _PARAM_HEADER.fullmatch(name)
+        ]
+        return (
+            (b"access-control-allow-origin", origin),
+            (b"access-control-allow-methods", METHODS),
+            (b"access-control-allow-headers", b", ".join(allowed)),
+            (b"access-control-max-age", _MAX_AGE_S),
+            (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
+        )
+
+    def _is_cors(self, origin: bytes) -> bool:
+        return _normal_origin(origin) in self._cors_origins
+
+    def _check_host(self, raw: bytes | None, request_id: str) -> None:
+        if raw is None:
+            raise Refused(400, "host_missing", "A Host header is required.", request_id=request_id)
+        host = _normal_host(raw)
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if not host or (host not in self._accepted_hosts and name not in self._accepted_hosts):
+            text = "This server does not answer to that Host; see server.allowed_hosts."
+            raise Refused(421, "host_not_allowed", text, request_id=request_id)
+        if len(self._known_hosts) < _MAX_REMEMBERED:
+            self._known_hosts.add(raw)
+
+    def _check_origin(self, raw: bytes, host: bytes, request_id: str) -> None:
+        if (raw, host) in self._known_origins:
+            return
+        origin = _normal_origin(raw)
+        own = _normal_origin(b"http://" + host)
+        if not origin or (origin not in self._accepted_origins and origin != own):
+            text = "Pages of that Origin may not call this server; see server.allowed_origins."
+            raise Refused(403, "origin_not_allowed", text, request_id=request_id)
+        if len(self._known_origins) < _MAX_REMEMBERED:
+            self._known_origins.add((raw, host))
+
+
+def guard_of(
+    document: Document, authenticator: Authenticator, on_failure: Callable[[str], None]
+) -> Guard:
+    """Make the guard of a generation; see `runtime.builders.MakeGuard`."""
+    return Guard(document.server, authenticator, on_failure)
+
+
+def _sane_id(given: bytes | None) -> str | None:
+    """Give the request id a caller chose, None where it is none or not fit for a log line."""
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else None
+
+
+def _size(pairs: list[tuple[bytes, bytes]]) -> int:
+    """Count the bytes of all names and values."""
+    return sum([len(name) + len(value) for name, value in pairs])
+
+
+def _united(pairs: list[tuple[bytes, bytes]], request_id: str) -> dict[bytes, bytes]:
+    """Join what was sent twice, as HTTP allows, and refuse what may not be.
+
+    Spec: RFC 9110, 5.2 and 5.3.
+    """
+    headers: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name not in headers:
+            headers[name] = value
+        elif name in SINGLE or name.startswith(b"mcp-param-"):
+            text = f"The header {name.decode('latin-1')} is given more than once."
+            raise Refused(400, "duplicate_header", text, request_id=request_id)
+        else:
+            headers[name] += (b"; " if name == b"cookie" else b", ") + value
+    return headers
+
+
+def _normal_host(raw: bytes) -> str:
+    """Parse a Host; empty where it is none."""
+    try:
+        text = raw.decode("ascii")
+        # An IPv6 address stands in brackets here, and white space nowhere.
+        if text != text.strip() or (text.count(":") > 1 and not text.startswith("[")):
+            return ""
+        return parse_host(text)
+    except (UnicodeDecodeError, ValueError):
+        return ""
+
+
+def _normal_origin(raw: bytes) -> str:
+    """Parse an Origin; empty where it is none, `null` included."""
+    try:
+        text = raw.decode("ascii")
+        return parse_origin(text) if text == text.strip() and not text.endswith("/") else ""
+    except (UnicodeDecodeError, ValueError):
+        return ""

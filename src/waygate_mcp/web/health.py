@@ -1,0 +1,215 @@
+"""How the server is: `/`, `/health`, `/ready`, `/metrics`. Everything here was measured just now.
+
+Knows the checks and what they mean. Refuses to show names and figures to strangers: they learn the
+state of each check and nothing more.
+
+    unhealthy   it cannot do its work: restart it          /health answers 503
+    degraded    it works, and somebody should look          200
+    healthy                                                 200
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from waygate_mcp import __version__
+from waygate_mcp.errors import ForbiddenError
+from waygate_mcp.runtime.house import House
+from waygate_mcp.web.guard import Admission, Guard
+
+__all__ = ["build_router"]
+
+State = Literal["healthy", "degraded", "unhealthy"]
+Check = dict[str, Any]
+
+SLOW_LOOP_S = 0.5
+STUCK_LOOP_S = 5.0
+DISK_TIMEOUT_S = 2.0
+DISK_KEPT_S = 5.0
+"""Seconds a measurement of the disk is shown again, so that probes are no load."""
+
+_WORST: Mapping[str, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
+
+
+class Greeting(BaseModel):
+    """What this server is."""
+
+    service: str = Field(examples=["waygate-mcp"])
+    version: str
+    status: str = Field(description="`ready`, or `draining` when it is about to stop.")
+    description: str
+    documentation: str | None = Field(description="Where the API is described, if it is here.")
+
+
+class Health(BaseModel):
+    """How this server is, measured."""
+
+    status: State
+    checks: dict[str, dict[str, Any]]
+    version: str
+    uptime_seconds: float
+    timestamp: str
+
+
+class Readiness(BaseModel):
+    """Whether new work is welcome."""
+
+    ready: bool
+    reason: str | None = None
+
+
+class Disk:
+    """Writes and reads back a small file, now and then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._until_s = float("-inf")
+        self._last: Check = {}
+
+    async def check(self, now_s: float) -> Check:
+        """Give the state of the data folder, measured at most every few seconds."""
+        if now_s >= self._until_s:
+            try:
+                async with asyncio.timeout(DISK_TIMEOUT_S):
+                    self._last = await asyncio.to_thread(_try_disk, self._folder)
+            except TimeoutError:
+                self._last = {"status": "unhealthy", "error": "the disk does not answer"}
+            self._until_s = now_s + DISK_KEPT_S
+        return self._last
+
+
+def build_router(house: House[Guard]) -> APIRouter:
+    """Give the routes of this module."""
+    router = APIRouter()
+    disk = Disk(house.settings.data_dir)
+
+    @router.get("/", response_model=Greeting, summary="What this server is")
+    async def root(request: Request) -> Greeting:
+        has_docs = request.app.docs_url is not None
+        return Greeting(
+            service="waygate-mcp",
+            version=__version__,
+            status="ready" if house.is_ready else "draining",
+            description="A gateway for the Model Context Protocol; MCP is served at /mcp.",
+            documentation="/docs" if has_docs else None,
+        )
+
+    @router.get(
+        "/health",
+        response_model=Health,
+        summary="How this server is, measured",
+        responses={503: {"model": Health, "description": "Unhealthy"}},
+    )
+    async def health(request: Request) -> Response:
+        admission: Admission = request.state.admission
+        checks = {
+            "filesystem": await disk.check(house.clock.monotonic()),
+            "plugins": _check_plugins(house),
+            "event_loop": _check_loop(house),
+            "configuration": _check_configuration(house),
+        }
+        status = max((check["status"] for check in checks.values()), key=_WORST.__getitem__)
+        if not admission.principal.may("diagnostics:read"):
+            checks = {name: {"status": check["status"]} for name, check in checks.items()}
+        body = {
+            "status": status,
+            "checks": checks,
+            "version": __version__,
+            "uptime_seconds": round(house.uptime_s, 3),
+            "timestamp": house.stamp.now(),
+        }
+        return _json(body, 503 if status == "unhealthy" else 200)
+
+    @router.get(
+        "/ready",
+        response_model=Readiness,
+        response_model_exclude_none=True,
+        summary="Whether new work is welcome",
+        responses={503: {"model": Readiness, "description": "Not ready"}},
+    )
+    async def ready() -> Response:
+        if house.is_ready:
+            return _json({"ready": True})
+        return _json({"ready": False, "reason": "the server is stopping"}, 503)
+
+    @router.get(
+        "/metrics",
+        summary="Numbers for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}},
+    )
+    async def metrics(request: Request) -> Response:
+        admission: Admission = request.state.admission
+        is_public = house.current().document.server.metrics == "public"
+        if not is_public and not admission.principal.may("metrics:read"):
+            raise ForbiddenError(permission="metrics:read")
+        accept = admission.headers.get(b"accept", b"").decode("latin-1")
+        text, content_type = house.metrics.render(accept)
+        return Response(text, headers={"content-type": content_type, "cache-control": "no-store"})
+
+    return router
+
+
+def _json(body: Mapping[str, Any], status: int = 200) -> Response:
+    headers = {"cache-control": "no-store"}
+    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
+
+
+def _check_plugins(house: House[Guard]) -> Check:
+    """Compare what the document wants with what is open."""
+    generation = house.current()
+    wanted = set(generation.document.enabled_plugins())
+    opened = {provider.name for provider in generation.providers}
+    missing = sorted(wanted - opened)
+    return {
+        "status": "degraded" if missing else "healthy",
+        "opened": sorted(opened),
+        "missing": missing,
+    }
+
+
+def _check_loop(house: House[Guard]) -> Check:
+    lag_s = house.pulse.worst_lag_s
+    status = "healthy" if lag_s < SLOW_LOOP_S else "degraded"
+    if lag_s >= STUCK_LOOP_S:
+        status = "unhealthy"
+    return {"status": status, "lag_ms": round(lag_s * 1000, 1)}
+
+
+def _check_configuration(house: House[Guard]) -> Check:
+    """Say whether the last reload worked; the old configuration serves where it did not."""
+    last = house.reloader.last
+    is_stale = last is not None and not last.is_done
+    check: Check = {
+        "status": "degraded" if is_stale else "healthy",
+        "generation": house.current().number,
+    }
+    if last is not None and is_stale:
+        check["problems"] = list(last.problems)
+    return check
+
+
+def _try_disk(folder: Path) -> Check:
+    """Write, read back and remove one small file."""
+    path = folder / f".health-{os.getpid()}"
+    text = secrets.token_bytes(16)
+    try:
+        path.write_bytes(text)
+        is_same = path.read_bytes() == text
+        path.unlink()
+    except OSError as exc:
+        return {"status": "unhealthy", "error": exc.strerror or "cannot write"}
+    if not is_same:
+        return {"status": "unhealthy", "error": "what was written is not what was read"}
+    return {"status": "healthy"}
