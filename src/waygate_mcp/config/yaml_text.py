@@ -279,12 +279,9 @@ def _place(event: Event) -> Place:
 
 
 def _syntax_problem(exc: YAMLError) -> ConfigProblem:
-    if not isinstance(exc, MarkedYAMLError):
+    mark = getattr(exc, "problem_mark", None) or getattr(exc, "context_mark", None)
+    if not isinstance(exc, MarkedYAMLError) or mark is None:
         # A character YAML does not allow; the reader's text names it by number only.
         return ConfigProblem("", f"not YAML: {str(exc).splitlines()[0][:200]}")
-    mark = exc.problem_mark or exc.context_mark
-    words = [part for part in (exc.context, exc.problem) if part]
-    message = "not YAML: " + ", ".join(words)[:300]
-    if mark is None:
-        return ConfigProblem("", message)
-    return ConfigProblem("", message, mark.line + 1, mark.column + 1)
+    words = ", ".join(part for part in (exc.context, exc.problem) if part)
+    return ConfigProblem("", f"not YAML: {words[:300]}", mark.line + 1, mark.column + 1)

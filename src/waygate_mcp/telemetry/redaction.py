@@ -104,7 +104,7 @@ class Redactor:
     def __init__(self) -> None:
         self.plain: set[str | None] = {None}
         self._remembered: dict[str, None] = {}
-        self._known: re.Pattern[str] | None = None
+        self._longest_first: tuple[str, ...] = ()
 
     def remember(self, secret: str) -> None:
         """Hide `secret` wherever it turns up from now on, also as it stands in a URL.
@@ -118,9 +118,7 @@ class Redactor:
             self._remembered[form] = None
             if len(self._remembered) > MAX_REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
-        longest_first = sorted(self._remembered, key=len, reverse=True)
-        if longest_first:
-            self._known = re.compile("|".join(map(re.escape, longest_first)))
+        self._longest_first = tuple(sorted(self._remembered, key=len, reverse=True))
         self.plain.clear()
         self.plain.add(None)
 
@@ -130,8 +128,8 @@ class Redactor:
         if len(text) > _SCAN_CHARS:
             # What stands across the cut could be half a secret that no pattern knows.
             scanned = _TAIL.sub("", text[:_SCAN_CHARS])
-        if self._known is not None:
-            scanned = self._known.sub(MASK, scanned)
+        for secret in self._longest_first:
+            scanned = scanned.replace(secret, MASK)
         for pattern, mask in _PATTERNS:
             scanned = pattern.sub(mask, scanned)
         missing = len(text) - _SCAN_CHARS

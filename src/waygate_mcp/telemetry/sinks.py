@@ -64,7 +64,7 @@ class StreamSink:
             return 0
         self._stalled = True
         self._torn = self._torn or (written > 0 and data[written - 1] != 0x0A)
-        return data[written:].count(b"\n")
+        return min(len(lines), data[written:].count(b"\n"))
 
     def close(self) -> None:
         """Leave the descriptor open: it is not ours."""

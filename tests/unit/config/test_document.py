@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from waygate_mcp.config.document import (
 )
 
 
-def sections() -> list[type[BaseModel]]:
+def sections() -> Sequence[type[BaseModel]]:
     return Section.__subclasses__()
 
 

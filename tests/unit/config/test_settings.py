@@ -155,7 +155,7 @@ def test_a_secret_of_the_wrong_kind_is_not_shown() -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        read().port = 1
+        setattr(read(), "port", 1)  # noqa: B010 - mypy sees that it is read-only
 
 
 def test_the_run_folder_lies_in_the_data_folder(tmp_path: Path) -> None:
