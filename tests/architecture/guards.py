@@ -26,7 +26,7 @@ LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     "alembic": ("storage",),
     "aiosqlite": ("storage",),
     "asyncpg": ("storage",),
-    "httptools": ("net",),
+    "httptools": ("net", "web.connection"),  # uvicorn's own parser, bounded where it sets no limit
     "aiohttp": ("net",),
     "prometheus_client": ("telemetry",),
     "opentelemetry": ("telemetry",),
@@ -64,6 +64,8 @@ LOG_SETUP_CALLS = frozenset({
 # Who may start a task that no TaskGroup owns.
 TASK_HOMES = {
     "runtime.tasks": "the Supervisor itself",
+    "plugins.lifecycle": "a lifespan is entered and left in one task, which `__aexit__` awaits",
+    "upstreams.legacy": "the TaskGroup there is called `asking`",
 }
 
 # Where `except Exception` may stand: the doors, the task supervisor, the plugin boundary.
@@ -74,7 +76,13 @@ BROAD_EXCEPT_HOMES = {
     "net.asgi": "the plugin boundary: a mounted ASGI application is foreign code",
     "runtime.tasks": "the task supervisor",
     "plugins": "the plugin boundary: an author's code may raise anything",
+    "toolkit.provider": "the plugin boundary: an author's function may raise anything",
     "toolkit.signatures": "the plugin boundary: annotations run an author's code",
+}
+
+# Where everything is caught and not raised again.
+SWALLOWING_HOMES = {
+    "web.body": "throws it on into what is awaited, as `await` itself does",
 }
 
 # Functions whose argument list is a form people fill in.
@@ -177,6 +185,8 @@ def broad_except(module: Module) -> Iterator[str]:
 
 def swallowed_cancellation(module: Module) -> Iterator[str]:
     """Whoever catches a cancellation raises it again, unless it asked for it itself."""
+    if module.is_within(*SWALLOWING_HOMES):
+        return
     for node in ast.walk(module.tree):
         if not isinstance(node, ast.ExceptHandler):
             continue
