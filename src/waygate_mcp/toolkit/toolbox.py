@@ -255,6 +255,22 @@ class Toolbox:
                 return template, arguments
         return None
 
+    def include(self, other: Toolbox) -> None:
+        """Offer all that another box offers now; what it gets later is not followed.
+
+        Raises:
+            RegistrationError: a name or URI is taken.
+        """
+        for tool in other.tools.values():
+            self._put(self.tools, tool.name, tool, Kind.TOOL)
+        for prompt in other.prompts.values():
+            self._put(self.prompts, prompt.name, prompt, Kind.PROMPT)
+        for resource in other.resources.values():
+            self._put(self.resources, resource.uri, resource, Kind.RESOURCE)
+        for template in other.templates.values():
+            self._put(self.templates, template.uri, template, Kind.TEMPLATE)
+        self._completers.update(other._completers)
+
     def listen(self, listener: Listen) -> Callable[[], None]:
         """Tell `listener` of changes: a Kind whose list changed, or the URI of a resource.
 
