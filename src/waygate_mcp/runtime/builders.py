@@ -8,23 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 from waygate_mcp import __version__
 from waygate_mcp.auth.api_keys import AnonymousAuthenticator, ApiKeyAuthenticator
 from waygate_mcp.auth.bootstrap import BootstrapKey
-from waygate_mcp.config.document import Document, LimitsSection
+from waygate_mcp.config.document import Document, LimitsSection, PluginSection
 from waygate_mcp.config.hosts import is_loopback
-from waygate_mcp.errors import ConfigError
+from waygate_mcp.config.references import resolve_references
+from waygate_mcp.errors import ConfigError, ConfigProblem
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Gateway
+from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.parking import ParkingLimits
+from waygate_mcp.gateway.sessions import SessionLimits
 from waygate_mcp.gateway.steps.authorize import authorize
 from waygate_mcp.gateway.steps.observe import Observe
-from waygate_mcp.model.ports import Authenticator, Provider, Step
+from waygate_mcp.gateway.stream_buffer import StreamLimits
+from waygate_mcp.model.event import Event
+from waygate_mcp.model.ports import Authenticator, Provider
+from waygate_mcp.plugins.lifecycle import open_plugins
+from waygate_mcp.plugins.mounted import mount
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
+from waygate_mcp.upstreams.streamable_http import connect
 
-__all__ = ["MakeGuard", "open_generation", "server_info"]
+__all__ = ["MakeGuard", "apply_to_live", "open_generation", "server_info"]
 
 Guard = TypeVar("Guard")
 
@@ -54,16 +63,24 @@ async def open_generation(
     """
     settings = foundation.settings
     authenticator = _authenticator(document, foundation, bootstrap)
+    announcer = _Announcer()
     async with AsyncExitStack() as stack:
-        providers: Sequence[Provider] = ()
-        steps: Sequence[Step] = ()
+        providers = await stack.enter_async_context(
+            open_plugins(
+                _resolved(document, foundation),
+                announcer,
+                mount=partial(mount, connect=partial(connect, supervisor=foundation.supervisor)),
+                sync_threads=document.limits.sync_threads,
+            )
+        )
         gateway = Gateway(
             _plans(document, providers),
             foundation.live,
-            (Observe(foundation.metrics), authorize, *steps),
+            (Observe(foundation.metrics), authorize),
             _call_limits(document.limits),
             server_info(),
         )
+        announcer.gateway = gateway
         guard = make_guard(document, authenticator, foundation.metrics.count_auth_failure)
         return Generation(
             number=number,
@@ -75,6 +92,55 @@ async def open_generation(
             calls=CallsInFlight(),
             opened=stack.pop_all(),
         )
+
+
+def apply_to_live(document: Document, gateway: Gateway, live: LiveState) -> None:
+    """Let the state of conversations, which outlives reloads, follow the document now in force."""
+    limits = document.limits
+    live.hub.route_by(gateway.binds)
+    live.sessions.limits = SessionLimits(
+        count=limits.sessions_total,
+        idle_s=limits.session_idle_s,
+    )
+    live.sessions.stream_limits = StreamLimits(
+        limits.stream_events, limits.stream_bytes, limits.stream_keep_s
+    )
+
+
+class _Announcer:
+    """Passes events of providers on to the gateway, which is built after them."""
+
+    def __init__(self) -> None:
+        self.gateway: Gateway | None = None
+
+    def __call__(self, event: Event) -> None:
+        if self.gateway is not None:
+            self.gateway.announce(event)
+
+
+def _resolved(document: Document, foundation: Foundation) -> dict[str, PluginSection]:
+    """Give the plugins to load, every reference in their configuration resolved.
+
+    Raises:
+        ConfigError: all references that cannot be resolved.
+    """
+    sections: dict[str, PluginSection] = {}
+    problems: list[ConfigProblem] = []
+    for name, section in document.enabled_plugins().items():
+        try:
+            config = resolve_references(
+                section.config,
+                data_dir=foundation.settings.data_dir,
+                path=f"plugins.{name}.config",
+                on_secret=foundation.logs.redactor.remember,
+            )
+        except ConfigError as exc:
+            problems.extend(exc.problems)
+        else:
+            sections[name] = section.model_copy(update={"config": config})
+    if problems:
+        raise ConfigError(problems=problems)
+    return sections
 
 
 def _authenticator(

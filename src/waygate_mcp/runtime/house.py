@@ -23,7 +23,7 @@ from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import InterruptedCallError
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.protocol.seal import KeyRing
-from waygate_mcp.runtime.builders import MakeGuard
+from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
@@ -188,6 +188,7 @@ class House(Generic[Guard]):
 
     def _put_in_force(self, generation: Generation[Guard]) -> None:
         self._current = generation
+        apply_to_live(generation.document, generation.gateway, self.live)
 
     def _follow(self) -> None:
         """Let the gauges read what they show."""

@@ -18,7 +18,7 @@ from waygate_mcp.telemetry.logs import get_logger
 
 __all__ = ["TaskSupervisor"]
 
-MAX_TASKS = 10_000
+MAX_TASKS = 100_000
 CLOSE_S = 5.0
 
 _log = get_logger("runtime.tasks")

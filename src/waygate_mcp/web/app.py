@@ -18,6 +18,7 @@ from waygate_mcp.telemetry.logs import get_logger
 from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.mcp import McpDoor
 from waygate_mcp.web.rest import RestDoor
+from waygate_mcp.web.sse import SseDoor
 
 __all__ = ["App", "build_app"]
 
@@ -26,6 +27,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MCP_PATH = b"/mcp"
+SSE_PATH = b"/sse"
+MESSAGES_PATH = b"/messages/"
 _NAMED = re.compile(rb"/servers/([^/]+)/mcp")
 
 _log = get_logger("web.app")
@@ -39,6 +42,7 @@ class App:
         """Why the house did not open, for whoever started the server."""
         self._house = house
         self._mcp = McpDoor(house)
+        self._sse = SseDoor(house)
         self._rest = RestDoor(house)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +54,8 @@ class App:
                 await self._mcp(scope, receive, send, DEFAULT_ENDPOINT)
             elif (named := _NAMED.fullmatch(path)) is not None:
                 await self._mcp(scope, receive, send, named[1].decode("latin-1"))
+            elif path == SSE_PATH or path.startswith(MESSAGES_PATH):
+                await self._sse(scope, receive, send)
             else:
                 await self._rest(scope, path.decode("latin-1"), receive, send)
         elif kind == "lifespan":
