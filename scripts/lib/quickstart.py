@@ -230,6 +230,7 @@ def environment_for(plan: Plan) -> dict[str, str]:
     """The server's environment. A check takes no setting of this machine, so that it says the same everywhere."""
     kept = {n: v for n, v in os.environ.items() if not (plan.is_check and n.startswith("WAYGATE_"))}
     return {
+        "WAYGATE_LOG_FORMAT": "console",  # for who reads console.log; the log files are JSON all the same
         **kept,
         "WAYGATE_CONFIG": str(plan.document),
         "WAYGATE_DATA_DIR": str(plan.folder / "data"),

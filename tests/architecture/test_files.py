@@ -19,7 +19,7 @@ PATTERNS: dict[str, re.Pattern[str]] = {
     ),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY[-]----\s*\n\s*[A-Za-z0-9+/]{20}"),
     "a credential": re.compile(
-        r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{60}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9_-]{40}|xox[bp]-[\w-]{20})"
+        r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{60}|AKIA(?![0-9A-Z]*EXAMPLE)[0-9A-Z]{16}|sk-[A-Za-z0-9_-]{40}|xox[bp]-[\w-]{20})"
     ),
     "a host of a package registry": re.compile(
         r"pypi[.]org|files[.]pythonhosted|registry[.]npmjs|proxy[.]golang|crates[.]io",

@@ -15,7 +15,7 @@ from tests.support.source_tree import ROOT
 CONTRACT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
     "importlinter"
 ]
-HEAVY = ("fastapi", "starlette", "sqlalchemy", "uvicorn", "aiohttp", "typer", "rich")
+HEAVY = ("fastapi", "starlette", "sqlalchemy", "uvicorn", "aiohttp", "typer")
 
 
 def lint(tmp_path: Path, files: dict[str, str]) -> subprocess.CompletedProcess[str]:
