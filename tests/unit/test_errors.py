@@ -55,7 +55,9 @@ def test_leaves_are_those_that_nothing_here_refines() -> None:
     assert UpstreamUnavailableError in leaves
     assert LimitError not in leaves
     assert all(not (set(each.__subclasses__()) & set(all_errors())) for each in leaves)
-    assert {each for each in all_errors() if each.__subclasses__()}.isdisjoint(leaves)
+    refined = {each for each in all_errors() if set(each.__subclasses__()) & set(all_errors())}
+    assert refined.isdisjoint(leaves)
+    assert refined | leaves == set(all_errors())
 
 
 def test_a_class_made_elsewhere_does_not_hide_the_leaf_it_refines() -> None:

@@ -94,12 +94,12 @@ def _document_path(folder: Path | None, settings: Settings) -> Path:
 
 
 def _write_document(path: Path) -> Step:
+    if path.is_symlink() or path.exists():
+        return "document", path, "kept"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as handle:
             handle.write(DOCUMENT)
-    except FileExistsError:
-        return "document", path, "kept"
     except OSError as exc:
         raise ConfigError(f"cannot write the document {path}: {exc.strerror}") from exc
     return "document", path, "created"

@@ -22,7 +22,7 @@ from waygate_mcp.errors import WaygateError
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Write a commented waygate.yaml, the data folder and the secret key."),
     "check": ("check", "Validate the configuration and name what is wrong with it."),
-    "serve": ("serve", "Run the server: all HTTP doors."),
+    "serve": ("serve", "Run the server until a signal ends it."),
     "stdio": ("stdio", "Run the gateway on standard input and output."),
     "tools": ("tools", "List and call the tools of a gateway."),
     "resources": ("resources", "List and read the resources of a gateway."),

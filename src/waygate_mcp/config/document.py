@@ -153,12 +153,15 @@ class LimitsSection(Section):
         1000, ge=0, le=1_000_000, description="Parked calls of one process; more are refused."
     )
     session_idle_s: float = Field(
-        3600, gt=0, le=2_592_000, description="Seconds after which an unused session is closed."
+        3600,
+        gt=0,
+        le=2_592_000,
+        description="Seconds after which an unused session gives up its place in memory.",
     )
-    sessions_per_principal: int = Field(
-        1000, ge=1, le=1_000_000, description="Sessions of one principal; more are refused."
+    session_life_s: float = Field(
+        86_400, gt=0, le=31_536_000, description="Seconds after which a session ends in any case."
     )
-    sessions_total: int = Field(
+    sessions_max: int = Field(
         10_000, ge=1, le=1_000_000, description="Sessions of one process; more are refused."
     )
     stream_events: int = Field(
@@ -184,7 +187,7 @@ class LimitsSection(Section):
         2048,
         ge=1,
         le=1_000_000,
-        description="Open connections of one process; more wait or get 503.",
+        description="Open connections of one process; more get 503.",
     )
     calls_in_flight_max: int = Field(
         1024, ge=1, le=1_000_000, description="Calls one process works on at once; more get 503."

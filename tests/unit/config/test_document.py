@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from waygate_mcp.config.document import (
     AuthSection,
@@ -16,6 +18,7 @@ from waygate_mcp.config.document import (
     PluginSection,
     Section,
     ServerSection,
+    ToolsSection,
 )
 
 
@@ -139,3 +142,49 @@ def test_an_empty_prefix_is_allowed() -> None:
 def test_words_that_are_not_listed_are_refused() -> None:
     with pytest.raises(ValidationError):
         AuthSection.model_validate({"mode": "oauth"})
+
+
+HEADINGS: dict[str, type[Section]] = {
+    "server": ServerSection,
+    "auth": AuthSection,
+    "limits": LimitsSection,
+    "plugins.NAME": PluginSection,
+    "endpoints.NAME": EndpointSection,
+    "endpoints.NAME.tools": ToolsSection,
+}
+
+
+def documented_keys() -> dict[str, list[str]]:
+    """The rows docs/configuration.md must have, by section."""
+    return {
+        heading: [_row(*item) for item in section.model_fields.items()]
+        for heading, section in HEADINGS.items()
+    }
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    if field.is_required():
+        shown = "required"
+    elif isinstance(default, bool):
+        shown = f"`{str(default).lower()}`"
+    elif isinstance(default, tuple):
+        shown = f"`[{', '.join(repr(each) for each in default)}]`".replace("'", '"')
+    elif isinstance(default, BaseModel):
+        shown = "below"
+    else:
+        shown = "–" if default in (None, {}) else f"`{default}`"
+    return f"| `{name}` | {shown} | {field.description} |"
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_the_page_has_a_row_for_every_key_and_no_other(heading: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    _, _, section = page.partition(f"\n### `{heading}`\n")
+    lines = section.split("\n#")[0].splitlines()
+    rows = [line for line in lines if line.startswith("| `")]
+    assert rows == documented_keys()[heading]
+
+
+def test_every_section_is_on_the_page() -> None:
+    assert set(HEADINGS.values()) == set(Section.__subclasses__()) - {Document}

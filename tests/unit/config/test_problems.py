@@ -50,7 +50,7 @@ def test_an_unknown_key_nothing_is_near_to_gets_all_known_ones() -> None:
         ("limits: {call_timeout_s: x}", "limits.call_timeout_s", "expected a number, found text"),
         ("limits: {call_timeout_s: 0}", "limits.call_timeout_s", "must be more than 0"),
         ("limits: {call_timeout_s: 3601}", "limits.call_timeout_s", "must be at most 3600"),
-        ("limits: {sessions_total: 0}", "limits.sessions_total", "must be at least 1"),
+        ("limits: {sessions_max: 0}", "limits.sessions_max", "must be at least 1"),
         ("limits: {stream_bytes: 268435457}", "limits.stream_bytes", "must be at most 268435456"),
         ("limits: []", "limits", "expected a mapping (key: value), found a list"),
         ("limits:", "limits", "expected a mapping (key: value), found nothing"),

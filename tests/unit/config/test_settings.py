@@ -182,3 +182,24 @@ def test_unknown_variables_of_the_env_file_are_named_too(tmp_path: Path) -> None
 def test_the_processs_own_environment_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAYGATE_HOTS", "x")
     assert "WAYGATE_HOST?" in unknown_variables(env_file=None)[0]
+
+
+def documented_settings() -> list[str]:
+    """The rows docs/configuration.md must have."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, Path):
+            shown = f"`{default}`"
+        elif default is None or default == ():
+            shown = "–"
+        else:
+            shown = f"`{default}`"
+        rows.append(f"| `WAYGATE_{name.upper()}` | {shown} | {field.description} |")
+    return rows
+
+
+def test_the_page_has_a_row_for_every_setting_and_no_other() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `WAYGATE_")]
+    assert rows == documented_settings()
