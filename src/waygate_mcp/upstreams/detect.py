@@ -11,15 +11,20 @@ from typing import Any
 
 import msgspec
 
+from waygate_mcp.errors import UpstreamUnavailableError
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.versions import MODERN
 from waygate_mcp.upstreams.channel import RemoteError
 
-__all__ = ["Discovered", "Verdict", "judge", "read_discovery"]
+__all__ = ["CredentialsWantedError", "Discovered", "Verdict", "judge", "read_discovery"]
 
 _MODERN_ERRORS = (
     jsonrpc.HEADER_MISMATCH, jsonrpc.MISSING_CAPABILITY, jsonrpc.UNSUPPORTED_VERSION
 )  # fmt: skip
+
+
+class CredentialsWantedError(UpstreamUnavailableError):
+    """The upstream answers 401 or 403 to whoever comes without the right credentials."""
 
 
 class Verdict(Enum):

@@ -74,12 +74,14 @@ class SessionPool:
         *,
         most: int = 1_000,
         idle_s: float = 1_800.0,
+        watches_changes: bool = True,
     ) -> None:
         self._connector = connector
         self._supervisor = supervisor
         self._now = now
         self._most = most
         self._idle_s = idle_s
+        self._watches_changes = watches_changes
         self._places: dict[SessionKey, _Place] = {}
 
     def __len__(self) -> int:
@@ -133,7 +135,7 @@ class SessionPool:
         """Open a session and, where the upstream pushes anything, its stream."""
         session = await self._connector.open(ClientCapabilities(key.capability_bits))
         pushes = any(session.has(area, "listChanged") for area in ("tools", "prompts", "resources"))
-        if pushes or session.has("resources", "subscribe"):
+        if self._watches_changes and (pushes or session.has("resources", "subscribe")):
             session.listening = self._supervisor.start(
                 self._listen(session), name=f"session-stream:{self._connector.upstream}"
             )

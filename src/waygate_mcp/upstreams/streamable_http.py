@@ -35,7 +35,13 @@ from waygate_mcp.protocol.headers import HeaderParam
 from waygate_mcp.protocol.stateless import ListenFilter
 from waygate_mcp.upstreams.calls import error_for
 from waygate_mcp.upstreams.channel import Channel, HttpChannel, RemoteError
-from waygate_mcp.upstreams.detect import Discovered, Verdict, judge, read_discovery
+from waygate_mcp.upstreams.detect import (
+    CredentialsWantedError,
+    Discovered,
+    Verdict,
+    judge,
+    read_discovery,
+)
 from waygate_mcp.upstreams.legacy import LegacyConnector, LegacySession, NotLegacyError
 from waygate_mcp.upstreams.listing import Bounds, FetchPage, Listings, Page, read_all
 from waygate_mcp.upstreams.modern import ModernConnector, Watcher
@@ -53,7 +59,8 @@ class UpstreamLimits(msgspec.Struct, frozen=True):
 
     `message_bytes` is the largest message read. `open_s` bounds finding the era and opening a
     session, `list_s` reading a whole list. `poll_s` is how long a list is believed of which the
-    upstream announces no changes. `sessions` and `session_idle_s` bound legacy sessions.
+    upstream announces no changes. `sessions` and `session_idle_s` bound legacy sessions. Without
+    `watches_changes` nothing is listened to unless somebody subscribes.
     """
 
     message_bytes: int = 16 * 1024 * 1024
@@ -62,6 +69,7 @@ class UpstreamLimits(msgspec.Struct, frozen=True):
     poll_s: float = 5.0
     sessions: int = 1_000
     session_idle_s: float = 1_800.0
+    watches_changes: bool = True
     bounds: Bounds = Bounds()
 
 
@@ -125,7 +133,12 @@ class Upstream:
         self._modern = ModernConnector(name, channel, new_id, client_info)
         self._legacy = LegacyConnector(name, channel, new_id, client_info, self._take_event)
         self._pool = SessionPool(
-            self._legacy, supervisor, now, most=limits.sessions, idle_s=limits.session_idle_s
+            self._legacy,
+            supervisor,
+            now,
+            most=limits.sessions,
+            idle_s=limits.session_idle_s,
+            watches_changes=limits.watches_changes,
         )
         self._listings = Listings(name, now, poll_s=limits.poll_s)
         self._watcher: Watcher | None = None
@@ -206,7 +219,9 @@ class Upstream:
             return
         answered = await self._modern.discover()
         verdict = judge(answered.status, answered.result, answered.error)
-        if verdict in (Verdict.CLOSED, Verdict.OUTAGE):
+        if verdict is Verdict.CLOSED:
+            raise CredentialsWantedError(self._name, f"wants credentials ({answered.status})")
+        if verdict is Verdict.OUTAGE:
             raise UpstreamUnavailableError(self._name, f"answered HTTP {answered.status}")
         discovered = read_discovery(answered.result)
         if verdict is Verdict.MODERN and discovered is not None:
@@ -223,12 +238,9 @@ class Upstream:
         self._has_modern = True
         self._instructions = discovered.instructions
         self._features = _features(discovered.capabilities, has_completion_capability=True)
-        declared = discovered.capabilities
-        lists = ListenFilter(
-            tools=_flag(declared, "tools", "listChanged"),
-            prompts=_flag(declared, "prompts", "listChanged"),
-            resources=_flag(declared, "resources", "listChanged"),
-        )
+        lists = ListenFilter()
+        if self._limits.watches_changes:
+            lists = _watchable(discovered.capabilities)
         self._watcher = Watcher(
             self._modern, self._supervisor, lists, self._take_event, self._forget_all
         )
@@ -389,6 +401,15 @@ def _flag(declared: Mapping[str, Any], area: str, flag: str) -> bool:
     """Tell whether a capability has a flag set."""
     value = declared.get(area)
     return isinstance(value, dict) and value.get(flag) is True
+
+
+def _watchable(declared: Mapping[str, Any]) -> ListenFilter:
+    """Give the lists whose changes a server announces."""
+    return ListenFilter(
+        tools=_flag(declared, "tools", "listChanged"),
+        prompts=_flag(declared, "prompts", "listChanged"),
+        resources=_flag(declared, "resources", "listChanged"),
+    )
 
 
 def _features(declared: Mapping[str, Any], *, has_completion_capability: bool) -> Features:
