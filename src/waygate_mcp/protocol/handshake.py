@@ -168,9 +168,9 @@ def _drop_structured(value: dict[str, msgspec.Raw]) -> None:
 def _downgrade_block(raw: msgspec.Raw, revision: Revision) -> msgspec.Raw:
     """Rewrite one content block an old reader does not know."""
     block = _object(raw)
-    kind = None if block is None else _text(block, "type")
-    if block is None or kind not in {"audio", "resource_link"}:
+    if block is None:
         return raw
+    kind = _text(block, "type")
     if kind == "audio" and not revision.has_audio:
         resource = {
             "uri": "data:,audio",

@@ -103,7 +103,7 @@ def find_header_params(input_schema: Mapping[str, Any]) -> tuple[HeaderParam, ..
             boolean, stands twice (case-insensitive), or where extraction cannot reach it.
     """
     found: list[HeaderParam] = []
-    for path, schema in _schemas(input_schema, (), 0):
+    for path, schema in _schemas(input_schema):
         if _ANNOTATION not in schema:
             continue
         if not path:
@@ -128,28 +128,40 @@ def _read_annotation(path: tuple[str, ...], schema: Mapping[str, Any]) -> Header
     return HeaderParam(name, path)
 
 
-def _schemas(
-    node: Any, path: tuple[str, ...] | None, depth: int
-) -> Iterator[tuple[tuple[str, ...] | None, Mapping[str, Any]]]:
-    """Walk every schema in `node`; `path` is None off the chains of `properties`, `()` at the root."""
-    if depth > _MAX_SCHEMA_DEPTH:
-        raise HeaderParamsError("the schema nests too deep")
+def _schemas(root: Any) -> Iterator[tuple[tuple[str, ...] | None, Mapping[str, Any]]]:
+    """Walk every schema below `root`, in order.
+
+    Its path comes along: None off the chains of `properties`, `()` for the root itself.
+    """
+    path: tuple[str, ...] | None
+    waiting: list[tuple[tuple[str, ...] | None, Any, int]] = [((), root, 0)]
+    while waiting:
+        path, node, depth = waiting.pop()
+        if not isinstance(node, Mapping | list):
+            continue
+        if depth > _MAX_SCHEMA_DEPTH:
+            raise HeaderParamsError("the schema nests too deep")
+        if isinstance(node, Mapping):
+            yield path, node
+        inner = [(where, child, depth + 1) for where, child in _children(node, path)]
+        waiting += reversed(inner)
+
+
+def _children(
+    node: Mapping[str, Any] | list[Any], path: tuple[str, ...] | None
+) -> Iterator[tuple[tuple[str, ...] | None, Any]]:
+    """Give what may be a schema directly below a schema or a list of them."""
     if isinstance(node, list):
-        for item in node:
-            yield from _schemas(item, None, depth + 1)
-    if not isinstance(node, Mapping):
+        yield from ((None, item) for item in node)
         return
-    yield path, node
     for key, child in node.items():
         if key in _NAMED_SCHEMAS and isinstance(child, Mapping):
             # Here the keys are names of the author's: one called x-mcp-header is no annotation.
-            is_followed = path is not None and key == "properties"
             for name, schema in child.items():
-                yield from _schemas(
-                    schema, (*(path or ()), name) if is_followed else None, depth + 1
-                )
+                where = None if path is None or key != "properties" else (*path, name)
+                yield where, schema
         elif key not in _NO_SCHEMAS:
-            yield from _schemas(child, None, depth + 1)
+            yield None, child
 
 
 def _value_at(arguments: Any, path: Iterable[str]) -> Any:

@@ -275,7 +275,8 @@ def _params_problem(params: dict[str, Any], method: Method) -> str | None:
         if kind is not None and type(value) is not kind and value is not None:
             return f"params.{name} must be {'an object' if kind is dict else 'a string'}"
     meta = params.get("_meta")
-    if meta and "progressToken" in meta and not jsonrpc.is_valid_id(meta["progressToken"]):
+    token = meta.get("progressToken") if meta else None
+    if token is not None and not jsonrpc.is_valid_id(token):
         return "progressToken must be a string or an integer"
     return None
 

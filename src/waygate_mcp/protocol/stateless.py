@@ -122,7 +122,10 @@ def _without_server_info(meta: bytes) -> bytes:
     """Remove the provider's own `serverInfo`: a relay names itself, and no key stands twice."""
     if _SERVER_INFO_BYTES not in meta:
         return meta
-    members = msgspec.json.decode(meta, type=dict[str, msgspec.Raw])
+    try:
+        members = msgspec.json.decode(meta, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b"{}"  # an upstream's half surrogate, for example: nothing of it can be kept apart
     members.pop(SERVER_INFO_KEY, None)
     return encode_json(members)
 

@@ -21,6 +21,7 @@ from waygate_mcp.protocol.jsonrpc import (
     encode_result,
     is_valid_id,
     loads_strict,
+    raw_result,
     read_message,
 )
 
@@ -273,6 +274,28 @@ def test_any_value_is_sorted_into_one_of_four_shapes(value: Any) -> None:
     message = read_message(value)
     assert message.shape in {"request", "notification", "response", "invalid"}
     assert message.id is None or is_valid_id(message.id)
+
+
+def test_only_what_has_an_id_is_asked_for_it() -> None:
+    assert read_message({"jsonrpc": "2.0", "id": 0, "method": "m"}).wire_id == 0
+    with pytest.raises(AssertionError):
+        _ = read_message({"jsonrpc": "2.0", "method": "m"}).wire_id
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        (b'{"jsonrpc":"2.0","id":1,"result":{"a" : 1.0}}', b'{"a" : 1.0}'),
+        (b' {"result": {}, "other": [1]} ', b"{}"),
+        (b'{"error":{"code":1}}', None),
+        (b"{}", None),
+        (b'[{"result":{}}]', None),
+        (b"{", None),
+        (b"", None),
+    ],
+)
+def test_a_result_is_cut_out_as_it_was_written(body: bytes, result: bytes | None) -> None:
+    assert raw_result(body) == result
 
 
 # ------------------------------------------------------------------ encoding

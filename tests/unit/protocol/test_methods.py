@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.spec_schemas import definitions
+from waygate_mcp.protocol.methods import CLIENT_NOTIFICATIONS, METHODS, find_method
+from waygate_mcp.protocol.versions import REVISIONS
+
+# Tasks of 2025-11-25 are opt-in by a capability this server does not offer.
+NOT_OFFERED = {"tasks/get", "tasks/result", "tasks/list", "tasks/cancel"}
+
+
+def methods_of(revision: str, union: str) -> set[str]:
+    """The methods in a union of the revision's schema."""
+    types = definitions(revision)
+    members: list[dict[str, Any]] = types[union].get("anyOf") or [types[union]]
+    named = [types[m["$ref"].rpartition("/")[2]] if "$ref" in m else m for m in members]
+    return {member["properties"]["method"]["const"] for member in named}
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_each_revision_has_the_methods_its_schema_lists(revision: str) -> None:
+    served = {name for name in METHODS if find_method(name, REVISIONS[revision])}
+    assert served == methods_of(revision, "ClientRequest") - NOT_OFFERED
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_each_notification_of_the_schema_is_known(revision: str) -> None:
+    sent = methods_of(revision, "ClientNotification") - {"notifications/tasks/status"}
+    assert sent <= CLIENT_NOTIFICATIONS
+
+
+def test_the_methods_that_may_ask_are_those_of_the_specification() -> None:
+    # 2026-07-28 basic/patterns/mrtr, "Supported Requests"
+    asking = {name for name, method in METHODS.items() if method.may_ask}
+    assert asking == {"tools/call", "prompts/get", "resources/read"}
+
+
+def test_the_cacheable_methods_are_those_of_the_specification() -> None:
+    # 2026-07-28 server/utilities/caching, "Cacheable Results"
+    assert {name for name, method in METHODS.items() if method.is_cacheable} == {
+        "server/discover",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+    }
+
+
+def test_the_named_methods_are_those_of_the_specification() -> None:
+    # 2026-07-28 basic/transports/streamable-http, "Standard Request Headers"
+    modern = REVISIONS["2026-07-28"]
+    named = {name: m.names for name, m in METHODS.items() if m.names and find_method(name, modern)}
+    assert named == {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+
+
+def test_every_method_needs_a_permission() -> None:
+    assert all(method.permission.count(":") == 1 for method in METHODS.values())
+
+
+@pytest.mark.parametrize("name", ["", "tools", "TOOLS/CALL", "tools/call "])
+def test_a_method_nobody_knows_exists_in_no_revision(name: str) -> None:
+    assert not any(find_method(name, revision) for revision in REVISIONS.values())
