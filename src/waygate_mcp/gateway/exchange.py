@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import Any, Protocol
 
 import msgspec
@@ -108,7 +107,6 @@ class Exchange:
         log_level: str | None,
         progress_token: str | int | None,
     ) -> None:
-        self.id = os.urandom(12).hex()
         self.identifier = identifier
         self.revision = revision
         self.front: Front | None = front
@@ -180,6 +178,9 @@ class Exchange:
             message, status = self._word_bug(exc)
         self._settle()
         await self._deliver(message, status)
+        # Call and exchange know each other; apart, they are gone at once and not at a collection.
+        del self.call
+        self._task = None
 
     def cancel(self, reason: str, error: WaygateError | None = None) -> None:
         """Stop the call. With `error` the client is told it, without it gets nothing more.

@@ -8,6 +8,7 @@ Spec: 2026-07-28 basic/patterns/mrtr.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 
 import msgspec
@@ -63,6 +64,8 @@ class ModernExchange(Exchange):
         progress_token: str | int | None,
     ) -> None:
         super().__init__(identifier, MODERN, front, log_level, progress_token)
+        self.id = ""
+        """Names the exchange in tickets; given when it asks for the first time."""
         self.round = 0
         self._place = place
         self._asked: dict[str, _Asked] = {}
@@ -84,6 +87,7 @@ class ModernExchange(Exchange):
         if self.is_settled:
             raise LimitError("asked after the end", safe_message="The call is over.")
         limits = self._place.limits
+        self.id = self.id or os.urandom(12).hex()
         self._place.parking.reserve(self, self.call.principal.id, limits)
         raw = question.params
         if "elicitationId" in params:  # no such member in this revision
@@ -258,7 +262,8 @@ class ModernExchange(Exchange):
         """Give the final message to whoever waits, and keep it for a retry that may come."""
         if self._overall is not None:
             self._overall.cancel()
-        self._place.parking.release(self, keep=self.round > 0 and message is not None)
+        if self.id:
+            self._place.parking.release(self, keep=self.round > 0 and message is not None)
         if self.round and message is not None:
             self._final = (message[len(_head(self.identifier)) :], status)
         if self.front is not None:

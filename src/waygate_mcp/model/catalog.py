@@ -26,6 +26,9 @@ class Kind(Enum):
     RESOURCE = "resource"
     TEMPLATE = "resource template"
 
+    # Members are singletons; Enum's own hash is a call into Python on the path of every call.
+    __hash__ = object.__hash__
+
 
 class Entry(msgspec.Struct, frozen=True):
     """One tool, prompt, resource or resource template.

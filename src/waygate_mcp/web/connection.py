@@ -13,10 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from waygate_mcp.web.cycle import Cycle, split_target
 
 __all__ = ["Connection", "ConnectionLimits"]
 
@@ -85,12 +88,27 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Begin the request."""
+        """Begin the request: as uvicorn does, with a cycle of ours and without what we never use."""
         self._is_in_head = False
         self._is_in_body = True
         self._head_bytes = 0
         self._disarm()
-        super().on_headers_complete()
+        parser, scope = self.parser, cast("dict[str, Any]", self.scope)
+        version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        raw_path, scope["query_string"] = split_target(self.url)
+        path = raw_path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+        before: Any = self.cycle  # None before the first request
+        self.cycle = Cycle(self, version != "1.0" and parser.should_keep_alive())
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            # A pipelined request waits its turn, and the client with it.
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_message_complete(self) -> None:
         """Note that all of a request is here."""

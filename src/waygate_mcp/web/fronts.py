@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from waygate_mcp.gateway.exchange import Exchange
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.stream_buffer import StreamBuffer
 from waygate_mcp.protocol.framing import KEEP_ALIVE, encode_event
@@ -28,7 +29,8 @@ class ModernFront:
 
     def __init__(self, visit: Visit) -> None:
         self.done = asyncio.Event()
-        self.on_finish: Callable[[], None] | None = None
+        self.exchange: Exchange | None = None
+        self.watch: asyncio.Task[None] | None = None
         self._visit = visit
 
     async def send(self, message: bytes) -> None:
@@ -40,8 +42,8 @@ class ModernFront:
     async def finish(self, message: bytes | None, status: int = 200) -> None:
         """Write the final message: JSON, or the last event of the stream."""
         visit = self._visit
-        if self.on_finish is not None:
-            self.on_finish()
+        if self.exchange is not None:
+            visit.outcome = self.exchange.result.value
         if message is None:
             visit.abandon()
         elif visit.is_begun:
@@ -77,7 +79,8 @@ class LegacyFront:
 
     def __init__(self, visit: Visit, session: Session, monotonic: Callable[[], float]) -> None:
         self.done = asyncio.Event()
-        self.on_finish: Callable[[], None] | None = None
+        self.exchange: Exchange | None = None
+        self.watch: asyncio.Task[None] | None = None
         self._visit = visit
         self._session = session
         self._monotonic = monotonic
@@ -94,8 +97,8 @@ class LegacyFront:
         A cancelled call gets none: its stream just ends.
         """
         visit = self._visit
-        if self.on_finish is not None:
-            self.on_finish()
+        if self.exchange is not None:
+            visit.outcome = self.exchange.result.value
         if self._stream is None and message is not None:
             await visit.answer(status, message)
         else:

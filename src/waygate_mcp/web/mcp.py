@@ -221,26 +221,29 @@ class McpDoor:
         generation: Generation[Guard],
     ) -> None:
         """Do the work of a call to its end; look after it once it takes longer than a moment."""
-        watches: list[asyncio.Task[None]] = []
-
-        def start_watch() -> None:
-            exchange.arm_deadline()
-            watch = self._watch(visit, front, exchange, generation)
-            watches.append(self._house.supervisor.start(watch, name="watch"))
-
-        timer = asyncio.get_running_loop().call_later(_SLOW_S, start_watch)
-        front.on_finish = lambda: self._note(visit, exchange)
+        front.exchange = exchange
+        timer = asyncio.get_running_loop().call_later(
+            _SLOW_S, self._start_watch, visit, front, exchange, generation
+        )
         try:
             await work
         finally:
             timer.cancel()
-            for watch in watches:
-                watch.cancel()
+            if front.watch is not None:
+                front.watch.cancel()
+            front.exchange = None  # the two knew each other: nothing is left to the collector
 
-    @staticmethod
-    def _note(visit: Visit, exchange: Exchange) -> None:
-        """Note how a call ended, just before its response is recorded."""
-        visit.outcome = exchange.result.value
+    def _start_watch(
+        self,
+        visit: Visit,
+        front: ModernFront | LegacyFront,
+        exchange: Exchange,
+        generation: Generation[Guard],
+    ) -> None:
+        """Begin to look after a call that did not answer at once."""
+        exchange.arm_deadline()
+        watch = self._watch(visit, front, exchange, generation)
+        front.watch = self._house.supervisor.start(watch, name="watch")
 
     async def _watch(
         self,

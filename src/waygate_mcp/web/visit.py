@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from waygate_mcp.telemetry.logs import RequestRecord
+from waygate_mcp.web.cycle import ANSWER, Answer
 from waygate_mcp.web.guard import STRANGER, Guard
 
 if TYPE_CHECKING:  # the house builds the door
@@ -36,6 +37,7 @@ class Visit:
     """
 
     __slots__ = (
+        "_answer",
         "_house",
         "_send",
         "_started_s",
@@ -59,6 +61,8 @@ class Visit:
         self._house = house
         self._send = send
         self._started_s = time.perf_counter()
+        extensions = scope.get("extensions")
+        self._answer: Answer | None = extensions.get(ANSWER) if extensions else None
         self.scope = scope
         self.receive = receive
         self.door = "http"
@@ -82,19 +86,18 @@ class Visit:
             return
         self.is_begun = True
         self.status = status
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    *headers,
-                    (b"content-length", b"%d" % len(body)),
-                    (b"x-request-id", self.request_id.encode()),
-                    *self.extra_headers,
-                ],
-            }
-        )
-        await self._send({"type": "http.response.body", "body": body})
+        headers = (*headers, (b"x-request-id", self.request_id.encode()), *self.extra_headers)
+        answer = self._answer
+        if answer is None or not answer(status, headers, body):
+            length = (b"content-length", b"%d" % len(body))
+            await self._send(
+                {
+                    "type": "http.response.start",
+                    "status": status,
+                    "headers": headers if status == 204 else (*headers, length),
+                }
+            )
+            await self._send({"type": "http.response.body", "body": body})
         self._record()
 
     async def begin_stream(self) -> None:

@@ -1,0 +1,87 @@
+"""One request and its response on a connection, with a shorter way for answers that are whole.
+
+Knows uvicorn's request cycle and adds an ASGI extension to it, `waygate.answer`: a whole answer in one
+call and one write, where ASGI takes two messages, two writes and a check of every header. A door that
+does not find the extension in its scope answers in ASGI's own way; nothing else differs.
+Measured on the small `tools/call` of `bench/`: the two-message way costs about a fifth of the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+__all__ = ["ANSWER", "Answer", "Cycle", "split_target"]
+
+ANSWER = "waygate.answer"
+"""Name of the extension in `scope["extensions"]`."""
+
+Answer = Callable[[int, Iterable[tuple[bytes, bytes]], bytes], bool]
+"""Writes status, headers (without content-length) and body at once. False: nothing was written."""
+
+
+class Cycle(RequestResponseCycle):
+    """uvicorn's cycle with the extension. Made by the connection, one for each request."""
+
+    def __init__(self, protocol: Any, keep_alive: bool) -> None:
+        super().__init__(
+            scope=protocol.scope,
+            transport=protocol.transport,
+            flow=protocol.flow,
+            logger=protocol.logger,
+            access_logger=protocol.access_logger,
+            access_log=False,
+            default_headers=protocol.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=protocol.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=protocol.on_response_complete,
+        )
+        protocol.scope["extensions"] = {ANSWER: self.answer}
+
+    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Write a whole answer. Names and values are ours or were checked by whoever gives them.
+
+        False where the usual way has to be taken: the client reads too slowly to take more, or asked
+        with a method whose answer has no body.
+        """
+        if self.response_started or self.flow.write_paused or self.scope["method"] == "HEAD":
+            return False
+        if self.disconnected:
+            return True
+        parts = [STATUS_LINE[status]]
+        for name, value in self.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        if status != 204:
+            parts.append(b"content-length: %d\r\n" % len(body))
+        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        parts.append(body)
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.transport.write(b"".join(parts))
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+        # Scope and cycle know each other; apart, they are gone at once and not at a collection.
+        del self.scope["extensions"]
+        return True
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Split a request target into path and query.
+
+    Raises:
+        httptools.HttpParserInvalidURLError: it is no target.
+    """
+    if target.startswith(b"/") and b"#" not in target:
+        path, _, query = target.partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(target)
+    return parsed.path or b"/", parsed.query or b""
