@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+
 from tests.peers.paths import CONFORMANCE, NODE, require_peers
 
 _RUN_WITHIN_S = 100.0

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+
 from tests.conformance.full_coverage import NOT_SCORED, REASONS, REQUIRED
 from tests.conformance.official_suite import SuiteRun, read_requirements, run_suite
 from tests.integration.gateway_process import EVERYTHING, serving
@@ -49,6 +50,7 @@ Runs = Callable[[str, str], SuiteRun]
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """The suite's run for a server and a revision; each is made once, each with a fresh server."""
     made: dict[tuple[str, str], SuiteRun | Exception] = {}
+    told: set[Exception] = set()
 
     def run(server: str, revision: str) -> SuiteRun:
         if (server, revision) not in made:
@@ -61,7 +63,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         match made[server, revision]:
             case SuiteRun() as result:
                 return result
+            case failure if failure in told:
+                raise AssertionError("no run; the first test of this server tells why") from None
             case failure:
+                told.add(failure)
                 raise AssertionError(f"no run of {revision} against {server}") from failure
 
     return run

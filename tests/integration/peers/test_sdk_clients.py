@@ -279,6 +279,7 @@ Reports = Callable[[Connection], Mapping[str, Any]]
 def reports(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reports:
     """The report of a connection's program, which runs once."""
     made: dict[Connection, dict[str, Any] | Exception] = {}
+    told: set[Exception] = set()
 
     def report(connection: Connection) -> Mapping[str, Any]:
         if connection not in made:
@@ -290,7 +291,10 @@ def reports(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         match made[connection]:
             case dict() as features:
                 return features
+            case failure if failure in told:
+                raise AssertionError("no report; the first test of this client tells why") from None
             case failure:
+                told.add(failure)
                 raise AssertionError(f"{connection}: {failure}") from None
 
     return report

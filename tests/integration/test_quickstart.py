@@ -1,0 +1,185 @@
+"""`quickstart.sh` as a person runs it: the check, a second start, and each way it can fail in one clear line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.source_tree import ROOT
+
+WITHIN_S = 60
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def quickstart(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "quickstart.sh", *arguments],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator[list[str]]:
+    """A quickstart in the foreground, until it says how to stop it; the lines it has said."""
+    process = subprocess.Popen(
+        [ROOT / "quickstart.sh", "--data-dir", folder, "--port", str(port)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    watchdog = threading.Timer(WITHIN_S, process.kill)
+    watchdog.start()
+    lines: list[str] = []
+    output = process.stdout
+    assert output is not None
+    try:
+        for line in output:
+            lines.append(line)
+            if "Ctrl-C stops it" in line:
+                break
+        yield lines
+        process.send_signal(signal.SIGINT)
+        lines += output.readlines()
+        assert process.wait(WITHIN_S) == 0, "".join(lines)
+    finally:
+        watchdog.cancel()
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        output.close()
+
+
+def test_the_check_starts_tests_and_stops_a_gateway_and_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    result = quickstart("--check", TMPDIR=str(tmp_path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "ok  a call without a key is refused (401)" in result.stdout
+    assert "ok  the tool greet answers:" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_start_keeps_the_key_and_shows_it_no_more(tmp_path: Path) -> None:
+    folder, port = tmp_path / "gateway", free_port()
+    with serving(folder, port) as lines:
+        first = "".join(lines)
+    key_file = folder / "api.key"
+    key = key_file.read_text().strip()
+    assert key in first
+    assert f"http://127.0.0.1:{port}/mcp" in first
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    document = folder / "waygate.yaml"
+    document.write_text(document.read_text() + "\n# a line of mine\n")
+
+    with serving(folder, port) as lines:
+        second = "".join(lines)
+    assert key not in second
+    assert "made by an earlier start" in second
+    assert key_file.read_text().strip() == key
+    assert document.read_text().endswith("# a line of mine\n")
+    assert key not in (folder / "logs" / "console.log").read_text()
+
+
+def test_after_ctrl_c_nobody_listens_any_more(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path, port), socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_port_in_use_is_named_with_another_that_is_free(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        result = quickstart("--data-dir", str(tmp_path / "x"), "--port", str(port))
+    assert result.returncode == 1
+    assert re.fullmatch(rf"quickstart.sh: port {port} is in use; .*--port \d+\n", result.stderr), (
+        result.stderr
+    )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_document_with_a_fault_is_reported_in_the_gateways_own_words(tmp_path: Path) -> None:
+    (tmp_path / "waygate.yaml").write_text("version: 1\nserverr: {}\n")
+    result = quickstart("--data-dir", str(tmp_path), "--port", str(free_port()))
+    assert result.returncode == 1
+    assert "serverr" in result.stdout + result.stderr
+    assert result.stderr.splitlines()[-1].startswith("quickstart.sh: ")
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--prot", "1"], "--prot"),
+        (["--port", "zero"], "'zero' is not a port"),
+        (["--port", "0"], "'0' is not a port"),
+    ],
+)
+def test_wrong_use_is_refused_before_anything_is_made(arguments: list[str], word: str) -> None:
+    result = quickstart(*arguments)
+    assert result.returncode == 2
+    assert word in result.stderr.splitlines()[-1]
+
+
+def test_a_python_too_old_is_refused_with_the_version_needed(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    result = quickstart("--check", PYTHON=str(old))
+    assert result.returncode == 1
+    assert "Python 3.11 or newer" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_python_without_venv_names_the_package_to_install(tmp_path: Path) -> None:
+    """As on Debian without python3-venv: an environment cannot be made, and one line says how to mend it."""
+    (tmp_path / "ensurepip.py").write_text("raise ImportError")
+    clone = tmp_path / "clone"
+    for name in (
+        "quickstart.sh",
+        "pyproject.toml",
+        "scripts",
+        "requirements",
+        "src/waygate_mcp/__init__.py",
+    ):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).symlink_to(ROOT / name)
+    base = getattr(sys, "_base_executable", sys.executable)
+    script = ". scripts/lib/environment.sh; make_environment runtime"
+    result = subprocess.run(
+        ["sh", "-eu", "-c", script, "quickstart.sh"],
+        cwd=clone,
+        env={**os.environ, "PYTHON": base, "PYTHONPATH": str(tmp_path), "WAYGATE_NO_UV": "1"},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "apt install python3-venv" in result.stderr
+    assert result.stderr.count("\n") == 1
