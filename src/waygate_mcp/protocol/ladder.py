@@ -32,7 +32,7 @@ __all__ = [
 
 MAX_BATCH = 50
 
-# Parameters that mean the same wherever they stand. A null is taken for absence.
+# Parameters that mean the same wherever they stand.
 _PARAM_TYPES: dict[str, type] = {
     "_meta": dict,
     "arguments": dict,
@@ -40,6 +40,8 @@ _PARAM_TYPES: dict[str, type] = {
     "cursor": str,
     "requestState": str,
 }
+# Some clients write null where they have nothing; readers of these take it for absence.
+_MAY_BE_NULL = frozenset({"_meta", "arguments", "cursor"})
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -272,8 +274,9 @@ def _params_problem(params: dict[str, Any], method: Method) -> str | None:
         return f"params.{names} must be a string"
     for name, value in params.items():
         kind = _PARAM_TYPES.get(name)
-        if kind is not None and type(value) is not kind and value is not None:
-            return f"params.{name} must be {'an object' if kind is dict else 'a string'}"
+        if kind is None or type(value) is kind or (value is None and name in _MAY_BE_NULL):
+            continue
+        return f"params.{name} must be {'an object' if kind is dict else 'a string'}"
     meta = params.get("_meta")
     token = meta.get("progressToken") if meta else None
     if token is not None and not jsonrpc.is_valid_id(token):
@@ -306,9 +309,9 @@ def _compare_headers(
 def check_legacy(message: Message, revision: Revision) -> Method | Refusal:
     """Take a request of a session of `revision` up the last rungs.
 
-    What passes names its entry with text, and has an object for `_meta`, `arguments` and
-    `inputResponses`, text for `cursor` and `requestState`, an id for `progressToken`, or null, where
-    it has them. Unknown methods answer with HTTP 200: a 404 on this route means that the session is
+    What passes names its entry with text and has, where it has them at all, an object for
+    `inputResponses` and text for `requestState`, an object or null for `_meta` and `arguments`, text
+    or null for `cursor`, an id or null for `progressToken`. Unknown methods answer with HTTP 200: a 404 on this route means that the session is
     gone. Spec: 2025-11-25 basic/transports, "Session Management".
     """
     method = find_method(message.method, revision)
