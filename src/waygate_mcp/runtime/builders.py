@@ -37,8 +37,11 @@ __all__ = ["MakeGuard", "apply_to_live", "open_generation", "server_info"]
 
 Guard = TypeVar("Guard")
 
-MakeGuard = Callable[[Document, Authenticator, Callable[[str], None]], Guard]
-"""How a door makes its guard: of the document, who authenticates, who is told of failures."""
+MakeGuard = Callable[[Document, Callable[[], Authenticator], Callable[[str], None]], Guard]
+"""How a door makes its guard: of the document, who authenticates, who is told of failures.
+
+Who authenticates is made when the door asks: standard input never does, and needs no key.
+"""
 
 
 def server_info() -> dict[str, Any]:
@@ -62,7 +65,6 @@ async def open_generation(
         PluginError: a plugin could not be opened.
     """
     settings = foundation.settings
-    authenticator = _authenticator(document, foundation, bootstrap)
     announcer = _Announcer()
     async with AsyncExitStack() as stack:
         providers = await stack.enter_async_context(
@@ -81,6 +83,7 @@ async def open_generation(
             server_info(),
         )
         announcer.gateway = gateway
+        authenticator = partial(_authenticator, document, foundation, bootstrap)
         guard = make_guard(document, authenticator, foundation.metrics.count_auth_failure)
         return Generation(
             number=number,
@@ -99,7 +102,7 @@ def apply_to_live(document: Document, gateway: Gateway, live: LiveState) -> None
     limits = document.limits
     live.hub.route_by(gateway.binds)
     live.sessions.limits = SessionLimits(
-        count=limits.sessions_total,
+        count=limits.sessions_max,
         idle_s=limits.session_idle_s,
     )
     live.sessions.stream_limits = StreamLimits(

@@ -206,10 +206,12 @@ class Guard:
 
 
 def guard_of(
-    document: Document, authenticator: Authenticator, on_failure: Callable[[str], None]
+    document: Document,
+    authenticator: Callable[[], Authenticator],
+    on_failure: Callable[[str], None],
 ) -> Guard:
     """Make the guard of a generation; see `runtime.builders.MakeGuard`."""
-    return Guard(document.server, authenticator, on_failure)
+    return Guard(document.server, authenticator(), on_failure)
 
 
 def _sane_id(given: bytes | None) -> str | None:
