@@ -34,10 +34,10 @@ from waygate_mcp.toolkit.definitions import (
 from waygate_mcp.toolkit.failures import RegistrationError
 from waygate_mcp.toolkit.results import Output
 from waygate_mcp.toolkit.signatures import (
+    Conversion,
     Converter,
     Parameter,
     Signature,
-    convert_all,
     read_signature,
 )
 from waygate_mcp.toolkit.validation import compile_schema, explain
@@ -53,7 +53,7 @@ class Tool:
     __slots__ = (
         "accepted",
         "context",
-        "converters",
+        "conversion",
         "entry",
         "function",
         "is_async",
@@ -81,7 +81,7 @@ class Tool:
         self.function = function
         self.is_async = signature.is_async
         self.context = signature.context
-        self.converters = signature.converters
+        self.conversion = signature.conversion
         # A raw schema may allow arguments the function has no parameter for.
         is_open = raw_input is None or signature.takes_any
         self.accepted = None if is_open else frozenset(signature.names)
@@ -99,7 +99,7 @@ class Tool:
         if self.accepted is not None:
             arguments = {key: arguments[key] for key in arguments if key in self.accepted}
         try:
-            return convert_all(self.converters, arguments)
+            return self.conversion.apply(arguments)
         except ValidationError as exc:
             raise InvalidArgumentsError(faults_of(exc)) from exc
 
@@ -121,11 +121,12 @@ class _TextFunction:
         self.is_async = self.signature.is_async
         self.context = self.signature.context
         self.parameters = {one.name: one for one in self.signature.parameters}
-        self.converters = tuple(
+        converters = tuple(
             (one.name, convert)
             for one in self.signature.parameters
             if (convert := _text_converter(one)) is not None
         )
+        self.conversion = Conversion(converters, self.signature.conversion.fills)
 
     def choices(self, argument: str) -> Sequence[str]:
         """Give the values an argument can have at all, where its annotation says so."""
@@ -166,7 +167,7 @@ class Prompt(_TextFunction):
         if faults:
             raise InvalidArgumentsError(faults)
         try:
-            return convert_all(self.converters, arguments)
+            return self.conversion.apply(arguments)
         except ValidationError as exc:
             raise InvalidArgumentsError(faults_of(exc)) from exc
 
@@ -226,10 +227,10 @@ class Template(_TextFunction):
     def read(self, uri: str) -> dict[str, Any] | None:
         """Give the function's arguments for a URI, None where it is not of this template."""
         values = self.template.match(uri)
-        if values is None or not self.converters:
+        if values is None or not self.conversion:
             return values
         try:
-            return convert_all(self.converters, values)
+            return self.conversion.apply(values)
         except ValidationError:
             return None
 

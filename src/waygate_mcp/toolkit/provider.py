@@ -150,7 +150,7 @@ class ToolboxProvider:
         arguments = call.arguments
         if not tool.is_valid(arguments):
             return _invalid(tool, tool.faults(arguments))
-        if tool.converters or tool.accepted is not None:
+        if tool.conversion or tool.accepted is not None:
             try:
                 arguments = tool.convert(arguments)
             except InvalidArgumentsError as exc:

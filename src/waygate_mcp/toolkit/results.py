@@ -36,7 +36,7 @@ from waygate_mcp.toolkit.content import (
 from waygate_mcp.toolkit.encoding import decode_json, encode_json, encode_text
 from waygate_mcp.toolkit.failures import RegistrationError
 from waygate_mcp.toolkit.questions import message_json
-from waygate_mcp.toolkit.signatures import UntitledSchema, output_type
+from waygate_mcp.toolkit.signatures import UntitledSchema, is_model, output_type
 from waygate_mcp.toolkit.validation import compile_schema, explain
 
 __all__ = [
@@ -70,14 +70,15 @@ class Output(msgspec.Struct, frozen=True):
     """How a tool's value becomes structured content.
 
     `schema` is the published output schema. `is_wrapped` says that the value is no object and goes
-    out as `{"result": value}`. `dump` gives the value's JSON by its annotation; None for raw
-    schemas, whose values are checked by `validator` instead.
+    out as `{"result": value}`. `dump` gives the value's JSON. What it gives is checked against
+    `validator`, unless the value is of the type `trusted`, which cannot but fit.
     """
 
     schema: Mapping[str, Any]
     is_wrapped: bool
-    dump: Callable[[Any], bytes] | None
-    validator: jsonschema_rs.Validator | None
+    dump: Callable[[Any], bytes]
+    validator: jsonschema_rs.Validator
+    trusted: type | None = None
 
     @classmethod
     def of_annotation(cls, returns: Any, *, is_wanted: bool | None) -> Output | None:
@@ -97,22 +98,20 @@ class Output(msgspec.Struct, frozen=True):
             adapter: TypeAdapter[Any] = TypeAdapter(annotation)
             schema = adapter.json_schema(mode="serialization", schema_generator=UntitledSchema)
         except (PydanticUserError, PydanticSchemaGenerationError) as exc:
-            if is_wanted:
-                raise RegistrationError(f"the result {annotation!r} has no JSON schema") from exc
+            if is_wanted or exc.code == "typed-dict-version":
+                reason = str(exc).partition("\n")[0]
+                raise RegistrationError(f"the result has no JSON schema: {reason}") from exc
             return None
-        if _is_object(schema):
-            schema.pop("title", None)
-            return cls(schema, False, _dumper(adapter), None)
-        definitions = schema.pop("$defs", None)
-        wrapped = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
-        if definitions:
-            wrapped["$defs"] = definitions
-        return cls(wrapped, True, _dumper(adapter), None)
+        is_trusted = annotation is str or is_model(annotation)
+        schema, is_wrapped = _as_object(schema)
+        validator = compile_schema(schema, what="the result")
+        trusted = annotation if is_trusted else None
+        return cls(schema, is_wrapped, _dumper(adapter), validator, trusted)
 
     @classmethod
     def of_schema(cls, schema: Mapping[str, Any], *, what: str) -> Output:
         """Take a raw output schema; every structured result is checked against it."""
-        return cls(schema, False, None, compile_schema(schema, what=what))
+        return cls(schema, False, encode_json, compile_schema(schema, what=what))
 
     def encode(self, value: Any) -> bytes:
         """Give the JSON of a value (without the wrapping).
@@ -120,34 +119,52 @@ class Output(msgspec.Struct, frozen=True):
         Raises:
             WrongResultError: the value is not what was declared.
         """
-        if self.dump is not None:
-            try:
-                return self.dump(value)
-            except PydanticSerializationError as exc:
-                raise WrongResultError(f"the result is not what is declared: {exc}") from exc
-        raw = encode_json(value)
-        plain = value if type(value) is dict else decode_json(raw)
-        assert self.validator is not None
-        if not self.validator.is_valid(plain):
-            faults = "; ".join(explain(self.validator, self.schema, plain))
-            raise WrongResultError(f"the result does not fit the output schema: {faults}")
+        try:
+            raw = self.dump(value)
+        except (PydanticSerializationError, TypeError, ValueError) as exc:
+            raise WrongResultError(f"the result cannot be written as JSON: {exc}") from exc
+        if value.__class__ is not self.trusted:
+            plain = decode_json(raw)
+            self.check({"result": plain} if self.is_wrapped else plain)
         return raw
+
+    def check(self, structured: Any) -> None:
+        """Insist that parsed structured content fits the schema.
+
+        Raises:
+            WrongResultError: it does not.
+        """
+        if not self.validator.is_valid(structured):
+            faults = "; ".join(explain(self.validator, self.schema, structured))
+            raise WrongResultError(f"the result does not fit the output schema: {faults}")
 
 
 def _dumper(adapter: TypeAdapter[Any]) -> Callable[[Any], bytes]:
     serializer = adapter.serializer
 
     def dump(value: Any) -> bytes:
-        return serializer.to_json(value, by_alias=True, warnings="error")
+        # What does not fit the annotation is found by the schema, in words; no warnings needed.
+        return serializer.to_json(value, by_alias=True, warnings=False)
 
     return dump
 
 
-def _is_object(schema: Mapping[str, Any]) -> bool:
+def _as_object(schema: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Make a schema one of an object, wrapping what is none, and tell whether that was done.
+
+    Spec: 2025-11-25 schema, Tool: the root of an `outputSchema` has `"type": "object"` itself.
+    """
+    definitions = schema.get("$defs", {})
     reference = schema.get("$ref")
     if isinstance(reference, str):
-        schema = schema.get("$defs", {}).get(reference.rpartition("/")[2], {})
-    return schema.get("type") == "object"
+        # A model that contains itself: its definition is put in place of the reference.
+        schema = {**definitions.get(reference.rpartition("/")[2], {}), "$defs": definitions}
+    if schema.get("type") == "object":
+        schema.pop("title", None)
+        return schema, False
+    schema = {key: value for key, value in schema.items() if key != "$defs"}
+    wrapped = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
+    return {**wrapped, "$defs": definitions} if definitions else wrapped, True
 
 
 def _holds_content(annotation: Any) -> bool:
@@ -209,7 +226,7 @@ def _full_reply(value: ToolResult, output: Output | None) -> Reply:
         if not raw.startswith(b"{"):
             raise WrongResultError("structured content has to be an object")
         if output is not None and not value.is_error:
-            _check(raw, output)
+            output.check(decode_json(raw))
         structured = msgspec.Raw(raw)
     elif output is not None and not value.is_error:
         raise WrongResultError("the tool has an output schema and gave no structured content")
@@ -219,14 +236,6 @@ def _full_reply(value: ToolResult, output: Output | None) -> Reply:
         blocks = to_blocks(value.content)
     wire = _ToolWire(blocks, structured, value.is_error)
     return Reply(encode_json(wire), meta=encode_meta(value.meta), is_error=value.is_error)
-
-
-def _check(raw: bytes, output: Output) -> None:
-    validator = output.validator or compile_schema(output.schema, what="output schema")
-    plain = decode_json(raw)
-    if not validator.is_valid(plain):
-        faults = "; ".join(explain(validator, output.schema, plain))
-        raise WrongResultError(f"the structured content does not fit the output schema: {faults}")
 
 
 def failed_tool(text: str) -> Reply:

@@ -11,6 +11,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -26,18 +27,18 @@ from waygate_mcp.toolkit.failures import RegistrationError
 from waygate_mcp.toolkit.questions import InputRequired
 
 __all__ = [
+    "Conversion",
     "MirroredHeader",
     "Parameter",
     "Signature",
     "UntitledSchema",
-    "convert_all",
+    "is_model",
     "output_type",
     "read_signature",
 ]
 
 Converter = Callable[[Any], Any]
 _PLAIN_TYPES = (str, float, bool, dict, list, types.NoneType, Any, object)
-_PLAIN_METADATA = (annotated_types.BaseMetadata, str)
 
 
 class MirroredHeader(msgspec.Struct, frozen=True):
@@ -55,6 +56,8 @@ class Parameter(msgspec.Struct, frozen=True):
     """One parameter of a function that comes from the client.
 
     `convert` turns the JSON value into what the annotation says; None where it already is that.
+    `default` is what stands in the signature; where that is a `Field(…)`, `fill` gives the value it
+    stands for.
     """
 
     name: str
@@ -63,6 +66,37 @@ class Parameter(msgspec.Struct, frozen=True):
     default: Any
     description: str | None
     convert: Converter | None
+    fill: Callable[[], Any] | None = None
+
+
+class Conversion(msgspec.Struct, frozen=True):
+    """How JSON values become a function's arguments; false where they are that already.
+
+    `converters` go by the parameters' names; `fills` give defaults that Python cannot fill in,
+    because a `Field(…)` stands in their place.
+    """
+
+    converters: tuple[tuple[str, Converter], ...] = ()
+    fills: tuple[tuple[str, Callable[[], Any]], ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is to be done."""
+        return bool(self.converters or self.fills)
+
+    def apply(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the arguments.
+
+        Raises:
+            pydantic.ValidationError: a value fits the schema and still not the type.
+        """
+        arguments = dict(values)
+        for name, convert in self.converters:
+            if name in arguments:
+                arguments[name] = convert(arguments[name])
+        for name, fill in self.fills:
+            if name not in arguments:
+                arguments[name] = fill()
+        return arguments
 
 
 class Signature(msgspec.Struct, frozen=True):
@@ -87,9 +121,12 @@ class Signature(msgspec.Struct, frozen=True):
         return tuple(parameter.name for parameter in self.parameters)
 
     @property
-    def converters(self) -> tuple[tuple[str, Converter], ...]:
-        """The parameters that need converting, with how."""
-        return tuple((one.name, one.convert) for one in self.parameters if one.convert is not None)
+    def conversion(self) -> Conversion:
+        """What has to be done to valid arguments before the function can have them."""
+        return Conversion(
+            tuple((one.name, one.convert) for one in self.parameters if one.convert is not None),
+            tuple((one.name, one.fill) for one in self.parameters if one.fill is not None),
+        )
 
     def input_schema(self) -> dict[str, Any]:
         """Build the JSON schema of the parameters, an object that allows no others.
@@ -98,7 +135,10 @@ class Signature(msgspec.Struct, frozen=True):
             RegistrationError: an annotation has no JSON schema.
         """
         fields: dict[str, Any] = {
-            one.name: (one.annotation, ... if one.is_required else one.default)
+            one.name: (
+                one.annotation,
+                ... if one.default is inspect.Parameter.empty else one.default,
+            )
             for one in self.parameters
         }
         try:
@@ -184,23 +224,26 @@ def _is_context(annotation: Any) -> bool:
 
 
 def _parameter(where: str, one: inspect.Parameter, annotation: Any, doc: Doc) -> Parameter:
-    is_required = one.default is one.empty
-    described = _described(annotation)
     default = one.default
+    is_required = default is one.empty
+    described = _described(annotation)
+    whole = annotation
+    fill = None
     if isinstance(default, FieldInfo):
-        # `name: str = Field(default=…, description=…)`: the default stands inside.
-        annotation = Annotated[annotation, default]
+        # `name: str = Field(default=…, description=…)`: what counts stands inside.
+        whole = Annotated[annotation, default]
         described = default.description or described
         is_required = default.is_required()
-        default = None if is_required else default.get_default(call_default_factory=True)
-    annotation = _with_headers(annotation)
+        if not is_required:
+            fill = partial(default.get_default, call_default_factory=True)
     return Parameter(
         name=one.name,
-        annotation=annotation,
+        annotation=_with_headers(annotation),
         is_required=is_required,
         default=default,
         description=described or doc.parameters.get(one.name),
-        convert=_converter(where, one.name, annotation),
+        convert=_converter(where, one.name, whole),
+        fill=fill,
     )
 
 
@@ -264,10 +307,10 @@ def _is_plain(annotation: Any) -> bool:
 
 def _is_plain_typed_dict(annotation: Any) -> bool:
     """Tell whether it is a TypedDict of nothing but plain members."""
-    if not typing.is_typeddict(annotation):
+    if not hasattr(annotation, "__required_keys__"):  # of `typing` or of its backport
         return False
     try:
-        members = typing.get_type_hints(annotation)
+        members = typing.get_type_hints(annotation, include_extras=True)
     except NameError:
         return False
     return all(_is_plain(one) for one in members.values())
@@ -276,16 +319,21 @@ def _is_plain_typed_dict(annotation: Any) -> bool:
 def _is_plain_metadata(annotation: Any) -> bool:
     """Tell whether metadata only describe and bound: the schema has checked bounds already."""
     for metadata in getattr(annotation, "__metadata__", ()):
-        if isinstance(metadata, MirroredHeader | str | annotated_types.BaseMetadata):
+        if isinstance(metadata, MirroredHeader | str) or _is_bound(metadata):
             continue
         if not isinstance(metadata, FieldInfo):
             return False
         # What Pydantic keeps beyond bounds (validators, discriminators) may change the value.
-        if metadata.discriminator is not None or not all(
-            isinstance(one, annotated_types.BaseMetadata) for one in metadata.metadata
-        ):
+        if metadata.discriminator is not None or not all(map(_is_bound, metadata.metadata)):
             return False
     return True
+
+
+def _is_bound(metadata: Any) -> bool:
+    """Tell whether metadata are a bound that JSON Schema can say."""
+    return isinstance(metadata, annotated_types.BaseMetadata) and not isinstance(
+        metadata, annotated_types.Predicate
+    )
 
 
 def output_type(returns: Any) -> Any:
@@ -296,21 +344,6 @@ def output_type(returns: Any) -> Any:
         return returns
     left = tuple(one for one in get_args(returns) if one is not InputRequired)
     return Union[left] if left else inspect.Signature.empty  # noqa: UP007 - built at run time
-
-
-def convert_all(
-    converters: Sequence[tuple[str, Converter]], arguments: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Give the arguments with those converted that need it.
-
-    Raises:
-        pydantic.ValidationError: a value fits the schema and still not the type.
-    """
-    converted = dict(arguments)
-    for name, convert in converters:
-        if name in converted:
-            converted[name] = convert(converted[name])
-    return converted
 
 
 def is_model(annotation: Any) -> bool:
