@@ -97,7 +97,3 @@ def waygate(
     ] = False,
 ) -> None:
     """Waygate MCP: a framework, a gateway and an operated service for the Model Context Protocol."""
-
-
-if __name__ == "__main__":
-    app()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,26 @@ def test_a_reader_that_stops_costs_lines_but_no_waiting(pipe: tuple[int, int]) -
     lost = sink.write(lines, encoded)
     assert 0 < lost < 200
     assert sink.write(*batch(LINE)) == 1
+
+
+def test_a_reader_that_stopped_is_waited_for_once(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    class NeverReady:
+        def register(self, *_: int) -> None:
+            pass
+
+        def poll(self, timeout_ms: float) -> list[tuple[int, int]]:
+            waits.append(timeout_ms)
+            return []
+
+    monkeypatch.setattr(select, "poll", NeverReady)
+    sink = StreamSink(pipe[1], stall_s=5)
+    assert [sink.write(*batch(LINE)) for _ in range(3)] == [1, 1, 1]
+    assert waits[0] == pytest.approx(5000, abs=500)
+    assert waits[1:] == [0, 0]
 
 
 def test_after_a_stall_the_next_line_stands_alone(pipe: tuple[int, int]) -> None:
@@ -161,7 +182,7 @@ def test_who_waited_for_the_lock_does_not_rotate_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "waygate.log"
-    first, second = FileSink(path, rotate_bytes=50), FileSink(path, rotate_bytes=50)
+    first, second = FileSink(path, rotate_bytes=100), FileSink(path, rotate_bytes=100)
     first.write(*batch(LINE))
     second.write(*batch({"x": 1}))
     real = fcntl.flock
@@ -177,7 +198,7 @@ def test_who_waited_for_the_lock_does_not_rotate_again(
     second.write(*batch(LINE))
     assert raced
     files = {file.name: len(file.read_text().splitlines()) for file in tmp_path.iterdir()}
-    assert sum(files.values()) == 4
+    assert files == {"waygate.log": 2, "waygate.log.1": 2}
 
 
 def test_a_file_that_was_moved_or_removed_is_made_again(tmp_path: Path) -> None:

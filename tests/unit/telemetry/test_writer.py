@@ -86,6 +86,31 @@ def test_an_idle_thread_is_woken_by_a_line() -> None:
     assert len(sink.lines) == 50
 
 
+def test_a_line_queued_just_before_the_thread_idles_is_not_left_lying() -> None:
+    sink = ListSink()
+
+    class Racing(LineWriter):
+        raced = False
+
+        @property
+        def idle(self) -> bool:
+            return False
+
+        @idle.setter
+        def idle(self, value: bool) -> None:
+            if value and not self.raced:
+                self.raced = True
+                self.queue.append({"event": "in between"})
+
+    writer = Racing([sink], gather_s=0)
+    writer.start()
+    try:
+        assert sink.entered.wait(WAIT_S)
+    finally:
+        writer.close()
+    assert sink.events == ["in between"]
+
+
 def test_a_full_queue_drops_lines_and_says_so_when_there_is_room() -> None:
     sink = ListSink()
     sink.gate.clear()
