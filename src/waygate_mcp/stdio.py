@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -101,14 +102,13 @@ class _LineOutput:
 
 
 async def _open_pipe(fd: int) -> asyncio.StreamWriter | None:
-    """Give a writer on a pipe, socket or terminal; None for a file, which a thread must write."""
-    loop = asyncio.get_running_loop()
-    try:
-        transport, protocol = await loop.connect_write_pipe(
-            lambda: asyncio.streams.FlowControlMixin(loop), os.fdopen(os.dup(fd), "wb", buffering=0)
-        )
-    except ValueError:
+    """Give a writer on a pipe or socket; None for a file or terminal, which a thread must write."""
+    if not _is_pipe(fd):
         return None
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.streams.FlowControlMixin(loop), os.fdopen(os.dup(fd), "wb", buffering=0)
+    )
     return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
@@ -121,12 +121,17 @@ def _write_all(fd: int, data: bytes) -> None:
 
 async def _open_input() -> Callable[[], Awaitable[bytes]]:
     """Give a function that reads the next chunk: from a pipe on the loop, from a file in a thread."""
+    if not _is_pipe(0):
+        return lambda: asyncio.to_thread(os.read, 0, _CHUNK)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_CHUNK)
-    try:
-        await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(0), "rb", buffering=0)
-        )
-    except ValueError:
-        return lambda: asyncio.to_thread(os.read, 0, _CHUNK)
+    await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(0), "rb", buffering=0)
+    )
     return lambda: reader.read(_CHUNK)
+
+
+def _is_pipe(fd: int) -> bool:
+    """Tell whether the loop can wait for it. uvloop ends the process over anything else."""
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
