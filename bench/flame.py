@@ -20,6 +20,7 @@ from pathlib import Path
 
 import settings
 from calls import Era, WrongAnswerError
+from flame_svg import Stack, draw
 from load import fire
 from run import LOAD_CORE, PLANS, RESULTS, SERVER_CORE, prepare
 from servers import HERE, Running, Spec
@@ -27,6 +28,13 @@ from servers import HERE, Running, Spec
 RATE_HZ = 400
 TOP = 40
 WARM_S = 2
+WAITING = {
+    "_worker (concurrent/futures/thread.py)",
+    "wait (threading.py)",
+    "Condition.wait (threading.py)",
+    "Event.wait (threading.py)",
+}
+"""Where a thread stands that has nothing to do; py-spy cannot always tell."""
 FRAME = re.compile(r"^(?P<function>.*) \((?P<file>[^()]*?)(?::(?P<line>\d+))?\)$")
 
 
@@ -41,27 +49,27 @@ def find_py_spy() -> str:
     return found
 
 
-def record(py_spy: str, pid: int, kind: str, target: Path, seconds: int) -> list[str]:
+def record(py_spy: str, pid: int, target: Path, seconds: int) -> list[str]:
     """The command that records one process."""
-    command = [py_spy, "record", "--pid", str(pid), "--format", kind, "--output", str(target)]
+    command = [py_spy, "record", "--pid", str(pid), "--format", "raw", "--output", str(target)]
     return [*command, "--duration", str(seconds), "--rate", str(RATE_HZ)]
 
 
-def under(spec: Spec, py_spy: str, kind: str, target: Path) -> Spec:
+def under(spec: Spec, py_spy: str, target: Path) -> Spec:
     """The same server, started by py-spy."""
-    command = (py_spy, "record", "--format", kind, "--output", str(target), "--rate", str(RATE_HZ))
+    command = (py_spy, "record", "--format", "raw", "--output", str(target), "--rate", str(RATE_HZ))
     return replace(spec, command=(*command, "--", *spec.command))
 
 
-def profile(spec: Spec, era: Era, seconds: int, *, kind: str, target: Path, inside: bool) -> None:
-    """Load the server and record it meanwhile.
+def profile(spec: Spec, era: Era, seconds: int, *, target: Path, inside: bool) -> None:
+    """Load the server and record its stacks meanwhile.
 
     Raises:
         WrongAnswerError: a wrong answer, or no recording.
     """
     plan, py_spy = PLANS[era], find_py_spy()
     if inside:
-        spec = under(spec, py_spy, kind, target)
+        spec = under(spec, py_spy, target)
     with Running(spec, SERVER_CORE) as server:
         one = prepare(server, plan, 64)
 
@@ -79,9 +87,11 @@ def profile(spec: Spec, era: Era, seconds: int, *, kind: str, target: Path, insi
         if inside:
             load(2, seconds)
         else:
-            command = record(py_spy, busiest(server), kind, target, seconds)
             watcher = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                record(py_spy, busiest(server), target, seconds),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )
             load(2, seconds + 2)
             output, _ = watcher.communicate(timeout=60)
@@ -114,35 +124,32 @@ def short(frame: str) -> str:
     return f"{match['function']} ({file})"
 
 
-def hottest(raw: Path) -> str:
-    """The table: time of their own and with all they call, in per cent of samples.
+def read_stacks(raw: Path) -> dict[Stack, int]:
+    """The recorded stacks, without those of threads that only wait for work."""
+    stacks: Counter[Stack] = Counter()
+    for line in raw.read_text().splitlines():
+        text, _, count = line.rpartition(" ")
+        frames = tuple(short(frame) for frame in text.split(";"))
+        if frames[-1] not in WAITING:
+            stacks[frames] += int(count)
+    return dict(stacks)
 
-    Idle samples do not occur in py-spy's record unless asked for, so the whole is busy time.
-    """
+
+def hottest(stacks: dict[Stack, int]) -> str:
+    """The table: time of their own and with all they call, in per cent of samples."""
     own: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    samples = 0
-    for line in raw.read_text().splitlines():
-        stack, _, count = line.rpartition(" ")
-        frames = [short(frame) for frame in stack.split(";")]
-        samples += int(count)
-        own[frames[-1]] += int(count)
+    for frames, count in stacks.items():
+        own[frames[-1]] += count
         for frame in set(frames):
-            total[frame] += int(count)
+            total[frame] += count
+    samples = sum(stacks.values())
     lines = [f"{samples} samples at {RATE_HZ} Hz", "", " own %  total %  function"]
     lines += [
         f"{hits / samples:6.1%}  {total[name] / samples:7.1%}  {name}"
         for name, hits in own.most_common(TOP)
     ]
     return "\n".join(lines) + "\n"
-
-
-def clean(svg: Path) -> None:
-    """Take folders and the command line out of the drawing."""
-    text = svg.read_text()
-    for folder in (str(settings.PROJECT), str(Path.home()), tempfile.gettempdir()):
-        text = re.sub(re.escape(folder) + r"(/[\w.+-]+)*/(?=[\w.+-]+)", "", text)
-    svg.write_text(text)
 
 
 def main() -> int:
@@ -163,15 +170,14 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     try:
         for era in options.eras:
-            svg = RESULTS / f"flame-{mark}{era}.svg"
-            inside: bool = options.under
-            profile(spec, era, options.seconds, kind="flamegraph", target=svg, inside=inside)
-            clean(svg)
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
                 raw = Path(folder) / "stacks.txt"
-                profile(spec, era, options.seconds, kind="raw", target=raw, inside=inside)
-                text = f"{options.server}, {PLANS[era].title}: {hottest(raw)}"
-            svg.with_suffix(".txt").write_text(text)
+                profile(spec, era, options.seconds, target=raw, inside=options.under)
+                stacks = read_stacks(raw)
+            title = f"{options.server}, {PLANS[era].title}"
+            (RESULTS / f"flame-{mark}{era}.svg").write_text(draw(stacks, title))
+            text = f"{title}: {hottest(stacks)}"
+            (RESULTS / f"flame-{mark}{era}.txt").write_text(text)
             print(text)
     except WrongAnswerError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -86,7 +86,7 @@ def specs(
 
 def prepare(server: Running, plan: Plan, sessions: int) -> Contender:
     """Wait for the server, note its idle memory, open its sessions, check one answer of each kind."""
-    server.wait_until_right()
+    server.wait_until_right(plan.method)
     entry = report.Entry(server.spec.name, [], server.rss_mb())
     names = [""]
     if plan.era == "legacy" and server.spec.name != "floor":

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from calls import FIRST_ID, WAIT_S, Target, WrongAnswerError, build, check
+from calls import FIRST_ID, WAIT_S, Method, Target, WrongAnswerError, build, check
 
 HERE = Path(__file__).resolve().parent
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -89,19 +89,19 @@ class Running:
         """Where the server's standard output and error go."""
         return self._folder / "output.txt"
 
-    def wait_until_right(self, deadline_s: float = WAIT_S) -> float:
+    def wait_until_right(self, method: Method = "tools/call", deadline_s: float = WAIT_S) -> float:
         """Call (modern era) until the first right answer; the seconds since the process began.
 
         Raises:
             WrongAnswerError: it ended, or gave no right answer in time.
         """
         last = "no connection"
-        request = build(self.target, "modern", "tools/call")
+        request = build(self.target, "modern", method)
         while time.perf_counter() - self.started_at < deadline_s:
             if self._process.poll() is not None:
                 break
             try:
-                check(self.target, request, "tools/call", FIRST_ID)
+                check(self.target, request, method, FIRST_ID)
                 return time.perf_counter() - self.started_at
             except OSError:
                 time.sleep(POLL_S)

@@ -81,22 +81,21 @@ def peers(who: Interpreters) -> list[Spec]:
     ]
 
 
-def waygate(who: Interpreters, document: str = "waygate.yaml", tool: str = "hello__echo") -> Spec:
+def waygate(who: Interpreters, document: str = "waygate.yaml") -> Spec:
     """Our gateway as `waygate serve` starts it: defaults, keys on, request log and metrics on."""
     key = bootstrap_key()
-    command = (str(who.ours), "-m", "waygate_mcp.cli", "serve", "-c", str(HERE / document))
+    command = (str(who.ours.parent / "waygate"), "serve", "-c", str(HERE / document))
     return Spec(
         "waygate",
         (*command, "--port", "{port}"),
-        {"PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{HERE}", "WAYGATE_API_KEY": key},
-        tool=tool,
+        {"PYTHONPATH": str(HERE), "WAYGATE_API_KEY": key},
         key=key,
     )
 
 
 def bootstrap_key() -> str:
     """A key for one run, never written anywhere."""
-    return f"wg_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+    return secrets.token_urlsafe(40)
 
 
 def describe(who: Interpreters) -> dict[str, object]:
