@@ -311,8 +311,9 @@ def check_legacy(message: Message, revision: Revision) -> Method | Refusal:
 
     What passes names its entry with text and has, where it has them at all, an object for
     `inputResponses` and text for `requestState`, an object or null for `_meta` and `arguments`, text
-    or null for `cursor`, an id or null for `progressToken`. Unknown methods answer with HTTP 200: a 404 on this route means that the session is
-    gone. Spec: 2025-11-25 basic/transports, "Session Management".
+    or null for `cursor`, an id or null for `progressToken`. Unknown methods answer with HTTP 200: a
+    404 on this route means that the session is gone.
+    Spec: 2025-11-25 basic/transports, "Session Management".
     """
     method = find_method(message.method, revision)
     if method is None:
