@@ -218,7 +218,12 @@ def http_orders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
         with reference_server(folder) as url:
             yield {"url": url, "headers": {}}
         return
-    with serving(folder, EVERYTHING) as gateway:
+    with contextlib.ExitStack() as stack:
+        try:
+            gateway = stack.enter_context(serving(folder, EVERYTHING))
+        except AssertionError as failed:  # told once by `reports`, not by every test anew
+            yield {"failed": failed}
+            return
         yield {"url": gateway.url, "headers": gateway.headers}
 
 
@@ -285,6 +290,8 @@ def reports(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if connection not in made:
             orders = request.getfixturevalue(f"{connection.transport}_orders")
             try:
+                if "failed" in orders:
+                    raise orders["failed"]
                 made[connection] = run_program(connection, orders, tmp_path_factory.mktemp("home"))
             except (AssertionError, subprocess.TimeoutExpired) as failed:
                 made[connection] = failed
