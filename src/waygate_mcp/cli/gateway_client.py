@@ -42,7 +42,7 @@ from waygate_mcp.upstreams.detect import CredentialsWantedError
 from waygate_mcp.upstreams.listing import LIST_METHODS, Bounds, Page, read_all, read_page
 from waygate_mcp.upstreams.streamable_http import UpstreamLimits, connect
 
-__all__ = ["Gateway", "Where", "ask_gateway", "open_gateway"]
+__all__ = ["Gateway", "Where", "ask_gateway", "open_gateway", "read_key"]
 
 _MAX_ROUNDS = 10
 _CAPABILITIES = ClientCapabilities.parse({"elicitation": {"form": {}, "url": {}}}, MODERN)
@@ -192,7 +192,7 @@ def _hear_nothing(_event: Event) -> None:
 async def _open_remote(where: Where) -> AsyncIterator[_Remote]:
     """Connect to a running gateway."""
     origin, path = parse_origin(where.address)
-    key = await asyncio.to_thread(_read_key, where)
+    key = await asyncio.to_thread(read_key, where)
     headers = [] if key is None else [("authorization", f"Bearer {key}")]
     name = where.address
     async with AsyncExitStack() as stack:
@@ -204,8 +204,12 @@ async def _open_remote(where: Where) -> AsyncIterator[_Remote]:
         yield _Remote(await stack.enter_async_context(opened))
 
 
-def _read_key(where: Where) -> str | None:
-    """Read the key: `--key-file`, then WAYGATE_API_KEY, then WAYGATE_API_KEY_FILE."""
+def read_key(where: Where) -> str | None:
+    """Read the key: `--key-file`, then WAYGATE_API_KEY, then WAYGATE_API_KEY_FILE; None without.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no key.
+    """
     settings = where.settings
     path = where.key_file
     if path is None and settings.api_key is not None:
