@@ -73,11 +73,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Key:
-    """The bootstrap key; `origin` is a sentence, `is_new` whether it was made by this run."""
+    """The bootstrap key; `origin` is a sentence, `is_new` whether this run made it, `option` how a command gets it."""
 
     text: str
     origin: str
-    is_new: bool
+    is_new: bool = False
+    option: str = ""
 
 
 def say(text: str) -> None:
@@ -248,7 +249,8 @@ def prepare(plan: Plan, environment: Mapping[str, str]) -> None:
         raise StartError(
             f"cannot write {exc.filename}: {exc.strerror}; choose another folder with --data-dir"
         ) from None
-    for line in waygate(plan, environment, "init", "--dir", str(plan.folder)).splitlines():
+    command = [str(WAYGATE), "init", "--dir", str(plan.folder)]
+    for line in output_of(command, environment, directory(plan)).splitlines():
         if not line.startswith("next:"):
             tell(f"    {line}")
 
@@ -258,12 +260,13 @@ def find_key(plan: Plan, environment: dict[str, str]) -> Key:
     for name, value in given_keys(plan, environment).items():
         is_file = name.endswith("_FILE")
         text = read_key(Path(value).expanduser()) if is_file else value
-        return Key(text, f"yours, from {name}", is_new=False)
+        return Key(text, f"yours, from {name}")
     environment["WAYGATE_API_KEY_FILE"] = str(plan.key_file)
     where = shown(plan.key_file)
+    option = f" --key-file {where}"
     if plan.key_file.exists():
         again = f"made by an earlier start, kept in {where}; for a new one delete that file and start again"
-        return Key(read_key(plan.key_file), again, is_new=False)
+        return Key(read_key(plan.key_file), again, option=option)
     script = "from waygate_mcp.auth.key_text import make_key; print(make_key())"
     text = output_of([str(VENV_PYTHON), "-c", script], environment, ROOT).strip()
     plan.key_file.touch(mode=0o600, exist_ok=False)
@@ -379,18 +382,8 @@ def self_test(plan: Plan, key: Key) -> None:
             f"auth.mode in {shown(plan.document)} must be keys"
         )
     tell("    ok  a call without a key is refused (401)")
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("WAYGATE_")}
-    environment |= {"WAYGATE_API_KEY": key.text}
-    answer = waygate(
-        plan,
-        environment,
-        "tools",
-        "call",
-        "greet",
-        '{"name": "quickstart"}',
-        "--url",
-        f"{plan.url}/mcp",
-    )
+    name = '{"name": "quickstart"}'
+    answer = client(plan, key, "tools", "call", "greet", name, "--url", f"{plan.url}/mcp")
     if "quickstart" not in answer:
         raise StartError(
             f"the tool greet answered {answer.strip()!r}, not a greeting; "
@@ -401,23 +394,35 @@ def self_test(plan: Plan, key: Key) -> None:
 
 def introduce(plan: Plan, key: Key) -> None:
     """Where it is, how to get in, what to paste into which client."""
-    environment = {**os.environ, "WAYGATE_API_KEY": key.text}
-    snippets = waygate(plan, environment, "connect", "--url", f"{plan.url}/mcp").rstrip()
-    tell()
-    tell(snippets)
-    tell()
-    tell(f"Waygate is serving, {time.monotonic() - STARTED:.0f} s after you asked.")
-    tell(f"    URL   {plan.url}/mcp")
-    tell(f"    Key   {key.text if key.is_new else '(not shown again)'}")
-    tell(f"          {key.origin}")
-    tell(f"    Files {shown(plan.folder)} (waygate.yaml is yours to edit; logs/ has the log)")
+    address = ["--url", f"{plan.url}/mcp"]
+    shows_key = ["--with-key"] if key.is_new else []
+    for name, words, options in (
+        ("mcp-json", "the shape most clients read", [*address, *shows_key]),
+        ("vscode", "VS Code: .vscode/mcp.json", [*address, *shows_key]),
+        ("claude-desktop", "Claude Desktop, which starts it by itself", ["-c", str(plan.document)]),
+    ):
+        tell(f"\n# {words}")
+        tell(client(plan, key, "connect", name, *options).rstrip())
+    tell(f"\nWaygate is serving, {time.monotonic() - STARTED:.0f} s after you asked.\n")
+    tell(f"    URL      {plan.url}/mcp")
+    tell(f"    Key      {key.text if key.is_new else '(not shown again)'}")
+    tell(f"             {key.origin}")
+    tell(
+        f"    Files    {shown(plan.folder)}: waygate.yaml is yours to edit, logs/ has what happened"
+    )
+    tell(f"    Tools    {shown(WAYGATE)} tools list {' '.join(address)}{key.option}")
+    tell(
+        f"    Clients  {shown(WAYGATE)} connect (a list; connect NAME prints what that client wants)"
+    )
     if not plan.is_check:
-        tell("    Ctrl-C stops it; ./quickstart.sh starts it again.")
+        tell("\nCtrl-C stops it; ./quickstart.sh starts it again.")
 
 
-def waygate(plan: Plan, environment: Mapping[str, str], *arguments: str) -> str:
-    """Run the command and give what it printed."""
-    return output_of([str(WAYGATE), *arguments], environment, directory(plan))
+def client(plan: Plan, key: Key, *arguments: str) -> str:
+    """Run a `waygate` command as a client with the key and no other setting, and give what it printed."""
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("WAYGATE_")}
+    environment["WAYGATE_API_KEY"] = key.text
+    return output_of([str(WAYGATE), *arguments], environment, plan.folder)
 
 
 def output_of(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> str:
@@ -437,7 +442,7 @@ def output_of(command: Sequence[str], environment: Mapping[str, str], folder: Pa
 
 
 def directory(plan: Plan) -> Path:
-    """Where programs run: the clone, whose .env counts; a check runs in its own folder, where there is none."""
+    """Where the gateway runs: in the clone, whose .env counts; a check runs in its own folder, where there is none."""
     return plan.folder if plan.is_check else ROOT
 
 
