@@ -6,6 +6,7 @@ characters are escaped, so that no server can steer the terminal of who asks.
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,6 @@ from enum import IntEnum
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from waygate_mcp.errors import ConfigError, UpstreamUnavailableError, WaygateError
 from waygate_mcp.telemetry.redaction import escape_line
@@ -57,7 +54,8 @@ def print_table(
         return
     texts = [[_cell(value) for value in row] for row in rows]
     if sys.stdout.isatty():
-        _print_rich(columns, texts)
+        table = importlib.import_module("waygate_mcp.cli.terminal_table")
+        table.print_rich_table(columns, texts)
         return
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for line in (columns, *texts):
@@ -96,15 +94,6 @@ def problems_as_json(error: ConfigError) -> list[Mapping[str, object]]:
         }
         for problem in error.problems
     ]
-
-
-def _print_rich(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in texts:
-        table.add_row(*map(Text, row))
-    Console().print(table)
 
 
 def _cell(value: object) -> str:

@@ -17,12 +17,11 @@ from types import TracebackType
 from typing import Any, cast
 
 import msgspec
-import structlog
-from structlog.typing import FilteringBoundLogger, Processor
 
 from waygate_mcp.config.secrets import prepare_private_folder
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import ConfigError
+from waygate_mcp.telemetry.plain_structlog import FilteringBoundLogger, Processor, structlog
 from waygate_mcp.telemetry.redaction import Redactor
 from waygate_mcp.telemetry.sinks import FileSink, StreamSink
 from waygate_mcp.telemetry.timestamps import Stamp
