@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from waygate_mcp.gateway.exchange import Exchange
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.stream_buffer import StreamBuffer
 from waygate_mcp.protocol.framing import KEEP_ALIVE, encode_event
 from waygate_mcp.web.visit import Visit
+
+if TYPE_CHECKING:  # the house builds the door
+    from waygate_mcp.runtime.generation import Generation
+    from waygate_mcp.web.guard import Guard
 
 __all__ = ["RETRY_MS", "LegacyFront", "ModernFront", "prime"]
 
@@ -30,18 +35,19 @@ class ModernFront:
     def __init__(self, visit: Visit) -> None:
         self.done = asyncio.Event()
         self.exchange: Exchange | None = None
+        self.generation: Generation[Guard] | None = None
         self.watch: asyncio.Task[None] | None = None
-        self._visit = visit
+        self.visit = visit
 
     async def send(self, message: bytes) -> None:
         """Write an event, turning the response into a stream if it is none yet."""
-        visit = self._visit
+        visit = self.visit
         await visit.begin_stream()
         await visit.write(encode_event(message))
 
     async def finish(self, message: bytes | None, status: int = 200) -> None:
         """Write the final message: JSON, or the last event of the stream."""
-        visit = self._visit
+        visit = self.visit
         if self.exchange is not None:
             visit.outcome = self.exchange.result.value
         if message is None:
@@ -55,8 +61,8 @@ class ModernFront:
 
     async def keep_alive(self) -> None:
         """Break a silence that intermediaries might take for death."""
-        await self._visit.begin_stream()
-        await self._visit.write(KEEP_ALIVE)
+        await self.visit.begin_stream()
+        await self.visit.write(KEEP_ALIVE)
 
     async def close_stream(self) -> None:
         """Do nothing: streams of this revision cannot be resumed."""
@@ -80,8 +86,9 @@ class LegacyFront:
     def __init__(self, visit: Visit, session: Session, monotonic: Callable[[], float]) -> None:
         self.done = asyncio.Event()
         self.exchange: Exchange | None = None
+        self.generation: Generation[Guard] | None = None
         self.watch: asyncio.Task[None] | None = None
-        self._visit = visit
+        self.visit = visit
         self._session = session
         self._monotonic = monotonic
         self._stream: StreamBuffer | None = None
@@ -96,7 +103,7 @@ class LegacyFront:
 
         A cancelled call gets none: its stream just ends.
         """
-        visit = self._visit
+        visit = self.visit
         if self.exchange is not None:
             visit.outcome = self.exchange.result.value
         if self._stream is None and message is not None:
@@ -113,7 +120,7 @@ class LegacyFront:
         """Break a silence that intermediaries might take for death."""
         if self._stream is None:
             await self._open()
-        await self._visit.write(KEEP_ALIVE)
+        await self.visit.write(KEEP_ALIVE)
 
     async def close_stream(self) -> None:
         """End the response while the call goes on; the client comes back with `Last-Event-ID`."""
@@ -121,21 +128,21 @@ class LegacyFront:
             return
         stream = self._stream or await self._open()
         stream.detach(self._write)
-        await self._visit.end()
+        await self.visit.end()
 
     def detach(self) -> None:
         """Note that the client is gone; what comes is kept for its return."""
         if self._stream is not None:
             self._stream.detach(self._write)
-        self._visit.abandon()
+        self.visit.abandon()
 
     async def _open(self) -> StreamBuffer:
         """Turn the response into a stream."""
         self._stream = stream = self._session.open_stream(self._monotonic())
         stream.attach(self._write)
-        await self._visit.begin_stream()
-        await prime(self._visit, self._session, stream)
+        await self.visit.begin_stream()
+        await prime(self.visit, self._session, stream)
         return stream
 
     async def _write(self, event_id: str, message: bytes) -> None:
-        await self._visit.write(encode_event(message, id=event_id))
+        await self.visit.write(encode_event(message, id=event_id))

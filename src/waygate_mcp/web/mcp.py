@@ -40,6 +40,7 @@ from waygate_mcp.web.fronts import LegacyFront, ModernFront
 from waygate_mcp.web.problems import Refused
 from waygate_mcp.web.streams import hold_open, serve_listener, serve_resumed, serve_session
 from waygate_mcp.web.visit import JSON, Receive, Scope, Send, Visit
+from waygate_mcp.web.watch import SlowWatch
 
 if TYPE_CHECKING:  # the house builds the door
     from waygate_mcp.runtime.generation import Generation
@@ -51,9 +52,7 @@ __all__ = ["McpDoor"]
 _log = get_logger("web.mcp")
 
 _SESSION_HEADER = b"mcp-session-id"
-_SLOW_S = 0.1
-"""After this long a call is watched: its deadline, a lost client, silence."""
-
+_USUAL_ACCEPT = b"application/json, text/event-stream"
 _ALLOW = (b"allow", b"GET, POST, DELETE, OPTIONS")
 _NO_SESSION = (
     "Invalid request: no session. Send initialize first "
@@ -68,6 +67,7 @@ class McpDoor:
     def __init__(self, house: House[Guard]) -> None:
         self._house = house
         self._in_flight = 0
+        self._slow: SlowWatch[ModernFront | LegacyFront] = SlowWatch(self._start_watch)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, endpoint: str) -> None:
         """Serve one HTTP request to the endpoint of that name, whatever happens."""
@@ -151,7 +151,8 @@ class McpDoor:
             text = "Content-Type must be application/json"
             await self._say(visit, 415, jsonrpc.INVALID_REQUEST, text)
             return
-        if not _accepts(headers.get(b"accept")):
+        accept = headers.get(b"accept")
+        if accept != _USUAL_ACCEPT and not _accepts(accept):
             text = "Accept must allow application/json and text/event-stream"
             await self._say(visit, 406, jsonrpc.INVALID_REQUEST, text)
             return
@@ -161,7 +162,9 @@ class McpDoor:
         self._in_flight += 1
         try:
             limit = self._house.settings.max_request_size
-            body = await read_body(visit.receive, limit, BODY_TIMEOUT_S, headers)
+            body = visit.whole_body(limit)
+            if body is None:
+                body = await read_body(visit.receive, limit, BODY_TIMEOUT_S, headers)
             inbound = classify_post(body, headers)
             if isinstance(inbound, ModernInbound):
                 await self._modern(visit, generation, endpoint, inbound, body)
@@ -222,27 +225,23 @@ class McpDoor:
     ) -> None:
         """Do the work of a call to its end; look after it once it takes longer than a moment."""
         front.exchange = exchange
-        timer = asyncio.get_running_loop().call_later(
-            _SLOW_S, self._start_watch, visit, front, exchange, generation
-        )
+        front.generation = generation
+        bucket = self._slow.begin(front)
         try:
             await work
         finally:
-            timer.cancel()
+            bucket.pop(front, None)
             if front.watch is not None:
                 front.watch.cancel()
             front.exchange = None  # the two knew each other: nothing is left to the collector
 
-    def _start_watch(
-        self,
-        visit: Visit,
-        front: ModernFront | LegacyFront,
-        exchange: Exchange,
-        generation: Generation[Guard],
-    ) -> None:
+    def _start_watch(self, front: ModernFront | LegacyFront) -> None:
         """Begin to look after a call that did not answer at once."""
+        exchange, generation = front.exchange, front.generation
+        if exchange is None or generation is None:
+            return
         exchange.arm_deadline()
-        watch = self._watch(visit, front, exchange, generation)
+        watch = self._watch(front.visit, front, exchange, generation)
         front.watch = self._house.supervisor.start(watch, name="watch")
 
     async def _watch(

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from waygate_mcp.telemetry.logs import RequestRecord
-from waygate_mcp.web.cycle import ANSWER, Answer
+from waygate_mcp.web.cycle import CYCLE, Cycle
 from waygate_mcp.web.guard import STRANGER, Guard
 
 if TYPE_CHECKING:  # the house builds the door
@@ -37,7 +37,7 @@ class Visit:
     """
 
     __slots__ = (
-        "_answer",
+        "_cycle",
         "_house",
         "_send",
         "_started_s",
@@ -62,7 +62,7 @@ class Visit:
         self._send = send
         self._started_s = time.perf_counter()
         extensions = scope.get("extensions")
-        self._answer: Answer | None = extensions.get(ANSWER) if extensions else None
+        self._cycle: Cycle | None = extensions.get(CYCLE) if extensions else None
         self.scope = scope
         self.receive = receive
         self.door = "http"
@@ -78,6 +78,13 @@ class Visit:
         self.is_begun = False
         self.is_ended = False
 
+    def whole_body(self, limit_bytes: int) -> bytes | None:
+        """Give the body if all of it is here and within the limit; else it has to be read."""
+        cycle = self._cycle
+        if cycle is None or len(cycle.body) > limit_bytes:
+            return None
+        return cycle.take_body()
+
     async def answer(
         self, status: int, body: bytes = b"", headers: tuple[Header, ...] = (JSON,)
     ) -> None:
@@ -87,8 +94,8 @@ class Visit:
         self.is_begun = True
         self.status = status
         headers = (*headers, (b"x-request-id", self.request_id.encode()), *self.extra_headers)
-        answer = self._answer
-        if answer is None or not answer(status, headers, body):
+        cycle = self._cycle
+        if cycle is None or not cycle.answer(status, headers, body):
             length = (b"content-length", b"%d" % len(body))
             await self._send(
                 {
