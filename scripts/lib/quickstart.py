@@ -272,7 +272,10 @@ def find_key(plan: Plan, environment: dict[str, str]) -> Key:
     plan.key_file.touch(mode=0o600, exist_ok=False)
     plan.key_file.write_text(f"{text}\n", encoding="ascii")
     return Key(
-        text, f"made now and shown this once; kept in {where}, readable by you only", is_new=True
+        text,
+        f"made now and shown this once; kept in {where}, readable by you only",
+        is_new=True,
+        option=option,
     )
 
 
