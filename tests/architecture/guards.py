@@ -26,7 +26,7 @@ LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     "alembic": ("storage",),
     "aiosqlite": ("storage",),
     "asyncpg": ("storage",),
-    "httptools": ("net", "web.connection"),  # uvicorn's own parser, bounded where it sets no limit
+    "httptools": ("net", "web.connection", "web.cycle"),  # uvicorn's own parser, bounded where it sets no limit
     "aiohttp": ("net",),
     "prometheus_client": ("telemetry",),
     "opentelemetry": ("telemetry",),
@@ -78,6 +78,11 @@ BROAD_EXCEPT_HOMES = {
     "plugins": "the plugin boundary: an author's code may raise anything",
     "toolkit.provider": "the plugin boundary: an author's function may raise anything",
     "toolkit.signatures": "the plugin boundary: annotations run an author's code",
+}
+
+# Who may import inside a function.
+LATE_IMPORT_HOMES = {
+    "cli.stdio": "uvloop does not exist on Windows",
 }
 
 # Where everything is caught and not raised again.
@@ -209,6 +214,8 @@ def imports_at_the_top(module: Module) -> Iterator[str]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             yield f"{module.name}:{node.lineno} imports relatively"
+    if module.is_within(*LATE_IMPORT_HOMES):
+        return
     for function in module.functions():
         for node in ast.walk(function):
             if isinstance(node, ast.Import | ast.ImportFrom):
