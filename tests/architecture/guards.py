@@ -26,7 +26,11 @@ LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     "alembic": ("storage",),
     "aiosqlite": ("storage",),
     "asyncpg": ("storage",),
-    "httptools": ("net", "web.connection", "web.cycle"),  # uvicorn's own parser, bounded where it sets no limit
+    "httptools": (
+        "net",
+        "web.connection",
+        "web.cycle",
+    ),  # uvicorn's own parser, bounded where it sets no limit
     "aiohttp": ("net",),
     "prometheus_client": ("telemetry",),
     "opentelemetry": ("telemetry",),
