@@ -16,6 +16,7 @@ from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.web.server import Started, bind
 from waygate_mcp.web.server import serve as run_server
+from waygate_mcp.web.workers import serve_with_workers
 
 _KEY_SOURCES = {
     "setting": "key from WAYGATE_API_KEY",
@@ -52,7 +53,8 @@ def serve(
     """
     settings = settings_from(config=config, host=host, port=port, workers=workers, env=env)
     listener = bind(settings)
-    run_server(settings, listener, watch=reload, on_started=announce)
+    run = run_server if settings.workers == 1 else serve_with_workers
+    run(settings, listener, watch=reload, on_started=announce)
 
 
 def register(app: typer.Typer) -> None:

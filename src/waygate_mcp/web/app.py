@@ -7,18 +7,22 @@ else of a request: each door asks the guard itself. Paths are compared as they c
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
-from waygate_mcp.errors import WaygateError
+from waygate_mcp.errors import InterruptedCallError, WaygateError
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import get_logger
 from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.mcp import McpDoor
-from waygate_mcp.web.rest import RestDoor
 from waygate_mcp.web.sse import SseDoor
+
+if TYPE_CHECKING:  # loaded when the server serves already; see `App`
+    from waygate_mcp.web.rest import RestDoor
 
 __all__ = ["App", "build_app"]
 
@@ -35,7 +39,11 @@ _log = get_logger("web.app")
 
 
 class App:
-    """The ASGI application. The house opens and closes with it."""
+    """The ASGI application. The house opens and closes with it.
+
+    The REST door's framework takes longer to load than all else together, and no call needs it: it
+    is loaded by a thread while the MCP doors serve already, and requests for it wait.
+    """
 
     def __init__(self, house: House[Guard]) -> None:
         self.failure: WaygateError | None = None
@@ -43,7 +51,8 @@ class App:
         self._house = house
         self._mcp = McpDoor(house)
         self._sse = SseDoor(house)
-        self._rest = RestDoor(house)
+        self._rest: RestDoor | None = None
+        self._loading: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the server."""
@@ -57,7 +66,8 @@ class App:
             elif path == SSE_PATH or path.startswith(MESSAGES_PATH):
                 await self._sse(scope, receive, send)
             else:
-                await self._rest(scope, path.decode("latin-1"), receive, send)
+                rest = self._rest or await self._loaded_rest()
+                await rest(scope, path.decode("latin-1"), receive, send)
         elif kind == "lifespan":
             await self._live(receive, send)
         else:
@@ -73,12 +83,28 @@ class App:
             self.failure = exc
             await send({"type": "lifespan.startup.failed", "message": ""})
             return
+        self._loading = self._house.supervisor.start(self._load_rest(), name="load-rest-door")
         await send({"type": "lifespan.startup.complete"})
         try:
             await receive()
         finally:
             await self._house.__aexit__(None, None, None)
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _load_rest(self) -> None:
+        def load() -> RestDoor:
+            door: RestDoor = importlib.import_module("waygate_mcp.web.rest").RestDoor(self._house)
+            return door
+
+        self._rest = await asyncio.to_thread(load)
+
+    async def _loaded_rest(self) -> RestDoor:
+        if self._loading is not None:
+            # Others wait for the same: one that goes away must not end it.
+            await asyncio.shield(self._loading)
+        if self._rest is None:
+            raise InterruptedCallError("the REST door is not there; see the log")
+        return self._rest
 
 
 def build_app(house: House[Guard]) -> App:

@@ -43,6 +43,7 @@ _GC_THRESHOLDS = (20_000, 20, 50)
 """A call leaves no reference cycles behind, so that collecting rarely costs no memory."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end the server, where the process did not choose to ignore them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle the signals that stop us. They end in exit code 0 and are not raised again."""
-        before = {sig: signal.signal(sig, self.handle_exit) for sig in _STOP_SIGNALS}
+        wanted = [sig for sig in _STOP_SIGNALS if signal.getsignal(sig) != signal.SIG_IGN]
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in wanted}
         try:
             yield
         finally:
