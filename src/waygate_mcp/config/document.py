@@ -158,9 +158,6 @@ class LimitsSection(Section):
         le=2_592_000,
         description="Seconds after which an unused session gives up its place in memory.",
     )
-    session_life_s: float = Field(
-        86_400, gt=0, le=31_536_000, description="Seconds after which a session ends in any case."
-    )
     sessions_max: int = Field(
         10_000, ge=1, le=1_000_000, description="Sessions of one process; more are refused."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,12 @@ def test_the_page_has_a_row_for_every_key_and_no_other(heading: str) -> None:
 
 def test_every_section_is_on_the_page() -> None:
     assert set(HEADINGS.values()) == set(Section.__subclasses__()) - {Document}
+
+
+def test_every_key_is_read_somewhere() -> None:
+    # A key nobody reads is one nobody enforces. Reading is an attribute access: `.page_size`.
+    package = Path(__file__).parents[3] / "src" / "waygate_mcp"
+    source = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    read = set(re.findall(r"\.([a-z_]+)\b", source))
+    keys = {name for section in sections() for name in section.model_fields} - {"version"}
+    assert keys - read == set()
