@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, _interrupt)
     try:
         if options.docker:
-            return run_in_containers(options)
+            return run_in_containers()
         make_environment()
         with plan_for(options) as plan:
             return run(plan)
@@ -454,14 +454,18 @@ def shown(path: Path) -> str:
     return f"./{path.relative_to(ROOT)}" if path.is_relative_to(ROOT) else str(path)
 
 
-def run_in_containers(options: argparse.Namespace) -> int:
+def run_in_containers() -> int:
     """Bring the stack of docker-compose.yml up."""
+    if not (ROOT / "docker-compose.yml").is_file():
+        raise StartError(
+            "docker-compose.yml is missing from this clone; run ./quickstart.sh without --docker"
+        )
     if not shutil.which("docker"):
         raise StartError(
             "Docker is not installed; install Docker Engine with the Compose plugin, "
             "or run ./quickstart.sh without --docker"
         )
-    raise StartError("docker-compose.yml is missing from this clone")
+    raise StartError("the container stack is not ready yet")
 
 
 if __name__ == "__main__":
