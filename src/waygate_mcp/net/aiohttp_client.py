@@ -177,7 +177,11 @@ class AiohttpTransport:
     def _translate(self, exc: Exception) -> UpstreamError:
         """Say whether anything was sent."""
         text = str(exc) or type(exc).__name__
+        if isinstance(exc, aiohttp.ClientConnectorError):
+            text = exc.os_error.strerror or str(exc.os_error)
         unsent = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
         if isinstance(exc, unsent):
-            return UpstreamUnavailableError(self._upstream, text)
+            return UpstreamUnavailableError(
+                self._upstream, f"{self._origin} is not reached: {text}"
+            )
         return UpstreamProtocolError(self._upstream, f"gave no answer: {text}")
