@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
-from structlog.typing import FilteringBoundLogger
+from waygate_mcp.telemetry.plain_structlog import FilteringBoundLogger
 
 from waygate_mcp.errors import RpcError, UnknownNameError
 from waygate_mcp.toolkit.content import (
