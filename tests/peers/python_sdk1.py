@@ -199,7 +199,7 @@ class Story:
         before = int(text_of((await self.call("cancellations_seen")).content))
         request = self.session._request_id
         call = asyncio.ensure_future(self.call("slow_cancellable", seconds=30))  # noqa: TID251 - no supervisor here
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
         assert not call.done(), call
         params = types.CancelledNotificationParams(requestId=request, reason="given up")
         cancelled = types.CancelledNotification(params=params)

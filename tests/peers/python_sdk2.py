@@ -208,7 +208,7 @@ class Story:
         """How many cancellations the server saw of the one call that was given up."""
         before = int(text_of((await self.call("cancellations_seen")).content))
         call = asyncio.ensure_future(self.call("slow_cancellable", seconds=30))  # noqa: TID251 - no supervisor here
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
         assert not call.done(), call
         call.cancel()
         after = before

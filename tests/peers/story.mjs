@@ -208,7 +208,7 @@ const story = (client, seen) => {
         () => "answered",
         () => "given up",
       );
-      await sleep(300);
+      await sleep(500);
       given_up.abort("given up");
       if ((await ended) !== "given up") throw new Error("the call was answered");
       let after = before;
