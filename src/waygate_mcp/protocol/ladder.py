@@ -32,6 +32,7 @@ __all__ = [
 
 MAX_BATCH = 50
 
+_KIND_NAMES: dict[type, str] = {dict: "an object", str: "a string"}
 # Parameters that mean the same wherever they stand.
 _PARAM_TYPES: dict[str, type] = {
     "_meta": dict,
@@ -269,14 +270,15 @@ def _open_envelope(
 
 def _params_problem(params: dict[str, Any], method: Method) -> str | None:
     """Find the first parameter that is not of its type; what the method's provider reads is left to it."""
-    names = method.names
-    if names is not None and type(params.get(names)) is not str:
-        return f"params.{names} must be a string"
+    for name, kind in method.required:
+        if type(params.get(name)) is not kind:
+            return f"params.{name} must be {_KIND_NAMES[kind]}"
     for name, value in params.items():
-        kind = _PARAM_TYPES.get(name)
-        if kind is None or type(value) is kind or (value is None and name in _MAY_BE_NULL):
+        expected = _PARAM_TYPES.get(name)
+        if expected is None or type(value) is expected:
             continue
-        return f"params.{name} must be {'an object' if kind is dict else 'a string'}"
+        if value is not None or name not in _MAY_BE_NULL:
+            return f"params.{name} must be {_KIND_NAMES[expected]}"
     meta = params.get("_meta")
     token = meta.get("progressToken") if meta else None
     if token is not None and not jsonrpc.is_valid_id(token):
@@ -309,7 +311,7 @@ def _compare_headers(
 def check_legacy(message: Message, revision: Revision) -> Method | Refusal:
     """Take a request of a session of `revision` up the last rungs.
 
-    What passes names its entry with text and has, where it has them at all, an object for
+    What passes has the method's `required` members and, where it has them at all, an object for
     `inputResponses` and text for `requestState`, an object or null for `_meta` and `arguments`, text
     or null for `cursor`, an id or null for `progressToken`. Unknown methods answer with HTTP 200: a
     404 on this route means that the session is gone.

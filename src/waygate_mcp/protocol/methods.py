@@ -18,7 +18,8 @@ class Method(msgspec.Struct, frozen=True):
     """One request method a client may send.
 
     `names` is the member of `params` that says which entry is meant and that `Mcp-Name` mirrors,
-    None where nothing is named. `may_ask` allows `input_required` as a modern answer. `cacheable`
+    None where nothing is named. `required` are the members of `params` that must be there, with the
+    type the schema gives them. `may_ask` allows `input_required` as a modern answer. `cacheable`
     results carry caching hints. `permission` is what a principal needs (surface.md 5).
     """
 
@@ -26,6 +27,7 @@ class Method(msgspec.Struct, frozen=True):
     eras: frozenset[Era]
     permission: str
     names: Literal["name", "uri"] | None = None
+    required: tuple[tuple[str, type], ...] = ()
     may_ask: bool = False
     is_cacheable: bool = False
 
@@ -33,27 +35,36 @@ class Method(msgspec.Struct, frozen=True):
 _BOTH = frozenset(Era)
 _LEGACY = frozenset({Era.LEGACY})
 _MODERN = frozenset({Era.MODERN})
+_NAME = (("name", str),)
+_URI = (("uri", str),)
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("initialize", _LEGACY, "session:open"),
         Method("ping", _LEGACY, "session:open"),
-        Method("logging/setLevel", _LEGACY, "session:open"),
+        Method("logging/setLevel", _LEGACY, "session:open", required=(("level", str),)),
         Method("server/discover", _MODERN, "session:open", is_cacheable=True),
         Method("tools/list", _BOTH, "tools:list", is_cacheable=True),
-        Method("tools/call", _BOTH, "tools:call", names="name", may_ask=True),
+        Method("tools/call", _BOTH, "tools:call", "name", _NAME, may_ask=True),
         Method("prompts/list", _BOTH, "prompts:list", is_cacheable=True),
-        Method("prompts/get", _BOTH, "prompts:get", names="name", may_ask=True),
+        Method("prompts/get", _BOTH, "prompts:get", "name", _NAME, may_ask=True),
         Method("resources/list", _BOTH, "resources:list", is_cacheable=True),
         Method("resources/templates/list", _BOTH, "resources:list", is_cacheable=True),
         Method(
-            "resources/read", _BOTH, "resources:read", names="uri", may_ask=True, is_cacheable=True
+            "resources/read", _BOTH, "resources:read", "uri", _URI, may_ask=True, is_cacheable=True
         ),
-        Method("resources/subscribe", _LEGACY, "resources:read", names="uri"),
-        Method("resources/unsubscribe", _LEGACY, "resources:read", names="uri"),
-        Method("subscriptions/listen", _MODERN, "session:open"),
-        Method("completion/complete", _BOTH, "completions:use"),
+        Method("resources/subscribe", _LEGACY, "resources:read", "uri", _URI),
+        Method("resources/unsubscribe", _LEGACY, "resources:read", "uri", _URI),
+        Method(
+            "subscriptions/listen", _MODERN, "session:open", required=(("notifications", dict),)
+        ),
+        Method(
+            "completion/complete",
+            _BOTH,
+            "completions:use",
+            required=(("ref", dict), ("argument", dict)),
+        ),
     )
 }
 

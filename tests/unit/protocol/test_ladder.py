@@ -369,6 +369,32 @@ def test_rung_7_a_parameter_of_the_wrong_type_is_invalid_params(
 
 
 @pytest.mark.parametrize(
+    ("method", "params", "word"),
+    [
+        ("completion/complete", {"argument": {}}, "params.ref"),
+        ("completion/complete", {"ref": [], "argument": {}}, "params.ref"),
+        ("completion/complete", {"ref": {}, "argument": "x"}, "params.argument"),
+        ("subscriptions/listen", {}, "params.notifications"),
+        ("subscriptions/listen", {"notifications": [1]}, "params.notifications"),
+    ],
+)
+def test_rung_7_what_a_method_requires_is_there(
+    method: str, params: dict[str, Any], word: str
+) -> None:
+    message = body(method, **params, _meta=META)
+    assert word in refused(post(message, {b"mcp-method": method.encode()}), 400, -32602).message
+    assert word in refused(line(message), 400, -32602).message
+
+
+@pytest.mark.parametrize("level", [None, [], {}, 5])
+def test_rung_7_a_log_level_that_is_no_text_is_refused_in_a_session(level: Any) -> None:
+    inbound = bare(body("logging/setLevel", level=level))
+    assert isinstance(inbound, LegacyInbound)
+    found = check_legacy(inbound.messages[0], REVISIONS["2025-11-25"])
+    refused(found if isinstance(found, Refusal) else inbound, 200, -32602)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"arguments": ...},
@@ -495,7 +521,7 @@ def test_a_batch_of_the_largest_size_passes() -> None:
     "method", [method for method in METHODS.values() if method.name != "server/discover"]
 )
 def test_a_session_knows_the_methods_of_its_era(method: Method, version: str) -> None:
-    params = {method.names: "x"} if method.names else {}
+    params = {name: kind() for name, kind in method.required}
     inbound = bare(body(method.name, **params))
     assert isinstance(inbound, LegacyInbound)
     found = check_legacy(inbound.messages[0], REVISIONS[version])

@@ -57,6 +57,34 @@ def test_the_named_methods_are_those_of_the_specification() -> None:
     assert named == {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 
+def test_what_each_method_requires_is_what_the_schemas_require() -> None:
+    # initialize is read by the handshake, which words its own refusals; _meta is the envelope's.
+    kinds = {str: "string", dict: "object"}
+    for revision in REVISIONS.values():
+        requests = [value for value in definitions(revision.text).values() if is_request(value)]
+        for request in requests:
+            method = find_method(request["properties"]["method"]["const"], revision)
+            if method is None or method.name == "initialize":
+                continue
+            wanted = set(required_params(revision.text, request)) - {"_meta"}
+            assert wanted == {name for name, _ in method.required}, (revision.text, method.name)
+            assert all(kind in kinds for _, kind in method.required)
+
+
+def is_request(value: dict[str, Any]) -> bool:
+    """Whether a type of the schema is a request with a method of its own."""
+    return "const" in value.get("properties", {}).get("method", {})
+
+
+def required_params(revision: str, request: dict[str, Any]) -> list[str]:
+    """The parameters a request of the schema must have."""
+    params = request["properties"].get("params", {})
+    if "$ref" in params:
+        params = definitions(revision)[params["$ref"].rpartition("/")[2]]
+    required: list[str] = params.get("required", [])
+    return required
+
+
 def test_every_method_needs_a_permission() -> None:
     assert all(method.permission.count(":") == 1 for method in METHODS.values())
 
