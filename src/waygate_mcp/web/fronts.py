@@ -28,6 +28,9 @@ __all__ = ["RETRY_MS", "LegacyFront", "ModernFront", "prime"]
 RETRY_MS = 500
 """How long a client waits before it comes back to a stream that was closed (`retry`)."""
 
+_LARGE_BYTES = 512 * 1024
+"""An answer larger than this is never turned into an event."""
+
 
 class ModernFront:
     """Carries a modern call's messages on the response of its own POST."""
@@ -83,8 +86,16 @@ class LegacyFront:
     A lost connection is not a cancellation: events go on into the buffer.
     """
 
-    def __init__(self, visit: Visit, session: Session, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        visit: Visit,
+        session: Session,
+        monotonic: Callable[[], float],
+        *,
+        prefers_stream: bool = False,
+    ) -> None:
         self.done = asyncio.Event()
+        self._prefers_stream = prefers_stream
         self.exchange: Exchange | None = None
         self.generation: Generation[Guard] | None = None
         self.watch: asyncio.Task[None] | None = None
@@ -106,7 +117,7 @@ class LegacyFront:
         visit = self.visit
         if self.exchange is not None:
             visit.outcome = self.exchange.result.value
-        if self._stream is None and message is not None:
+        if self._stream is None and message is not None and self._is_json(message, status):
             await visit.answer(status, message)
         else:
             stream = self._stream or await self._open()
@@ -115,6 +126,14 @@ class LegacyFront:
             stream.complete(self._monotonic())
             await visit.end()
         self.done.set()
+
+    def _is_json(self, message: bytes, status: int) -> bool:
+        """Tell whether a final message that no event preceded goes out as JSON.
+
+        It does, unless the client names the event stream first in Accept. Large ones always do:
+        current clients refuse large events (docs/decisions/0010).
+        """
+        return not self._prefers_stream or status != 200 or len(message) > _LARGE_BYTES
 
     async def keep_alive(self) -> None:
         """Break a silence that intermediaries might take for death."""

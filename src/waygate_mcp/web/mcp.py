@@ -419,7 +419,12 @@ class McpDoor:
             error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_REQUEST, text)
             await visit.answer(400, error)
             return
-        front = LegacyFront(visit, session, self._house.live.monotonic)
+        front = LegacyFront(
+            visit,
+            session,
+            self._house.live.monotonic,
+            prefers_stream=_prefers_stream(visit.headers.get(b"accept")),
+        )
         arrival = Arrival(visit.principal, visit.request_id, body)
         try:
             exchange, handler = begin_legacy(
@@ -527,6 +532,11 @@ async def _attach(begun: Attached, front: ModernFront) -> None:
     """Attach a retry to its parked call and wait for its answer."""
     await begun.attach(front)
     await front.done.wait()
+
+
+def _prefers_stream(accept: bytes | None) -> bool:
+    """Tell whether a client names the event stream before JSON: the order is all that current clients say."""
+    return accept is not None and accept.lstrip().lower().startswith(b"text/event-stream")
 
 
 def _accepts(accept: bytes | None) -> bool:
