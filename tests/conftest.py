@@ -7,10 +7,20 @@ import socket
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.coverage_limits import CoverageLimits
 
 pytest_plugins = ["pytester"]
+
+# How fast this machine is at the moment says nothing about the code; CI gets the same examples every time.
+settings.register_profile(
+    "house",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("house")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -63,6 +63,8 @@ def serving(folder: Path, port: int) -> Iterator[list[str]]:
         process.send_signal(signal.SIGINT)
         lines += output.readlines()
         assert process.wait(WITHIN_S) == 0, "".join(lines)
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0, "it still listens after Ctrl-C"
     finally:
         watchdog.cancel()
         if process.poll() is None:
@@ -85,6 +87,7 @@ def test_a_second_start_keeps_the_key_and_shows_it_no_more(tmp_path: Path) -> No
     folder, port = tmp_path / "gateway", free_port()
     with serving(folder, port) as lines:
         first = "".join(lines)
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
     key_file = folder / "api.key"
     key = key_file.read_text().strip()
     assert key in first
@@ -100,14 +103,6 @@ def test_a_second_start_keeps_the_key_and_shows_it_no_more(tmp_path: Path) -> No
     assert key_file.read_text().strip() == key
     assert document.read_text().endswith("# a line of mine\n")
     assert key not in (folder / "logs" / "console.log").read_text()
-
-
-def test_after_ctrl_c_nobody_listens_any_more(tmp_path: Path) -> None:
-    port = free_port()
-    with serving(tmp_path, port), socket.create_connection(("127.0.0.1", port), timeout=5):
-        pass
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_a_port_in_use_is_named_with_another_that_is_free(tmp_path: Path) -> None:
