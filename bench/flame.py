@@ -1,7 +1,7 @@
 """Where a call's time goes: py-spy on the serving process, under the bench's own load.
 
 Writes a flame graph (SVG, for a browser) and a table of the functions with most time of their own
-(text) for each era into `results/`. py-spy needs to look into the process: run as root, or allow
+(text) for each scenario into `results/`. py-spy needs to look into the process: run as root, or allow
 ptrace; where it may not attach, the server is started under it (`--under`), which needs no
 permission.
 """
@@ -19,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import settings
-from calls import Era, WrongAnswerError
+from calls import WrongAnswerError
 from flame_svg import Stack, draw
 from load import fire
-from run import LOAD_CORE, PLANS, RESULTS, SERVER_CORE, prepare
+from run import LOAD_CORE, PLANS, RESULTS, SERVER_CORE, Plan, document_of, prepare
 from servers import HERE, Running, Spec
 
 RATE_HZ = 400
@@ -61,13 +61,13 @@ def under(spec: Spec, py_spy: str, target: Path) -> Spec:
     return replace(spec, command=(*command, "--", *spec.command))
 
 
-def profile(spec: Spec, era: Era, seconds: int, *, target: Path, inside: bool) -> None:
+def profile(spec: Spec, plan: Plan, seconds: int, *, target: Path, inside: bool) -> None:
     """Load the server and record its stacks meanwhile.
 
     Raises:
         WrongAnswerError: a wrong answer, or no recording.
     """
-    plan, py_spy = PLANS[era], find_py_spy()
+    py_spy = find_py_spy()
     if inside:
         spec = under(spec, py_spy, target)
     with Running(spec, SERVER_CORE) as server:
@@ -99,6 +99,14 @@ def profile(spec: Spec, era: Era, seconds: int, *, target: Path, inside: bool) -
                 raise WrongAnswerError(f"py-spy could not attach (try --under): {output[-500:]}")
     if not target.exists():
         raise WrongAnswerError("py-spy wrote nothing")
+
+
+def spec_of(name: str, who: settings.Interpreters, plan: Plan) -> Spec:
+    """How the server of this name is started for a scenario."""
+    if name == "waygate":
+        return settings.waygate(who, document_of(plan))
+    known = [settings.floor(who), *settings.peers(who)]
+    return next(spec for spec in known if spec.name == name)
 
 
 def busiest(server: Running) -> int:
@@ -155,7 +163,9 @@ def hottest(stacks: dict[Stack, int]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     settings.add_interpreter_options(parser)
-    parser.add_argument("eras", nargs="*", default=["modern", "legacy"])
+    parser.add_argument(
+        "scenarios", nargs="*", default=["modern", "legacy"], help=f"of: {', '.join(PLANS)}"
+    )
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument(
         "--server", default="waygate", choices=["waygate", "floor", "sdk", "fastmcp"]
@@ -163,21 +173,21 @@ def main() -> int:
     parser.add_argument("--under", action="store_true", help="start the server under py-spy")
     options = parser.parse_args()
     who = settings.interpreters(options)
-    all_specs = [settings.waygate(who), settings.floor(who), *settings.peers(who)]
-    spec = next(spec for spec in all_specs if spec.name == options.server)
     os.sched_setaffinity(0, {LOAD_CORE})
     mark = "" if options.server == "waygate" else f"{options.server}-"
     RESULTS.mkdir(exist_ok=True)
     try:
-        for era in options.eras:
+        for name in options.scenarios:
+            plan = PLANS[name]
+            spec = spec_of(options.server, who, plan)
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
                 raw = Path(folder) / "stacks.txt"
-                profile(spec, era, options.seconds, target=raw, inside=options.under)
+                profile(spec, plan, options.seconds, target=raw, inside=options.under)
                 stacks = read_stacks(raw)
-            title = f"{options.server}, {PLANS[era].title}"
-            (RESULTS / f"flame-{mark}{era}.svg").write_text(draw(stacks, title))
+            title = f"{options.server}, {plan.title}"
+            (RESULTS / f"flame-{mark}{name}.svg").write_text(draw(stacks, title))
             text = f"{title}: {hottest(stacks)}"
-            (RESULTS / f"flame-{mark}{era}.txt").write_text(text)
+            (RESULTS / f"flame-{mark}{name}.txt").write_text(text)
             print(text)
     except WrongAnswerError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -274,11 +274,11 @@ class Parts:
 
 
 @contextmanager
-def logs_in(folder: Path, key: str) -> Iterator[tuple[Any, Logs]]:
+def logs_in(folder: Path, key: str, document: str) -> Iterator[tuple[Any, Logs]]:
     """Settings and logging as `waygate serve` has them, in a folder of their own."""
     os.environ |= {"WAYGATE_API_KEY": key}
     overrides = {
-        "config": HERE / "waygate.yaml",
+        "config": HERE / document,
         "data_dir": folder / "data",
         "log_dir": folder / "logs",
     }
@@ -290,31 +290,49 @@ def logs_in(folder: Path, key: str) -> Iterator[tuple[Any, Logs]]:
         yield settings, logs
 
 
-async def measure(calls: int, folder: Path) -> list[str]:
-    """All figures, as lines."""
+async def wholes(folder: Path, document: str, method: Method, calls: int) -> list[str]:
+    """Whole calls of both eras, as lines."""
     key = bench.bootstrap_key()
     lines = []
-    with logs_in(folder, key) as (settings, logs):
+    eras: tuple[Era, ...] = ("modern", "legacy")
+    with logs_in(folder, key, document) as (settings, logs):
         house = House(settings, logs, guard_of)
         app = build_app(house)
         async with house:
-            eras: tuple[Era, ...] = ("modern", "legacy")
-            wholes = {}
             for era in eras:
-                client = await client_for(app, key, era, "tools/call")
-                wholes[era] = await time_whole(client.call, calls)
+                client = await client_for(app, key, era, method)
+                figure = await time_whole(client.call, calls)
                 client.result()
-                lines.append(f"{wholes[era]:8.2f}  whole, {era}")
+                lines.append(f"{figure:8.2f}  whole {method}, {era}")
+    return lines
+
+
+async def parts(folder: Path, calls: int) -> list[str]:
+    """The parts of a modern `tools/call`, as lines."""
+    key = bench.bootstrap_key()
+    lines = []
+    with logs_in(folder, key, "waygate.yaml") as (settings, logs):
+        house = House(settings, logs, guard_of)
+        app = build_app(house)
+        async with house:
             client = await client_for(app, key, "modern", "tools/call")
-            lines.append("")
+            whole = await time_whole(client.call, calls)
             explained = 0.0
             for name, part in Parts(house, client).table().items():
                 figure = time_part(part, calls)
                 lines.append(f"{figure:8.2f}  {name}")
                 explained += 0.0 if name.startswith(" ") else figure
                 await asyncio.sleep(0.05)
-            lines.append(f"{wholes['modern'] - explained:8.2f}  left: the door's own work")
+            lines.append(f"{whole - explained:8.2f}  left: the door's own work")
     return lines
+
+
+async def measure(calls: int, folder: Path) -> list[str]:
+    """All figures, as lines."""
+    few = max(calls // 20, 1)
+    lines = await wholes(folder, "waygate.yaml", "tools/call", calls)
+    lines += await wholes(folder, "waygate-thousand.yaml", "tools/list", few)
+    return [*lines, "", *await parts(folder, calls)]
 
 
 def main() -> int:

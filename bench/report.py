@@ -1,7 +1,7 @@
 """From rounds to figures: medians, ratios, the table on the terminal, JSON and Markdown."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +17,7 @@ COLUMNS = (
     "RSS after MB",
     "core",
     "of floor",
+    "by CPU",
     "× sdk",
     "× fastmcp",
 )
@@ -73,6 +74,14 @@ class Scenario:
     title: str
     entries: list[Entry]
     answer_bytes: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+
+    def cpu_ratio(self, server: str) -> float | None:
+        """The floor's CPU time per call over this server's, median over the rounds."""
+        mine, floors = self._rounds(server), self._rounds("floor")
+        if not mine or not floors:
+            return None
+        return median(f.cpu_us / m.cpu_us for m, f in zip(mine, floors, strict=True))
 
     def ratio(self, server: str, other: str) -> float | None:
         """Median over the rounds of throughput against the other server's in the same round."""
@@ -89,6 +98,7 @@ class Scenario:
     def row(self, entry: Entry) -> list[str]:
         """The entry's line of the table."""
         f = entry.figures()
+        by_cpu = self.cpu_ratio(entry.server)
         ratios = [self.ratio(entry.server, other) for other in ("floor", "sdk", "fastmcp")]
         return [
             entry.server,
@@ -100,6 +110,7 @@ class Scenario:
             f"{f['rss_after_mb']:.0f}",
             f"{f['core_share']:.0%}",
             f"{ratios[0]:.0%}" if ratios[0] else "–",
+            f"{by_cpu:.0%}" if by_cpu else "–",
             f"{ratios[1]:.1f}" if ratios[1] else "–",
             f"{ratios[2]:.1f}" if ratios[2] else "–",
         ]
@@ -125,13 +136,15 @@ def table(scenario: Scenario) -> str:
     rows = [list(COLUMNS), *(scenario.row(entry) for entry in scenario.entries)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = [scenario.title]
+    notes = [f"  ! {text}" for text in scenario.warnings()]
+    notes += [f"  {text}" for text in scenario.notes]
     for row in rows:
         cells = [
             row[0].ljust(widths[0]),
             *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
         ]
         lines.append("  ".join(cells))
-    return "\n".join([*lines, *(f"  ! {text}" for text in scenario.warnings())])
+    return "\n".join([*lines, *notes])
 
 
 def as_json(scenarios: list[Scenario], about: dict[str, object]) -> str:
@@ -143,10 +156,12 @@ def as_json(scenarios: list[Scenario], about: dict[str, object]) -> str:
             "title": s.title,
             "answer_bytes": s.answer_bytes,
             "warnings": s.warnings(),
+            "notes": s.notes,
             "servers": {
                 e.server: {
                     **{k: round(v, 3) for k, v in e.figures().items()},
                     "of_floor": s.ratio(e.server, "floor"),
+                    "of_floor_by_cpu": s.cpu_ratio(e.server),
                     "times_sdk": s.ratio(e.server, "sdk"),
                     "times_fastmcp": s.ratio(e.server, "fastmcp"),
                     "rounds": [asdict(m) for m in e.rounds],
@@ -183,7 +198,7 @@ def as_markdown(scenarios: list[Scenario], about: dict[str, object]) -> str:
         lines.append("| " + " | ".join(COLUMNS) + " |")
         lines.append("| --- |" + " ---: |" * (len(COLUMNS) - 1))
         lines += ["| " + " | ".join(scenario.row(entry)) + " |" for entry in scenario.entries]
-        lines += [""] + [f"Note: {text}." for text in scenario.warnings()]
+        lines += [""] + [f"- {text}." for text in (*scenario.warnings(), *scenario.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 

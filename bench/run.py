@@ -16,6 +16,7 @@ from pathlib import Path
 
 import report
 import settings
+from books import check_books
 from calls import (
     FIRST_ID,
     Answer,
@@ -72,15 +73,20 @@ class Contender:
     entry: report.Entry
 
 
+def document_of(plan: Plan) -> str:
+    """The document our gateway serves in a scenario."""
+    return "waygate-thousand.yaml" if plan.method == "tools/list" else "waygate.yaml"
+
+
 def specs(
     plan: Plan, who: settings.Interpreters, answer: Path | None, only: list[str]
 ) -> list[Spec]:
     """The servers of a scenario, the floor first. The SDKs have no part in the long lists."""
     found = [settings.floor(who, answer)]
     if plan.method == "tools/list":
-        found.append(settings.waygate(who, "waygate-thousand.yaml"))
+        found.append(settings.waygate(who, document_of(plan)))
     else:
-        found += [settings.waygate(who), *settings.peers(who)]
+        found += [settings.waygate(who, document_of(plan)), *settings.peers(who)]
     return [spec for spec in found if not only or spec.name in only]
 
 
@@ -100,8 +106,7 @@ def prepare(server: Running, plan: Plan, sessions: int) -> Contender:
 
 def fetch_answer(plan: Plan, who: settings.Interpreters, folder: Path) -> Path | None:
     """What our gateway answers in this scenario, for the floor to send: the same bytes."""
-    document = "waygate-thousand.yaml" if plan.method == "tools/list" else "waygate.yaml"
-    with Running(settings.waygate(who, document), SERVER_CORE) as server:
+    with Running(settings.waygate(who, document_of(plan)), SERVER_CORE) as server:
         server.wait_until_right()
         session = open_session(server.target) if plan.era == "legacy" else ""
         request = build(server.target, plan.era, plan.method, session)
@@ -138,8 +143,7 @@ def run_scenario(
         for spec in specs(plan, who, answer, options.only):
             server = stack.enter_context(Running(spec, SERVER_CORE))
             contenders.append(prepare(server, plan, options.sessions))
-        for one in contenders:
-            measure(one, 0, options.warm_s)
+        warm = {one.entry.server: measure(one, 0, options.warm_s) for one in contenders}
         for number in range(1, options.rounds + 1):
             for one in contenders:
                 one.entry.rounds.append(measure(one, number, options.round_s))
@@ -153,7 +157,14 @@ def run_scenario(
             one.entry.rss_after_mb = one.server.rss_mb()
             check(one.server.target, one.requests[0], plan.method, FIRST_ID - 1)
         sizes = {one.entry.server: one.answer.size_bytes for one in contenders}
-        return report.Scenario(plan.name, plan.title, [one.entry for one in contenders], sizes)
+        entries = [one.entry for one in contenders]
+        scenario = report.Scenario(plan.name, plan.title, entries, sizes)
+        for one in contenders:
+            if one.entry.server == "waygate":
+                done = [warm["waygate"], *one.entry.rounds]
+                total = sum(each.round.requests for each in done)
+                scenario.notes.append(check_books(one.server, total))
+        return scenario
 
 
 def say(text: str) -> None:
@@ -176,9 +187,9 @@ def parse() -> argparse.Namespace:
     settings.add_interpreter_options(parser)
     parser.add_argument("scenarios", nargs="*", default=[*PLANS], help=f"of: {', '.join(PLANS)}")
     parser.add_argument("--only", action="append", default=[], help="only this server (repeatable)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--round-s", type=int, default=10, help="seconds of one round")
-    parser.add_argument("--warm-s", type=int, default=3, help="seconds of warm-up")
+    parser.add_argument("--rounds", type=int, help="default: 5")
+    parser.add_argument("--round-s", type=int, help="seconds of one round (10)")
+    parser.add_argument("--warm-s", type=int, help="seconds of warm-up (3)")
     parser.add_argument("--sessions", type=int, default=64, help="legacy sessions, used in turn")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 2 s, 1 s of warm-up")
     parser.add_argument("--save", default="", help="write results/NAME.json and .md")
@@ -188,8 +199,10 @@ def parse() -> argparse.Namespace:
         parser.error(
             f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(PLANS)}"
         )
-    if options.quick:
-        options.rounds, options.round_s, options.warm_s = 3, 2, 1
+    rounds, round_s, warm_s = (3, 2, 1) if options.quick else (5, 10, 3)
+    options.rounds = options.rounds or rounds
+    options.round_s = options.round_s or round_s
+    options.warm_s = options.warm_s or warm_s
     return options
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -21,23 +22,36 @@ from servers import HERE, Running, Spec
 IDLE_S = 5.0
 
 
-def once(spec: Spec) -> tuple[float, float]:
-    """Start one server: seconds to its first answer, and MiB when idle."""
+@dataclass(frozen=True)
+class Start:
+    """One start: wall and CPU seconds to the first answer, MiB when idle."""
+
+    first_answer_s: float
+    cpu_s: float
+    rss_idle_mb: float
+
+
+def once(spec: Spec) -> Start:
+    """Start one server and stop it again."""
     with Running(spec, core=None) as server:
         seconds = server.wait_until_right()
+        cpu_s = server.cpu_s()
         time.sleep(IDLE_S)
-        return seconds, server.rss_mb()
+        return Start(seconds, cpu_s, server.rss_mb())
 
 
-def markdown(about: dict[str, object], seen: dict[str, list[tuple[float, float]]]) -> str:
+def markdown(about: dict[str, object], seen: dict[str, list[Start]]) -> str:
     """The table."""
     lines = [f"Made by `{about['command']}`; load average at start {about['load_average']}.", ""]
-    lines += ["| server | first answer s | slowest s | RSS idle MB | runs |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: |"]
+    lines += ["| server | first answer s | slowest s | CPU s | RSS idle MB | runs |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
     for name, runs in seen.items():
-        times, sizes = [run[0] for run in runs], [run[1] for run in runs]
-        figures = f"{median(times):.2f} | {max(times):.2f} | {median(sizes):.0f} | {len(runs)}"
-        lines.append(f"| {name} | {figures} |")
+        slowest = max(run.first_answer_s for run in runs)
+        lines.append(
+            f"| {name} | {median(run.first_answer_s for run in runs):.2f} | {slowest:.2f} "
+            f"| {median(run.cpu_s for run in runs):.2f} "
+            f"| {median(run.rss_idle_mb for run in runs):.0f} | {len(runs)} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -55,7 +69,7 @@ def main() -> int:
         "machine": settings.describe(who),
         "load_average": ", ".join(f"{n:.2f}" for n in os.getloadavg()),
     }
-    seen: dict[str, list[tuple[float, float]]] = {}
+    seen: dict[str, list[Start]] = {}
     try:
         for _ in range(options.runs):
             for spec in specs:
@@ -70,15 +84,10 @@ def main() -> int:
     return 0
 
 
-def save(
-    folder: Path, about: dict[str, object], seen: dict[str, list[tuple[float, float]]]
-) -> None:
+def save(folder: Path, about: dict[str, object], seen: dict[str, list[Start]]) -> None:
     """Write both files."""
     folder.mkdir(exist_ok=True)
-    runs = {
-        name: [{"first_answer_s": round(s, 3), "rss_idle_mb": round(mb, 1)} for s, mb in found]
-        for name, found in seen.items()
-    }
+    runs = {name: [asdict(start) for start in starts] for name, starts in seen.items()}
     (folder / "startup.json").write_text(json.dumps({**about, "servers": runs}, indent=1) + "\n")
     (folder / "startup.md").write_text("# Start and idle memory\n\n" + markdown(about, seen))
 
