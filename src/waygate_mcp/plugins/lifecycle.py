@@ -26,7 +26,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from types import FunctionType, ModuleType
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from waygate_mcp.config.document import PluginSection
@@ -207,11 +207,12 @@ def _configure(name: str, model: Any, config: Mapping[str, Any]) -> BaseModel:
 
 
 def _known_keys(model: type[BaseModel]) -> dict[str, None]:
+    """List the keys a model reads: its fields under every name they have in configurations."""
     known: dict[str, None] = {}
     for field_name, field in model.model_fields.items():
-        known[field.alias or field_name] = None
-        if isinstance(field.validation_alias, str):
-            known[field.validation_alias] = None
+        alias = field.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [alias or field_name]
+        known.update((name, None) for name in names if isinstance(name, str))
     return known
 
 

@@ -217,8 +217,7 @@ async def slow_cancellable(seconds: Annotated[float, Field(ge=0, le=3600)], ctx:
     loop = asyncio.get_running_loop()
     end_s = loop.time() + seconds
     try:
-        # Small steps on purpose: whether each of them can be interrupted is what is tested.
-        while (left_s := end_s - loop.time()) > 0:  # noqa: ASYNC110
+        while (left_s := end_s - loop.time()) > 0:  # noqa: ASYNC110 - each step can be interrupted
             await asyncio.sleep(min(left_s, _SLOW_STEP_S))
     except asyncio.CancelledError:
         ctx.lifespan.cancellations += 1

@@ -274,8 +274,10 @@ def _converter(where: str, name: str, annotation: Any) -> Converter | None:
     if bare is int and _is_plain_metadata(annotation):
         return _whole
     try:
-        return TypeAdapter(annotation).validate_python
-    except (PydanticUserError, PydanticSchemaGenerationError) as exc:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        adapter.rebuild(raise_errors=True)  # names it cannot resolve are found now, not in a call
+        return adapter.validate_python
+    except (PydanticUserError, PydanticSchemaGenerationError, NameError) as exc:
         raise RegistrationError(
             f"{where}: parameter `{name}` has a type that cannot come from JSON: "
             f"{str(exc).partition(chr(10))[0]}"

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from structlog.testing import capture_logs
 
 from waygate_mcp.config.document import PluginSection
@@ -77,6 +77,18 @@ class Classic(Plugin):
         EVENTS.append(f"leave {self.services.name}")
         if self.config.word == "bad-leave":
             raise RuntimeError("cannot leave")
+
+
+class Plainest:
+    """No lifespan, no Config, no base."""
+
+    def __init__(self) -> None:
+        self.box = make_box()
+
+
+class Aliased(BaseModel):
+    word: str = Field("a", validation_alias=AliasChoices("one", "two"))  # type: ignore[pydantic-alias]
+    other: str = Field("b", validation_alias="another")
 
 
 class Boxless:
@@ -162,6 +174,7 @@ MODULES: dict[str, dict[str, Any]] = {
     "plug_config": {"box": BOX, "Config": Config, "lifespan": with_config},
     "plug_services": {"box": BOX, "lifespan": with_services},
     "plug_generator": {"box": BOX, "lifespan": bare_generator},
+    "plug_aliased": {"box": BOX, "Config": Aliased},
     "plug_open": {"box": BOX, "Config": Open},
     "plug_strict": {"box": BOX, "Config": Strict},
     "plug_wrong_config": {"box": BOX, "Config": dict},
@@ -175,6 +188,7 @@ MODULES: dict[str, dict[str, Any]] = {
     "plug_objects": {
         "Classic": Classic,
         "Boxless": Boxless,
+        "Plainest": Plainest,
         "box": BOX,
         "factory": factory,
         "bare_factory": bare_factory,
@@ -217,6 +231,16 @@ async def test_a_module_may_have_a_config_and_a_lifespan() -> None:
 async def test_a_class_is_made_with_config_and_services() -> None:
     assert await show("plug_objects:Classic", {"word": "x"}) == "x p opened"
     assert EVENTS == ["enter p", "leave p"]
+
+
+async def test_a_class_needs_nothing_but_a_box() -> None:
+    assert await show("plug_objects:Plainest") == "NoConfig() None"
+
+
+async def test_keys_by_other_names_are_known() -> None:
+    shown = await show("plug_aliased", {"another": "x", "two": "y"})
+    assert shown == "Aliased(word='y', other='x') None"
+    assert (await problems_of("plug_aliased", {"anoter": "x"}))[0][2] == "another"
 
 
 async def test_an_object_with_a_box_is_taken_as_it_is() -> None:

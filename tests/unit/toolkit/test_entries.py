@@ -5,6 +5,7 @@ import contextvars
 import enum
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
@@ -173,14 +174,10 @@ def test_a_prompt_of_any_arguments_is_refused() -> None:
 
 
 def test_a_parameter_that_cannot_be_made_of_a_text_is_refused() -> None:
-    class Strange:
-        pass
+    async def prompt(a: Callable[[], int]) -> str:
+        return ""
 
-    async def prompt(a: Any) -> str:
-        raise NotImplementedError
-
-    prompt.__annotations__ = {"a": Strange}
-    with pytest.raises(RegistrationError):
+    with pytest.raises(RegistrationError, match="`a` cannot be made of a text"):
         Prompt(prompt, {})
 
 
@@ -299,3 +296,15 @@ async def test_a_stop_iteration_in_a_thread_ends_the_call() -> None:
 
     with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError, match="StopIteration"):
         await asyncio.wait_for(run_in_thread(function, {}, None, threads), 5)
+
+
+async def test_a_cancelled_function_without_a_context_is_simply_left() -> None:
+    free = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        running = run_in_thread(free.wait, {"timeout": 20}, None, threads)
+        task = asyncio.ensure_future(running)  # noqa: TID251 - a test's own
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        free.set()

@@ -94,6 +94,8 @@ def make_box() -> Toolbox:  # noqa: C901 - many small functions, none of them lo
             raise RuntimeError(SECRET)
         if name == "tool":
             raise ToolError("No such topic.")
+        if name == "rpc":
+            raise RpcError(-32000, "Busy")
         return f"{name} {level}"
 
     @box.prompt
@@ -126,6 +128,8 @@ def make_box() -> Toolbox:  # noqa: C901 - many small functions, none of them lo
     def complete_name(value: str, arguments: Mapping[str, str]) -> list[str]:
         if value == "bad":
             raise RuntimeError(SECRET)
+        if value == "rpc":
+            raise RpcError(-32000, "Busy")
         return [f"{value}{arguments.get('level', '')}{number}" for number in range(150)]
 
     @box.completion("a://item/{id}", "id")
@@ -511,3 +515,10 @@ async def test_a_caller_that_can_answer_nothing_is_told_so() -> None:
         await call_tool(
             provider_of(box), "sample", caller=RecordingCaller(capabilities=NO_CAPABILITIES)
         )
+
+
+async def test_errors_of_the_house_pass_from_prompts_and_completions_too() -> None:
+    with pytest.raises(RpcError):
+        await make_provider().call(call_of("prompts/get", "topic", {"arguments": {"name": "rpc"}}))
+    with pytest.raises(RpcError):
+        await complete(TOPIC, {"name": "name", "value": "rpc"})

@@ -82,6 +82,16 @@ def test_a_schema_written_by_hand_is_sent_as_it_is() -> None:
     assert params_of(Elicit("m", schema))["requestedSchema"] == schema
 
 
+class Loose(BaseModel):
+    maybe: str | None = Field(default_factory=lambda: None)
+
+
+def test_a_form_may_require_nothing_and_default_to_nothing() -> None:
+    form = form_schema(Loose)
+    assert "required" not in form
+    assert form["properties"]["maybe"] == {"title": "Maybe", "type": "string"}
+
+
 @pytest.mark.parametrize("model", [Nested, Listed])
 def test_a_form_that_nests_is_refused(model: type[BaseModel]) -> None:
     with pytest.raises(RegistrationError, match="cannot stand in a form"):

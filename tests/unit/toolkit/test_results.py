@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import sys
+import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -43,6 +45,10 @@ class Weather(BaseModel):
 
 
 class Row(TypedDict):
+    id: int
+
+
+class OldRow(typing.TypedDict):
     id: int
 
 
@@ -224,6 +230,13 @@ def test_a_declared_result_is_structured_fits_its_schema_and_is_readable_as_text
     )
 
 
+def test_a_typed_dict_pydantic_cannot_read_is_refused_and_not_forgotten() -> None:
+    if sys.version_info >= (3, 12):
+        pytest.skip("Pydantic reads it here")
+    with pytest.raises(RegistrationError, match="typing_extensions"):
+        Output.of_annotation(OldRow, is_wanted=None)
+
+
 def test_definitions_of_a_wrapped_result_stay_reachable() -> None:
     schema = output(list[Weather]).schema
     assert schema["properties"]["result"]["items"] == {"$ref": "#/$defs/Weather"}
@@ -258,6 +271,11 @@ def test_a_raw_output_schema_is_checked() -> None:
         tool_reply({}, declared)
     with pytest.raises(WrongResultError, match="expected object"):
         tool_reply([1], declared)
+
+
+def test_a_declared_result_that_cannot_be_json_is_the_tools_fault() -> None:
+    with pytest.raises(WrongResultError, match="cannot be written as JSON"):
+        tool_reply({"n": Opaque()}, Output.of_schema(RAW, what="test"))
 
 
 # ---------------------------------------------------------------------- ToolResult

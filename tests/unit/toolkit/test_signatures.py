@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import enum
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -168,6 +168,30 @@ def test_annotations_that_cannot_be_evaluated_are_refused_with_the_mend() -> Non
     def function(a: Hidden) -> None: ...
 
     with pytest.raises(RegistrationError, match="top of the module"):
+        read_signature(function)
+
+
+def test_a_type_without_a_schema_is_refused() -> None:
+    def function(a: Callable[[], int]) -> None: ...
+
+    with pytest.raises(RegistrationError, match="an annotation has no JSON schema"):
+        read_signature(function).input_schema()
+
+
+def test_metadata_nobody_knows_are_left_to_pydantic() -> None:
+    def function(a: Annotated[str, object()]) -> None: ...
+
+    assert read_signature(function).conversion
+
+
+def test_a_typed_dict_whose_members_cannot_be_read_is_left_to_pydantic() -> None:
+    class Hidden(TypedDict):
+        a: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+    def function(a: Any) -> None: ...
+
+    function.__annotations__["a"] = Hidden
+    with pytest.raises(RegistrationError):
         read_signature(function)
 
 

@@ -109,6 +109,13 @@ def test_a_rule_behind_a_reference_is_explained_without_its_neighbours() -> None
     }
     validator = compile_schema(schema, what="test")
     assert explain(validator, schema, {"a": {}}) == ("`a.x`: required argument is missing",)
+    deep = {"properties": {"b": {"type": "object", "required": ["x"]}}}
+    schema["$defs"] = {"a": deep}
+    schema["properties"] = {"a": {"$ref": "#/$defs/a"}}
+    validator = compile_schema(schema, what="test")
+    assert explain(validator, schema, {"a": {"b": {}}}) == (
+        "`a.b.x`: required argument is missing",
+    )
     schema["properties"] = {}
     schema["additionalProperties"] = False
     validator = compile_schema(schema, what="test")
@@ -150,3 +157,13 @@ def test_huge_numbers_are_judged_and_never_crash() -> None:
     validator = compile_schema(schema, what="test")
     assert not validator.is_valid({"n": 10**400})
     assert explain(validator, schema, {"n": 10**400})
+
+
+def test_a_rule_in_another_document_of_the_schema_is_explained_too() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "$defs": {"a": {"$id": "urn:a", "type": "object", "required": ["x"]}},
+        "properties": {"a": {"$ref": "urn:a"}},
+    }
+    validator = compile_schema(schema, what="test")
+    assert explain(validator, schema, {"a": {}}) == ("`a.x`: required argument is missing",)
