@@ -89,32 +89,29 @@ class Disk:
         return self._last
 
 
-def build_router(house: House[Guard]) -> APIRouter:
-    """Give the routes of this module."""
-    router = APIRouter()
-    disk = Disk(house.settings.data_dir)
+class HealthRoutes:
+    """The routes of this module, for one house."""
 
-    @router.get("/", response_model=Greeting, summary="What this server is")
-    async def root(request: Request) -> Greeting:
-        has_docs = request.app.docs_url is not None
+    def __init__(self, house: House[Guard]) -> None:
+        self._house = house
+        self._disk = Disk(house.settings.data_dir)
+
+    async def root(self, request: Request) -> Greeting:
+        """Say what this server is."""
         return Greeting(
             service="waygate-mcp",
             version=__version__,
-            status="ready" if house.is_ready else "draining",
+            status="ready" if self._house.is_ready else "draining",
             description="A gateway for the Model Context Protocol; MCP is served at /mcp.",
-            documentation="/docs" if has_docs else None,
+            documentation=request.app.docs_url,
         )
 
-    @router.get(
-        "/health",
-        response_model=Health,
-        summary="How this server is, measured",
-        responses={503: {"model": Health, "description": "Unhealthy"}},
-    )
-    async def health(request: Request) -> Response:
+    async def health(self, request: Request) -> Response:
+        """Measure. Callers with `diagnostics:read` see names and figures as well."""
+        house = self._house
         admission: Admission = request.state.admission
         checks = {
-            "filesystem": await disk.check(house.clock.monotonic()),
+            "filesystem": await self._disk.check(house.clock.monotonic()),
             "plugins": _check_plugins(house),
             "event_loop": _check_loop(house),
             "configuration": _check_configuration(house),
@@ -131,33 +128,58 @@ def build_router(house: House[Guard]) -> APIRouter:
         }
         return _json(body, 503 if status == "unhealthy" else 200)
 
-    @router.get(
-        "/ready",
-        response_model=Readiness,
-        response_model_exclude_none=True,
-        summary="Whether new work is welcome",
-        responses={503: {"model": Readiness, "description": "Not ready"}},
-    )
-    async def ready() -> Response:
-        if house.is_ready:
+    async def ready(self) -> Response:
+        """Say whether new work is welcome."""
+        if self._house.is_ready:
             return _json({"ready": True})
         return _json({"ready": False, "reason": "the server is stopping"}, 503)
 
-    @router.get(
-        "/metrics",
-        summary="Numbers for Prometheus",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}},
-    )
-    async def metrics(request: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
+        """Give the numbers for Prometheus.
+
+        Raises:
+            ForbiddenError: they are not public, and the caller lacks `metrics:read`.
+        """
         admission: Admission = request.state.admission
-        is_public = house.current().document.server.metrics == "public"
+        is_public = self._house.current().document.server.metrics == "public"
         if not is_public and not admission.principal.may("metrics:read"):
             raise ForbiddenError(permission="metrics:read")
         accept = admission.headers.get(b"accept", b"").decode("latin-1")
-        text, content_type = house.metrics.render(accept)
+        text, content_type = self._house.metrics.render(accept)
         return Response(text, headers={"content-type": content_type, "cache-control": "no-store"})
 
+
+def build_router(house: House[Guard]) -> APIRouter:
+    """Give the routes of this module with their descriptions."""
+    routes = HealthRoutes(house)
+    router = APIRouter()
+    router.add_api_route(
+        "/", routes.root, response_model=Greeting, summary="What this server is", tags=["health"]
+    )
+    router.add_api_route(
+        "/health",
+        routes.health,
+        response_model=Health,
+        summary="How this server is, measured",
+        responses={503: {"model": Health, "description": "Unhealthy"}},
+        tags=["health"],
+    )
+    router.add_api_route(
+        "/ready",
+        routes.ready,
+        response_model=Readiness,
+        summary="Whether new work is welcome",
+        responses={503: {"model": Readiness, "description": "Not ready"}},
+        tags=["health"],
+    )
+    router.add_api_route(
+        "/metrics",
+        routes.metrics,
+        response_class=Response,
+        summary="Numbers for Prometheus",
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}},
+        tags=["health"],
+    )
     return router
 
 

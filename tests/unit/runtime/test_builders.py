@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.house import HOST, KEY, open_house, settings_in
+from waygate_mcp import __version__
+from waygate_mcp.config.document import Document
+from waygate_mcp.errors import ConfigError
+from waygate_mcp.gateway.gateway import EndpointPlan
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import ListChanged
+from waygate_mcp.model.principal import ANONYMOUS
+from waygate_mcp.runtime import builders
+from waygate_mcp.runtime.builders import server_info
+from waygate_mcp.web.problems import Refused
+
+HELLO = {"use": "waygate_mcp.plugins.builtin.hello"}
+TWO: dict[str, Any] = {"plugins": {"one": HELLO, "two": HELLO}}
+
+
+async def plans_of(tmp_path: Path, endpoint: dict[str, Any]) -> EndpointPlan:
+    settings = settings_in(tmp_path, TWO | {"endpoints": {"dev": endpoint}})
+    async with open_house(settings) as house:
+        generation = house.current()
+        plans = builders._plans(generation.document, generation.providers)
+        return next(plan for plan in plans if plan.name == "dev")
+
+
+def test_clients_are_told_name_and_version() -> None:
+    assert server_info() == {"name": "waygate-mcp", "title": "Waygate MCP", "version": __version__}
+
+
+async def test_an_endpoint_binds_what_it_names_in_that_order(tmp_path: Path) -> None:
+    plan = await plans_of(tmp_path, {"bind": ["two", "one"]})
+    assert [provider.name for provider in plan.providers] == ["two", "one"]
+    assert plan.prefixes == {}
+    assert plan.allow is None
+
+
+async def test_prefixes_tools_and_instructions_are_handed_on(tmp_path: Path) -> None:
+    plan = await plans_of(
+        tmp_path,
+        {
+            "prefixes": {"one": "eins", "two": ""},
+            "tools": {"allow": ["eins__*"], "deny": ["*greet"]},
+            "instructions": "Be brief.",
+        },
+    )
+    assert plan.prefixes == {"one": "eins__", "two": ""}
+    assert plan.allow == ("eins__*",)
+    assert plan.deny == ("*greet",)
+    assert plan.instructions == "Be brief."
+
+
+async def test_an_empty_list_of_tools_allows_nothing(tmp_path: Path) -> None:
+    assert (await plans_of(tmp_path, {"tools": {"allow": []}})).allow == ()
+
+
+async def test_without_prefixes_all_names_are_verbatim(tmp_path: Path) -> None:
+    plan = await plans_of(tmp_path, {"bind": ["one"], "prefix": "none"})
+    assert plan.prefixes == {"one": ""}
+
+
+async def test_limits_of_the_document_are_those_of_calls_and_sessions(tmp_path: Path) -> None:
+    limits = {
+        "call_timeout_s": 7,
+        "page_size": 3,
+        "parked_per_principal": 2,
+        "parked_total": 5,
+        "question_timeout_s": 11,
+        "parked_call_timeout_s": 13,
+        "sessions_max": 17,
+        "session_idle_s": 19,
+        "stream_events": 23,
+        "stream_bytes": 2900,
+        "stream_keep_s": 31,
+    }
+    async with open_house(settings_in(tmp_path, {"limits": limits})) as house:
+        calls = house.current().gateway.limits
+        assert (calls.call_timeout_s, calls.page_size) == (7, 3)
+        assert (calls.parking.per_principal, calls.parking.total) == (2, 5)
+        assert (calls.parking.question_s, calls.parking.parked_s) == (11, 13)
+        sessions = house.live.sessions
+        assert (sessions.limits.count, sessions.limits.idle_s) == (17, 19)
+        assert (sessions.stream_limits.events, sessions.stream_limits.size_bytes) == (23, 2900)
+        assert sessions.stream_limits.age_s == 31
+
+
+async def test_limits_follow_a_reload(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, {"limits": {"sessions_max": 17}})
+    async with open_house(settings) as house:
+        (tmp_path / "waygate.yaml").write_text('{"limits": {"sessions_max": 18}}')
+        await house.reload("test")
+        assert house.live.sessions.limits.count == 18
+
+
+async def test_events_of_plugins_reach_the_listeners_of_their_endpoints(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, TWO)) as house:
+        heard: list[object] = []
+        house.live.hub.announce = heard.append  # type: ignore[method-assign]  # the test listens
+        event = ListChanged("one", Kind.TOOL)
+        house.current().gateway.announce(event)
+        assert heard == [event]
+        announcer = builders._Announcer()
+        announcer(event)
+        announcer.gateway = house.current().gateway
+        announcer(event)
+        assert heard == [event, event]
+
+
+async def test_references_in_a_plugins_configuration_are_resolved_and_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GREETING", "Salve-mundi")
+    document = {"plugins": {"hello": HELLO | {"config": {"greeting": "${env:GREETING}"}}}}
+    async with open_house(settings_in(tmp_path, document)) as house:
+        resolved = builders._resolved(house.current().document, house.foundation)
+        assert resolved["hello"].config == {"greeting": "Salve-mundi"}
+        assert "Salve-mundi" not in house.logs.redactor.text("it says Salve-mundi")
+        assert "${env:GREETING}" in str(house.current().document.plugins["hello"].config)
+
+
+async def test_every_reference_that_cannot_be_resolved_is_named(tmp_path: Path) -> None:
+    missing = HELLO | {"config": {"greeting": "${env:NOT_THERE}"}}
+    with pytest.raises(ConfigError) as caught:
+        async with open_house(settings_in(tmp_path, {"plugins": {"a": missing, "b": missing}})):
+            raise AssertionError("it opened")
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == ["plugins.a.config.greeting", "plugins.b.config.greeting"]
+
+
+async def test_plugins_that_are_switched_off_are_not_loaded(tmp_path: Path) -> None:
+    document = {"plugins": {"off": {"use": "no.such.module", "enabled": False}}}
+    async with open_house(settings_in(tmp_path, document)) as house:
+        assert house.current().providers == ()
+
+
+async def test_with_keys_only_a_key_is_let_in(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, {})) as house:
+        guard = house.current().guard
+        with pytest.raises(Refused):
+            guard.admit({"headers": [HOST]})
+        admission = guard.admit({"headers": [HOST, (b"x-api-key", KEY.encode())]})
+        assert admission.principal.id == "key:bootstrap"
+
+
+async def test_with_mode_none_everybody_is_anonymous_and_no_key_is_made(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, {"auth": {"mode": "none"}}, api_key=None)
+    async with open_house(settings) as house:
+        assert house.current().guard.admit({"headers": [HOST]}).principal is ANONYMOUS
+        assert not (settings.data_dir / "keys.json").exists()
+
+
+async def test_mode_none_is_refused_where_others_could_connect(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, {"auth": {"mode": "none"}}, host="0.0.0.0")
+    with pytest.raises(ConfigError) as caught:
+        async with open_house(settings):
+            raise AssertionError("it opened")
+    assert caught.value.path == "auth.mode"
+
+
+async def test_the_builder_itself_refuses_mode_none_beyond_loopback(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, {}, host="0.0.0.0")) as house:
+        document = Document.model_validate({"auth": {"mode": "none"}})
+        with pytest.raises(ConfigError):
+            builders._authenticator(document, house.foundation, house.bootstrap_key)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.support.house import KEY, open_house, settings_in
+from waygate_mcp.auth.key_text import KeyHash
+from waygate_mcp.errors import ConfigError, InterruptedCallError, UnauthenticatedError
+from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.house import House
+from waygate_mcp.telemetry.logs import open_logs
+from waygate_mcp.web.guard import Guard, guard_of
+
+EMPTY: dict[str, object] = {"version": 1}
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def closed_house(folder: Path) -> House[Guard]:
+    settings = settings_in(folder, EMPTY)
+    with open_logs(settings, descriptor=None, file=False) as logs:
+        return House(settings, logs, guard_of)
+
+
+async def test_a_house_that_is_not_open_has_no_generation(tmp_path: Path) -> None:
+    house = closed_house(tmp_path)
+    assert not house.is_ready
+    with pytest.raises(InterruptedCallError):
+        house.current()
+
+
+async def test_an_open_house_serves_its_document(tmp_path: Path) -> None:
+    document = {"plugins": {"hello": {"use": "waygate_mcp.plugins.builtin.hello"}}}
+    async with open_house(settings_in(tmp_path, document)) as house:
+        generation = house.current()
+        assert house.is_ready
+        assert generation.number == 1
+        assert [provider.name for provider in generation.providers] == ["hello"]
+        assert generation.settings is house.settings
+    assert not house.is_ready
+    with pytest.raises(InterruptedCallError):
+        house.current()
+
+
+async def test_uptime_runs_on_the_monotonic_clock(tmp_path: Path) -> None:
+    time = Time()
+    async with open_house(settings_in(tmp_path, EMPTY), clock=Clock(monotonic=time)) as house:
+        time.now_s += 12.5
+        assert house.uptime_s == 12.5
+
+
+async def test_nothing_runs_on_when_a_house_is_closed(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    async with open_house(settings_in(tmp_path, EMPTY)) as house:
+        assert len(house.supervisor) >= 2
+    assert asyncio.all_tasks() == before
+
+
+async def test_gauges_show_what_is(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, EMPTY)) as house:
+        text = house.metrics.render()[0].decode()
+        for line in (
+            "waygate_sessions 0.0",
+            "waygate_parked_exchanges 0.0",
+            "waygate_config_generation 1.0",
+        ):
+            assert line in text
+        await house.reload("test")
+        assert "waygate_config_generation 2.0" in house.metrics.render()[0].decode()
+
+
+async def test_a_draining_house_is_not_ready_and_waits_for_calls(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, EMPTY)) as house:
+        house.current().calls.hold()
+        draining = asyncio.get_running_loop().create_task(house.drain(5))
+        await asyncio.sleep(0)
+        assert house.is_draining
+        assert not house.is_ready
+        assert not draining.done()
+        house.current().calls.leave()
+        assert await draining
+
+
+async def test_a_bootstrap_key_is_opened_once_and_hidden_from_the_log(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, EMPTY, api_key=None)) as house:
+        key = house.bootstrap_key()
+        assert house.bootstrap is key is house.bootstrap_key()
+        assert key.shown_once is not None
+        assert key.shown_once not in house.logs.redactor.text(f"it is {key.shown_once}")
+
+
+async def test_the_secret_key_never_reaches_the_log(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, EMPTY, secret_key="x-Y" * 20)) as house:
+        assert "x-Y" not in house.logs.redactor.text(f"key: {'x-Y' * 20}")
+
+
+async def test_a_key_that_could_not_be_kept_is_in_force_all_the_same(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, EMPTY)
+    (settings.data_dir / "keys.json").mkdir(parents=True)
+    settings.data_dir.chmod(0o700)
+    async with open_house(settings) as house:
+        assert house.bootstrap is not None
+        assert house.bootstrap.problem is not None
+        headers = {b"x-api-key": KEY.encode()}
+        assert house.current().guard.recognise(headers).may("tools:call")
+
+
+async def test_no_key_is_made_by_a_reload(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, {"auth": {"mode": "none"}}, api_key=None)
+    async with open_house(settings) as house:
+        assert house.bootstrap is None
+        (tmp_path / "waygate.yaml").write_text('{"auth": {"mode": "keys"}}')
+        report = await house.reload("test")
+        assert not report.is_done
+        assert "WAYGATE_API_KEY" in report.problems[0]
+        assert not (settings.data_dir / "keys.json").exists()
+
+
+async def test_a_secret_key_that_is_too_short_keeps_the_house_shut(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least 32"):
+        async with open_house(settings_in(tmp_path, EMPTY, secret_key="short")):
+            raise AssertionError("it opened")
+
+
+async def test_two_houses_with_one_secret_key_know_the_same_keys(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, EMPTY, api_key=None)
+    async with open_house(settings) as first:
+        text = first.bootstrap_key().shown_once
+        assert text is not None
+    async with open_house(settings) as second:
+        headers = {b"x-api-key": text.encode()}
+        assert second.current().guard.recognise(headers).may("tools:call")
+    other = KeyHash(b"z" * 40)
+    assert other.key != second.foundation.key_hash.key
+
+
+async def test_the_document_of_the_current_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_in(tmp_path, EMPTY, config=None)
+    monkeypatch.chdir(tmp_path)
+    async with open_house(settings) as house:
+        assert house.document_path == Path("waygate.yaml")
+        with pytest.raises(UnauthenticatedError):
+            house.current().guard._authenticate({})

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.house import open_house, settings_in, write_document
+from waygate_mcp.errors import PluginError
+from waygate_mcp.toolkit.toolbox import Toolbox
+
+HELLO = {"use": "waygate_mcp.plugins.builtin.hello"}
+GOOD: dict[str, Any] = {"plugins": {"hello": HELLO}}
+MISSPELT: dict[str, Any] = {"plugins": {"hello": HELLO}, "endpints": {}}
+
+
+@pytest.fixture
+def lives(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A plugin `lives` that says when it is opened and closed, and can be told to fail."""
+    events: list[str] = []
+    module: Any = ModuleType("plugin_that_lives")
+    module.box = Toolbox()
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        if "fail" in events:
+            raise RuntimeError("told to fail")
+        events.append("open")
+        yield
+        events.append("close")
+
+    module.lifespan = lifespan
+    monkeypatch.setitem(sys.modules, "plugin_that_lives", module)
+    return events
+
+
+LIVING: dict[str, Any] = {"plugins": {"lives": {"use": "plugin_that_lives"}}}
+
+
+async def settle() -> None:
+    """Let the tasks of a generation that closes run to their end."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_a_changed_document_is_in_force_after_a_reload(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, GOOD)
+    async with open_house(settings) as house:
+        before = house.current()
+        write_document(tmp_path / "waygate.yaml", GOOD | {"endpoints": {"dev": {}}})
+        report = await house.reload("test")
+        assert (report.is_done, report.number, report.problems) == (True, 2, ())
+        after = house.current()
+        assert after is not before
+        assert (before.number, after.number) == (1, 2)
+        assert set(after.gateway.endpoints) == {"default", "dev"}
+        assert set(before.gateway.endpoints) == {"default"}
+
+
+async def test_a_misspelt_key_keeps_the_old_generation_and_is_named(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        before = house.current()
+        write_document(tmp_path / "waygate.yaml", MISSPELT)
+        with capture_logs() as lines:
+            report = await house.reload("test")
+        assert not report.is_done
+        assert report.number == 1
+        (problem,) = report.problems
+        assert "endpints: unknown key (did you mean `endpoints`?)" in problem
+        assert house.current() is before
+        assert house.reloader.last is report
+        assert [line["event"] for line in lines] == ["reload_failed"]
+
+
+async def test_after_a_failed_reload_the_next_good_one_works(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        write_document(tmp_path / "waygate.yaml", MISSPELT)
+        await house.reload("test")
+        write_document(tmp_path / "waygate.yaml", GOOD)
+        assert (await house.reload("test")).is_done
+        assert house.current().number == 2
+
+
+async def test_a_document_that_is_gone_keeps_the_old_generation(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        (tmp_path / "waygate.yaml").unlink()
+        assert not (await house.reload("test")).is_done
+        assert house.current().number == 1
+
+
+async def test_a_plugin_that_fails_to_open_keeps_the_old_generation_open(
+    tmp_path: Path, lives: list[str]
+) -> None:
+    async with open_house(settings_in(tmp_path, LIVING)) as house:
+        lives.append("fail")
+        report = await house.reload("test")
+        assert not report.is_done
+        assert "told to fail" in report.problems[0]
+        await settle()
+        assert "close" not in lives
+    assert lives == ["open", "fail", "close"]
+
+
+async def test_a_house_whose_first_generation_fails_does_not_open(
+    tmp_path: Path, lives: list[str]
+) -> None:
+    lives.append("fail")
+    with pytest.raises(PluginError):
+        async with open_house(settings_in(tmp_path, LIVING)):
+            raise AssertionError("it opened")
+    assert lives == ["fail"]
+
+
+async def test_the_old_generation_closes_when_nobody_uses_it(
+    tmp_path: Path, lives: list[str]
+) -> None:
+    async with open_house(settings_in(tmp_path, LIVING)) as house:
+        await house.reload("test")
+        await settle()
+        assert lives == ["open", "open", "close"]
+    assert lives == ["open", "open", "close", "close"]
+
+
+async def test_the_old_generation_stays_while_a_call_uses_it(
+    tmp_path: Path, lives: list[str]
+) -> None:
+    async with open_house(settings_in(tmp_path, LIVING)) as house:
+        with house.current().in_use():
+            await house.reload("test")
+            await settle()
+            assert lives == ["open", "open"]
+        await settle()
+        assert lives == ["open", "open", "close"]
+
+
+async def test_a_call_of_an_old_generation_cannot_keep_it_for_ever(
+    tmp_path: Path, lives: list[str]
+) -> None:
+    limits = {"call_timeout_s": 0.001, "parked_call_timeout_s": 0.001}
+    async with open_house(settings_in(tmp_path, LIVING | {"limits": limits})) as house:
+        house.current().calls.hold()
+        closed = asyncio.Event()
+        with capture_logs() as lines:
+            await house.reload("test")
+            async with asyncio.timeout(5):
+                while "close" not in lives:
+                    await asyncio.sleep(0)
+        closed.set()
+        assert "generation_closed_in_use" in [line["event"] for line in lines]
+
+
+async def test_closing_the_house_closes_a_generation_that_still_drains(
+    tmp_path: Path, lives: list[str]
+) -> None:
+    async with open_house(settings_in(tmp_path, LIVING)) as house:
+        house.current().calls.hold()
+        await house.reload("test")
+    assert lives == ["open", "open", "close", "close"]
+
+
+async def test_requests_that_come_together_are_one_reload(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        for _ in range(5):
+            house.request_reload("SIGHUP")
+        async with asyncio.timeout(5):
+            while house.current().number == 1:
+                await asyncio.sleep(0)
+        await settle()
+        assert house.current().number == 2
+
+
+async def test_reloads_come_one_after_the_other(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        reports = await asyncio.gather(*(house.reload("test") for _ in range(3)))
+        assert [report.number for report in reports] == [2, 3, 4]
+
+
+async def test_listeners_hear_that_everything_may_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        heard: list[bool] = []
+        monkeypatch.setattr(house.live.hub, "announce_everything", lambda: heard.append(True))
+        await house.reload("test")
+        assert heard == [True]
+
+
+async def test_a_drain_waits_for_calls_and_says_whether_they_ended(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        assert await house.reloader.drain(1)
+        house.current().calls.hold()
+        assert not await house.reloader.drain(0)
+
+
+async def test_the_documents_own_drain_time_is_the_default(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, GOOD | {"limits": {"drain_s": 0}})) as house:
+        house.current().calls.hold()
+        assert not await house.reloader.drain()
+
+
+async def test_a_change_of_the_file_reloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watching(ModuleType):
+        @staticmethod
+        async def awatch(folder: Path, *, recursive: bool) -> AsyncIterator[set[tuple[int, str]]]:
+            assert folder == tmp_path.resolve()
+            yield {(1, str(folder / "another.txt"))}
+            yield {(1, str(folder / "waygate.yaml"))}
+
+    monkeypatch.setitem(sys.modules, "watchfiles", Watching("watchfiles"))
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        house.watch_document()
+        async with asyncio.timeout(5):
+            while house.current().number == 1:
+                await asyncio.sleep(0)
+        await settle()
+        assert house.reloader.last is not None
+        assert (house.reloader.last.number, house.reloader.last.reason) == (2, "file changed")
+
+
+async def test_without_a_document_there_is_nothing_to_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with open_house(settings_in(tmp_path)) as house:
+        before = len(house.supervisor)
+        house.watch_document()
+        assert len(house.supervisor) == before
