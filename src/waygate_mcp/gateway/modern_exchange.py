@@ -27,7 +27,7 @@ from waygate_mcp.model.decision import CallResult
 from waygate_mcp.model.ports import Handler
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.methods import METHODS
-from waygate_mcp.protocol.stateless import finish_result, input_required_result
+from waygate_mcp.protocol.stateless import encode_complete, input_required_result
 from waygate_mcp.protocol.versions import MODERN
 
 __all__ = ["ModernExchange", "ParkingPlace"]
@@ -239,8 +239,8 @@ class ModernExchange(Exchange):
         self._note_reply(outcome)
         cacheable = METHODS[self.call.method].is_cacheable
         cache = (outcome.ttl_ms, outcome.cache_scope) if cacheable else None
-        result = finish_result(outcome.result, outcome.meta, self._place.server_info, cache)
-        return jsonrpc.encode_result(self.identifier, result), 200
+        info = self._place.server_info
+        return encode_complete(self.identifier, outcome.result, outcome.meta, info, cache), 200
 
     def _word_input_required(self, outcome: InputRequired) -> tuple[bytes, int]:
         """Check that the client can answer, seal the state, word the result."""

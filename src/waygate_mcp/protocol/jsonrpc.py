@@ -14,6 +14,7 @@ import json
 import math
 import re
 from array import array
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NoReturn
 
@@ -38,6 +39,7 @@ __all__ = [
     "encode_notification",
     "encode_request",
     "encode_result",
+    "frame_result",
     "is_valid_id",
     "loads_strict",
     "raw_result",
@@ -269,7 +271,12 @@ def _id_bytes(identifier: str | int) -> bytes:
 
 def encode_result(identifier: str | int, result: bytes) -> bytes:
     """Frame a raw JSON object as the result response to request `identifier`."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (_id_bytes(identifier), result)
+    return frame_result(identifier, (result,))
+
+
+def frame_result(identifier: str | int, parts: Sequence[bytes | memoryview]) -> bytes:
+    """Frame a result that lies in `parts`, so that a large one is copied once and not at each step."""
+    return b"".join((b'{"jsonrpc":"2.0","id":', _id_bytes(identifier), b',"result":', *parts, b"}"))
 
 
 def encode_error(

@@ -14,7 +14,7 @@ import msgspec
 
 from waygate_mcp.errors import LocalProtocolError
 from waygate_mcp.protocol.capabilities import ClientCapabilities
-from waygate_mcp.protocol.jsonrpc import encode_json, encode_notification
+from waygate_mcp.protocol.jsonrpc import encode_json, encode_notification, frame_result
 from waygate_mcp.protocol.log_levels import LOG_LEVELS
 from waygate_mcp.protocol.versions import MODERN, SUPPORTED
 
@@ -29,7 +29,7 @@ __all__ = [
     "ListenFilter",
     "acknowledgement",
     "discover_result",
-    "finish_result",
+    "encode_complete",
     "input_required_result",
     "listen_end_result",
     "read_envelope",
@@ -85,14 +85,18 @@ def read_envelope(meta: Mapping[str, Any]) -> Envelope | str:
 
 
 def server_info_meta(server_info: Mapping[str, Any]) -> bytes:
-    """Encode the member of `_meta` that names the server, once, for `finish_result`."""
+    """Encode the member of `_meta` that names the server, once, for `encode_complete`."""
     return b'"%b":%b' % (SERVER_INFO_KEY.encode(), encode_json(server_info))
 
 
-def finish_result(
-    result: bytes, meta: bytes | None, server_info: bytes, cache: tuple[int, str] | None = None
+def encode_complete(
+    identifier: str | int,
+    result: bytes,
+    meta: bytes | None,
+    server_info: bytes,
+    cache: tuple[int, str] | None = None,
 ) -> bytes:
-    """Give a neutral result the members every modern result has.
+    """Frame a neutral result as the response to `identifier`, with the members every modern result has.
 
     `result` is a JSON object without `resultType` and `_meta`, `meta` the raw `_meta` object of the
     provider, `server_info` what `server_info_meta` built: it replaces the provider's. `cache` is
@@ -107,7 +111,9 @@ def finish_result(
     if cache is not None:
         # ttlMs MUST be >= 0
         head += b',"ttlMs":%d,"cacheScope":"%b"' % (max(0, cache[0]), cache[1].encode())
-    return head + _more_members(result)
+    if result[1:2] == b'"':  # compact and not empty, as our own encoder writes it
+        return frame_result(identifier, (head, b",", memoryview(result)[1:]))
+    return frame_result(identifier, (head, _more_members(result)))
 
 
 def _more_members(raw: bytes) -> bytes:

@@ -21,6 +21,9 @@ __all__ = ["CYCLE", "Cycle", "split_target"]
 CYCLE = "waygate.cycle"
 """Name of the extension in `scope["extensions"]`."""
 
+_COPY_BELOW_BYTES = 16 * 1024
+"""Below it a copy behind the head is cheaper than a second buffer."""
+
 
 class Cycle(RequestResponseCycle):
     """uvicorn's cycle with the extension. Made by the connection, one for each request."""
@@ -68,10 +71,13 @@ class Cycle(RequestResponseCycle):
         if status != 204:
             parts.append(b"content-length: %d\r\n" % len(body))
         parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        parts.append(body)
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
-        self.transport.write(b"".join(parts))
+        if len(body) < _COPY_BELOW_BYTES:
+            parts.append(body)
+            self.transport.write(b"".join(parts))
+        else:
+            self.transport.writelines((b"".join(parts), body))
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.support.spec_schemas import assert_valid
 from waygate_mcp.errors import LocalProtocolError
-from waygate_mcp.protocol.jsonrpc import encode_json, encode_result
+from waygate_mcp.protocol.jsonrpc import encode_json
 from waygate_mcp.protocol.log_levels import LOG_LEVELS
 from waygate_mcp.protocol.stateless import (
     CAPABILITIES_KEY,
@@ -21,7 +21,8 @@ from waygate_mcp.protocol.stateless import (
     ListenFilter,
     acknowledgement,
     discover_result,
-    finish_result,
+    encode_complete,
+    encode_complete,
     input_required_result,
     listen_end_result,
     read_envelope,
@@ -39,6 +40,19 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
+
+_HEAD = b'{"jsonrpc":"2.0","id":1,"result":'
+
+
+def finish_result(
+    result: bytes, meta: bytes | None, info: bytes, cache: tuple[int, str] | None = None
+) -> bytes:
+    """Give the result alone of the response `encode_complete` frames."""
+    framed = encode_complete(1, result, meta, info, cache)
+    assert framed.startswith(_HEAD)
+    return framed[len(_HEAD) : -1]
+
+
 OBJECTS = st.dictionaries(st.text(max_size=8).filter(lambda key: key not in RESERVED), JSON)
 IDS = st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=10)
 
@@ -51,6 +65,17 @@ def written(value: dict[str, Any], form: str) -> bytes:
         return json.dumps(value, indent=2).encode()
     text = json.dumps(value, separators=(" , ", " : "))
     return b" \n{ \t" + text[1:].encode() + b"\r\n "
+
+
+def finished(
+    result: bytes, meta: bytes | None, cache: tuple[int, str] | None = None, identifier: Any = 1
+) -> bytes:
+    """The result of a whole response, still as bytes."""
+    frame = encode_complete(identifier, result, meta, INFO, cache)
+    head = b'{"jsonrpc":"2.0","id":%b,"result":' % encode_json(identifier)
+    assert frame.startswith(head)
+    assert frame.endswith(b"}")
+    return frame[len(head) : -1]
 
 
 # ------------------------------------------------------------------ the envelope
@@ -98,18 +123,20 @@ def test_any_meta_is_read_or_answered_with_a_sentence(meta: dict[str, Any]) -> N
     st.none() | st.dictionaries(st.text(max_size=8) | st.just(SERVER_INFO_KEY), JSON),
     st.none() | st.tuples(st.integers(-5, 10**12), st.sampled_from(["public", "private"])),
     st.sampled_from(["compact", "pretty", "odd"]),
+    IDS,
 )
 def test_a_finished_result_is_json_with_all_its_members(
     result: dict[str, Any],
     meta: dict[str, Any] | None,
     cache: tuple[int, str] | None,
     form: str,
+    identifier: str | int,
 ) -> None:
     raw_meta = None if meta is None else written(meta, form)
-    finished = finish_result(written(result, form), raw_meta, INFO, cache)
-    pairs = json.loads(finished, object_pairs_hook=lambda found: found)
+    raw = finished(written(result, form), raw_meta, cache, identifier)
+    pairs = json.loads(raw, object_pairs_hook=lambda found: found)
     assert len({key for key, _ in pairs}) == len(pairs)
-    value = json.loads(finished)
+    value = json.loads(raw)
     assert value.pop("resultType") == "complete"
     assert value.pop("_meta") == {**(meta or {}), SERVER_INFO_KEY: SERVER}
     if cache is not None:
@@ -119,14 +146,14 @@ def test_a_finished_result_is_json_with_all_its_members(
 
 def test_a_finished_meta_has_no_key_twice() -> None:
     meta = encode_json({SERVER_INFO_KEY: {"name": "upstream"}, "a": 1})
-    finished = finish_result(b"{}", meta, INFO)
-    assert finished.count(SERVER_INFO_KEY.encode()) == 1
-    assert b"upstream" not in finished
+    raw = finished(b"{}", meta)
+    assert raw.count(SERVER_INFO_KEY.encode()) == 1
+    assert b"upstream" not in raw
 
 
 def test_a_meta_that_cannot_be_taken_apart_is_dropped() -> None:
     meta = b'{"' + SERVER_INFO_KEY.encode() + b'":1,"a":"\\ud800"}'
-    assert json.loads(finish_result(b"{}", meta, INFO))["_meta"] == {SERVER_INFO_KEY: SERVER}
+    assert json.loads(finished(b"{}", meta))["_meta"] == {SERVER_INFO_KEY: SERVER}
 
 
 @pytest.mark.parametrize(
@@ -148,9 +175,9 @@ def test_a_meta_that_cannot_be_taken_apart_is_dropped() -> None:
 def test_finished_results_are_those_of_the_schema(
     name: str, result: dict[str, Any], cache: tuple[int, str] | None
 ) -> None:
-    finished = finish_result(encode_json(result), None, INFO, cache)
-    assert_valid(MODERN, name, finished)
-    assert_valid(MODERN, f"{name}Response", encode_result(1, finished))
+    frame = encode_complete("one", encode_json(result), None, INFO, cache)
+    assert_valid(MODERN, f"{name}Response", frame)
+    assert_valid(MODERN, name, json.loads(frame)["result"])
 
 
 def test_discover_names_every_version_and_advice_only_where_there_is_some() -> None:
