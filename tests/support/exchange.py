@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,20 +45,20 @@ class Response:
         self,
         status: int = 200,
         headers: dict[str, str] | None = None,
-        chunks: Sequence[bytes] | AsyncIterator[bytes] = (),
+        chunks: Sequence[bytes] | AsyncGenerator[bytes, None] = (),
     ) -> None:
         self.status = status
         self.headers = headers or {}
         self.is_left = asyncio.Event()
         self._chunks = chunks
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        if isinstance(self._chunks, Sequence):
-            for chunk in self._chunks:
-                yield chunk
-        else:
-            async for chunk in self._chunks:
-                yield chunk
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        return _each(self._chunks) if isinstance(self._chunks, Sequence) else self._chunks
+
+
+async def _each(chunks: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
+    for chunk in chunks:
+        yield chunk
 
 
 Handler = Callable[[Request], Awaitable[Response] | Response]

@@ -9,7 +9,7 @@ Spec: threat model rules 19, 20 and 27.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -68,7 +68,7 @@ class _Response:
             name.lower(): value for name, value in response.headers.items()
         }
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """See HttpResponse."""
         try:
             async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):

@@ -9,7 +9,15 @@ Spec: ASGI 3.0, "HTTP & WebSocket" and "Lifespan".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -98,7 +106,7 @@ class _Response:
                 self._upstream, "the application gave no response"
             ) from self._failure
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """See HttpResponse."""
         while (chunk := await self._queue.get()) is not None:
             yield chunk

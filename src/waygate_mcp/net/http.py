@@ -7,8 +7,8 @@ its end. Refuses to know MCP, and how bytes travel: `asgi.py` drives an applicat
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Protocol
 
 from waygate_mcp.errors import TooLargeError
@@ -30,7 +30,7 @@ class HttpResponse(Protocol):
     def headers(self) -> Mapping[str, str]:
         """The headers by lower-case name; where one stood several times, the last."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncGenerator[bytes, None]:
         """Give the body in pieces as they come, never an empty one; to be iterated once.
 
         The peer is slowed down while nobody iterates.
@@ -70,9 +70,10 @@ async def read_body(response: HttpResponse, limit_bytes: int) -> bytes:
     """
     parts: list[bytes] = []
     size = 0
-    async for chunk in response.chunks():
-        size += len(chunk)
-        if size > limit_bytes:
-            raise TooLargeError(limit_bytes)
-        parts.append(chunk)
+    async with aclosing(response.chunks()) as chunks:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > limit_bytes:
+                raise TooLargeError(limit_bytes)
+            parts.append(chunk)
     return b"".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -26,6 +27,7 @@ __all__ = ["Connect", "EraChoice", "mount"]
 
 EraChoice = Literal["auto", "legacy", "modern"]
 _DEFAULT_PATH = "/mcp"
+_FAULTY_KEY = re.compile(r"`(?:\$\.)?(\w+)`$")
 
 _MADE_WITH: Mapping[str, object] = {
     "stateless_http": False,
@@ -96,8 +98,8 @@ def _read_options(config: Mapping[str, Any]) -> _Options:
         options = msgspec.convert(dict(config), _Options)
     except msgspec.ValidationError as exc:
         text = str(exc)
-        key = text.rpartition("`$.")[2].rstrip("`") if "`$." in text else ""
-        raise ConfigError(text, path=f"config.{key}" if key else "config") from None
+        found = _FAULTY_KEY.search(text)
+        raise ConfigError(text, path=f"config.{found.group(1)}" if found else "config") from None
     if not options.path.startswith("/"):
         raise ConfigError("must begin with `/`", path="config.path")
     return options

@@ -8,8 +8,8 @@ Spec: 2026-07-28 basic/transports/streamable-http; 2025-11-25 basic/transports.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Protocol
 
 import msgspec
@@ -165,19 +165,24 @@ class HttpConversation:
     async def _read_events(self) -> AsyncGenerator[Incoming, None]:
         """Read events; those without data only say from where to resume."""
         decoder = SseDecoder(self._limit)
-        async for chunk in self._response.chunks():
-            try:
-                events = decoder.feed(chunk)
-            except FrameTooLarge as exc:
-                raise TooLargeError(exc.limit) from None
-            for event in events:
-                if event.id:
-                    self.last_event_id = event.id
-                if event.retry_ms is not None:
-                    self.retry_ms = event.retry_ms
-                if event.data and event.event == "message":
-                    for message in self._read(event.data):
-                        yield message
+        async with aclosing(self._response.chunks()) as chunks:
+            async for chunk in chunks:
+                for message in self._take(decoder, chunk):
+                    yield message
+
+    def _take(self, decoder: SseDecoder, chunk: bytes) -> Iterator[Incoming]:
+        """Give the messages a chunk completes, and note from where the stream can be resumed."""
+        try:
+            events = decoder.feed(chunk)
+        except FrameTooLarge as exc:
+            raise TooLargeError(exc.limit) from None
+        for event in events:
+            if event.id:
+                self.last_event_id = event.id
+            if event.retry_ms is not None:
+                self.retry_ms = event.retry_ms
+            if event.data and event.event == "message":
+                yield from self._read(event.data)
 
     def _read(self, data: bytes) -> list[Incoming]:
         """Read messages, blaming the upstream for what is none.

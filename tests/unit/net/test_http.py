@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 import pytest
 
 from tests.support.exchange import Response
@@ -29,7 +31,7 @@ async def test_a_body_is_read_whole() -> None:
 async def test_a_body_over_the_limit_is_refused_without_reading_on() -> None:
     given = 0
 
-    async def endless():  # type: ignore[no-untyped-def]  # an async generator for a fake
+    async def endless() -> AsyncGenerator[bytes, None]:
         nonlocal given
         while True:
             given += 1

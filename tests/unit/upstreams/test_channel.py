@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from tests.support.exchange import EVENTS, JSON, FakeExchange, Request, Response, event, events
+from waygate_mcp.errors import TooLargeError, UpstreamProtocolError
+from waygate_mcp.upstreams.channel import HttpChannel, Incoming, read_incoming
+
+REQUEST = b'{"jsonrpc":"2.0","id":"a","method":"x","params":{}}'
+
+
+def channel_of(response: Response, limit: int = 1000) -> tuple[HttpChannel, FakeExchange]:
+    exchange = FakeExchange(x=lambda _: response, GET=lambda _: response, DELETE=lambda _: response)
+    return HttpChannel("up", exchange, "/mcp", limit_bytes=limit), exchange
+
+
+async def all_of(channel: HttpChannel) -> list[Incoming]:
+    async with channel.request(REQUEST) as conversation:
+        return [message async for message in conversation.messages()]
+
+
+def test_the_shapes_of_messages_are_told_apart() -> None:
+    (response,) = read_incoming(b'{"jsonrpc":"2.0","id":1,"result":{"a":1}}')
+    (error,) = read_incoming(b'{"jsonrpc":"2.0","error":{"code":-1,"message":"no"}}')
+    (request,) = read_incoming(b'{"jsonrpc":"2.0","id":"q","method":"ping"}')
+    (notification,) = read_incoming(b'{"jsonrpc":"2.0","method":"n","params":{"p": [1]}}')
+    assert (response.is_response, response.is_request) == (True, False)
+    assert bytes(response.result) == b'{"a":1}'
+    assert (error.is_response, error.id) == (True, None)
+    assert request.is_request
+    assert not notification.is_request
+    assert not notification.is_response
+    assert bytes(notification.params) == b'{"p": [1]}'
+
+
+def test_a_batch_of_an_older_upstream_is_read() -> None:
+    assert [one.id for one in read_incoming(b' [{"id":1,"result":{}},{"id":2,"result":{}}]')] == [
+        1,
+        2,
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"null", b"{", b'{"id":1.5}', b'{"id":true}', b'{"result":"\xff"}', b"[1]",
+     b"[" + b",".join([b"{}"] * 1001) + b"]", b'{"result":' + b"[" * 100_000],
+)  # fmt: skip
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - its subclasses are whose business it is
+        read_incoming(data)
+
+
+async def test_a_json_answer_gives_one_message_in_one_line() -> None:
+    body = b'{\n "jsonrpc": "2.0",\n "id": "a",\n "result": {\n  "x": 1\n }\n}'
+    channel, exchange = channel_of(Response(200, JSON, [body[:10], body[10:]]))
+    (message,) = await all_of(channel)
+    assert b"\n" not in bytes(message.result)
+    assert exchange.requests[0].headers["accept"] == "application/json, text/event-stream"
+    assert exchange.requests[0].headers["content-type"] == "application/json"
+
+
+async def test_events_give_messages_in_order_and_remember_from_where_to_resume() -> None:
+    channel, _ = channel_of(
+        events(
+            b"id: 0\nretry: 20\ndata:\n\n",
+            b": comment\n\n",
+            event({"method": "n"}, id="1"),
+            event({"method": "ignored"}, event="other"),
+            event({"id": "a", "result": {}}, id="2"),
+        )
+    )
+    async with channel.request(REQUEST) as conversation:
+        found = [message.method async for message in conversation.messages()]
+        assert (conversation.last_event_id, conversation.retry_ms) == ("2", 20)
+    assert found == ["n", None]
+
+
+async def test_a_body_nobody_can_read_is_the_upstreams_fault() -> None:
+    channel, _ = channel_of(Response(200, JSON, [b"not json"]))
+    with pytest.raises(UpstreamProtocolError):
+        await all_of(channel)
+
+
+@pytest.mark.parametrize(
+    ("headers", "chunks"),
+    [
+        (JSON, [b'{"result":"', b"x" * 100]),
+        (EVENTS, [b"data: ", b"x" * 60, b"x" * 60]),
+        (EVENTS, [b"x" * 200]),
+    ],
+)
+async def test_a_message_over_the_limit_is_refused(
+    headers: dict[str, str], chunks: list[bytes]
+) -> None:
+    channel, _ = channel_of(Response(200, headers, chunks), limit=100)
+    with pytest.raises(TooLargeError):
+        await all_of(channel)
+
+
+async def test_an_error_status_with_a_message_is_about_this_request() -> None:
+    body = b'{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"no session"}}'
+    channel, _ = channel_of(Response(400, JSON, [body]))
+    (message,) = await all_of(channel)
+    assert message.id is None
+    assert message.error is not None
+    assert message.error.message == "no session"
+
+
+async def test_an_error_page_is_no_message() -> None:
+    channel, _ = channel_of(Response(502, JSON, [b"<html>"]))
+    assert await all_of(channel) == []
+    channel, _ = channel_of(Response(502, {"content-type": "text/html"}, [b"<html>"]))
+    assert await all_of(channel) == []
+
+
+async def test_a_202_says_nothing() -> None:
+    channel, exchange = channel_of(Response(202, JSON, [b"null"]))
+    assert await all_of(channel) == []
+    assert await channel.post(REQUEST) == 202
+    assert len(exchange.requests) == 2
+
+
+async def test_the_own_stream_is_opened_and_resumed() -> None:
+    channel, exchange = channel_of(events(event({"method": "n"})))
+    async with channel.listen([("mcp-session-id", "s")]) as conversation:
+        assert [m.method async for m in conversation.messages()] == ["n"]
+    async with channel.listen([], "7"):
+        pass
+    await channel.end_session([("mcp-session-id", "s")])
+    first, second, third = exchange.requests
+    assert first.headers == {"accept": "text/event-stream", "mcp-session-id": "s"}
+    assert second.headers["last-event-id"] == "7"
+    assert (third.method, third.headers) == ("DELETE", {"mcp-session-id": "s"})
+
+
+async def test_leaving_in_the_middle_lets_go_of_the_body() -> None:
+    is_closed = False
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        nonlocal is_closed
+        try:
+            yield event({"method": "n"})
+            yield event({"method": "n"})
+        finally:
+            is_closed = True
+
+    def answer(_: Request) -> Response:
+        return Response(200, EVENTS, chunks())
+
+    channel = HttpChannel("up", FakeExchange(x=answer), "/mcp")
+    async with channel.request(REQUEST) as conversation:
+        async for _ in conversation.messages():
+            break
+    assert is_closed

@@ -1,0 +1,505 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from tests.support.exchange import (
+    EVENTS,
+    FakeExchange,
+    Request,
+    Response,
+    error,
+    event,
+    events,
+    result,
+)  # fmt: skip
+from tests.support.providers import EVERYTHING, FakeCaller, make_call
+from waygate_mcp.errors import (
+    CapabilityMissingError,
+    InterruptedCallError,
+    LimitError,
+    RpcError,
+    UpstreamProtocolError,
+)
+from waygate_mcp.model.call import Answer, InputRequired, Question, Reply
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
+from waygate_mcp.protocol.versions import LATEST_LEGACY, REVISIONS
+from waygate_mcp.upstreams.channel import HttpChannel
+from waygate_mcp.upstreams.legacy import (
+    LegacyConnector,
+    LegacySession,
+    NotLegacyError,
+    SessionLostError,
+)
+
+ACCEPT = Answer(b'{"action":"accept"}')
+
+
+class Server:
+    """A legacy upstream whose answers a test writes."""
+
+    def __init__(self, version: str = "2025-11-25", **handlers: Any) -> None:
+        self.heard: list[Event] = []
+        self.answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.exchange = FakeExchange(
+            initialize=lambda r: result(
+                r,
+                {
+                    "protocolVersion": version,
+                    "capabilities": {"tools": {"listChanged": True}, "logging": {}},
+                    "instructions": "hi",
+                },
+                mcp_session_id="s-1",
+            ),
+            notifications__initialized=lambda _: Response(202),
+            notifications__cancelled=lambda _: Response(202),
+            logging__setLevel=lambda r: result(r, {}),
+            response=self._note,
+            DELETE=lambda _: Response(204),
+            **handlers,
+        )
+        numbers = count(1)
+        self.connector = LegacyConnector(
+            "up",
+            HttpChannel("up", self.exchange, "/mcp"),
+            lambda: f"id-{next(numbers)}",
+            {"name": "w"},
+            self.heard.append,
+        )
+
+    def _note(self, request: Request) -> Response:
+        self.answers.put_nowait(request.message)
+        return Response(202)
+
+    def asking(self, *questions: dict[str, Any], then: dict[str, Any] | None = None) -> None:
+        """Let tools/call ask questions one after the other, then answer."""
+
+        def answer(request: Request) -> Response:
+            async def chunks() -> AsyncGenerator[bytes, None]:
+                for question in questions:
+                    yield event(question)
+                    await self.answers.get()
+                yield event({"id": request.message["id"], **(then or {"result": {"content": []}})})
+
+            return Response(200, EVENTS, chunks())
+
+        self.exchange.handlers["tools/call"] = answer
+
+    async def call(self, session: LegacySession, caller: FakeCaller, **more: Any) -> Any:
+        call = make_call("tools/call", {"name": "t"}, caller=caller, **more)
+        async with asyncio.timeout(5):
+            return await self.connector.call(session, call, lambda _: None)
+
+
+def elicit(identifier: Any = "q1") -> dict[str, Any]:
+    return {"id": identifier, "method": "elicitation/create", "params": {"message": "?"}}
+
+
+# --- opening
+
+
+async def test_a_session_is_opened_by_the_handshake() -> None:
+    server = Server()
+    session = await server.connector.open(EVERYTHING)
+    assert (session.id, session.revision, session.instructions) == ("s-1", LATEST_LEGACY, "hi")
+    assert session.has("tools")
+    assert session.has("tools", "listChanged")
+    assert not session.has("prompts")
+    assert not session.has("logging", "x")
+    first, second = server.exchange.requests
+    assert first.params == {
+        "protocolVersion": "2025-11-25",
+        "capabilities": EVERYTHING.to_declaration(),
+        "clientInfo": {"name": "w"},
+    }
+    assert "mcp-session-id" not in first.headers
+    assert second.rpc == "notifications/initialized"
+    assert second.headers["mcp-session-id"] == "s-1"
+    assert second.headers["mcp-protocol-version"] == "2025-11-25"
+
+
+async def test_an_older_revision_is_taken_and_gets_no_header_it_does_not_know() -> None:
+    session = await Server("2025-03-26").connector.open(NO_CAPABILITIES)
+    assert session.revision is REVISIONS["2025-03-26"]
+    assert [name for name, _ in session.headers] == ["mcp-session-id"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (lambda r: error(r, -32022, "modern only", status=400), NotLegacyError),
+        (lambda r: error(r, -32601, "what?"), NotLegacyError),
+        (lambda _: Response(404), NotLegacyError),
+        (lambda _: Response(405), NotLegacyError),
+        (lambda r: result(r, {"protocolVersion": "2026-07-28"}), NotLegacyError),
+        (lambda r: result(r, {"protocolVersion": "1999-01-01"}), NotLegacyError),
+        (lambda _: Response(401), UpstreamProtocolError),
+        (lambda _: Response(503), UpstreamProtocolError),
+        (lambda r: result(r, {}), UpstreamProtocolError),
+        (lambda _: Response(202), UpstreamProtocolError),
+        (
+            lambda r: result(r, {"protocolVersion": "2025-11-25"}, mcp_session_id="bad\nvalue"),
+            UpstreamProtocolError,
+        ),
+    ],
+)
+async def test_a_handshake_that_fails(answer: Any, kind: type[Exception]) -> None:
+    server = Server()
+    server.exchange.handlers["initialize"] = answer
+    with pytest.raises(kind) as caught:
+        await server.connector.open(NO_CAPABILITIES)
+    assert type(caught.value) is kind
+
+
+async def test_closing_ends_the_session_at_the_server_too() -> None:
+    server = Server()
+    session = await server.connector.open(NO_CAPABILITIES)
+    await server.connector.close(session)
+    assert session.is_lost
+    (ended,) = server.exchange.asked("DELETE")
+    assert ended.headers["mcp-session-id"] == "s-1"
+    nameless = LegacySession(None, LATEST_LEGACY, {}, None)
+    await server.connector.close(nameless)
+    assert len(server.exchange.asked("DELETE")) == 1
+
+
+# --- calls
+
+
+async def test_a_call_is_answered_and_its_progress_is_rewritten() -> None:
+    def answer(request: Request) -> Response:
+        token = request.params["_meta"]["progressToken"]
+        assert token != "t"
+        progress = {"progressToken": token, "progress": 1}
+        return events(
+            event({"method": "notifications/progress", "params": progress}),
+            event({"method": "notifications/tools/list_changed"}),
+            event({"id": request.message["id"], "result": {"content": [], "x": 1}}),
+        )
+
+    server = Server(tools__call=answer)
+    session = await server.connector.open(EVERYTHING)
+    caller = FakeCaller()
+    reply = await server.call(session, caller)
+    assert reply == Reply(b'{"content": [], "x": 1}')
+    assert caller.progress == [1]
+    assert server.heard == [ListChanged("up", Kind.TOOL)]
+    assert not session.live
+
+
+async def test_log_messages_are_asked_for_once_somebody_wants_any() -> None:
+    server = Server(tools__call=lambda r: result(r, {}))
+    session = await server.connector.open(EVERYTHING)
+    await server.call(session, FakeCaller(log_level=None))
+    assert not server.exchange.asked("logging/setLevel")
+    for _ in range(2):
+        await server.call(session, FakeCaller(log_level="error"))
+    (sent,) = server.exchange.asked("logging/setLevel")
+    assert sent.params == {"level": "debug"}
+
+
+async def test_a_question_is_asked_of_the_caller_and_its_answer_carried_back() -> None:
+    server = Server()
+    server.asking(elicit("q1"), elicit(7))
+    session = await server.connector.open(EVERYTHING)
+    caller = FakeCaller(lambda _: ACCEPT)
+    seen: list[dict[str, Any]] = []
+    note = server.exchange.handlers["response"]
+
+    def watch(request: Request) -> Any:
+        seen.append(request.message)
+        assert request.headers["mcp-session-id"] == "s-1"
+        return note(request)
+
+    server.exchange.handlers["response"] = watch
+    assert isinstance(await server.call(session, caller), Reply)
+    assert [question.params for question in caller.questions] == [b'{"message": "?"}'] * 2
+    assert [message["id"] for message in seen] == ["q1", 7]
+    assert seen[0]["result"] == {"action": "accept"}
+
+
+async def test_several_questions_are_asked_at_once() -> None:
+    server = Server()
+    both = asyncio.Barrier(2)
+
+    class Slow(FakeCaller):
+        async def ask(self, question: Question) -> Answer:
+            await both.wait()
+            return ACCEPT
+
+    def answer(request: Request) -> Response:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            yield event(elicit(1)) + event(elicit(2)) + event(elicit(2))
+            for _ in range(2):
+                await server.answers.get()
+            yield event({"id": request.message["id"], "result": {}})
+
+        return Response(200, EVENTS, chunks())
+
+    server.exchange.handlers["tools/call"] = answer
+    session = await server.connector.open(EVERYTHING)
+    assert isinstance(await server.call(session, Slow()), Reply)
+    assert len(server.exchange.asked("response")) == 2  # the repeated one is the same question
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (CapabilityMissingError({"elicitation": {}}), -32601),
+        (LimitError("full"), -32603),
+        (RpcError(-1, "x"), -32603),
+    ],
+)
+async def test_a_question_that_cannot_be_asked_is_refused(failure: Any, code: int) -> None:
+    server = Server()
+    seen: list[dict[str, Any]] = []
+
+    def refuse(_: Question) -> Answer:
+        raise failure
+
+    def watch(request: Request) -> Response:
+        seen.append(request.message)
+        return server._note(request)
+
+    server.asking(elicit())
+    server.exchange.handlers["response"] = watch
+    session = await server.connector.open(EVERYTHING)
+    if isinstance(failure, LimitError):
+        with pytest.raises(LimitError):
+            await server.call(session, FakeCaller(refuse))
+    else:
+        assert isinstance(await server.call(session, FakeCaller(refuse)), Reply)
+    assert seen[0]["error"]["code"] == code
+
+
+async def test_a_call_that_fails_for_a_missing_capability_says_so() -> None:
+    def refuse(_: Question) -> Answer:
+        raise CapabilityMissingError({"elicitation": {"form": {}}})
+
+    server = Server()
+    server.asking(elicit(), then={"error": {"code": -32603, "message": "cannot ask"}})
+    session = await server.connector.open(EVERYTHING)
+    with pytest.raises(CapabilityMissingError):
+        await server.call(session, FakeCaller(refuse))
+
+
+async def test_a_call_that_is_over_ends_at_once_whatever_is_asked() -> None:
+    def over(_: Question) -> Answer:
+        raise InterruptedCallError
+
+    server = Server()
+    server.asking(elicit())
+    session = await server.connector.open(EVERYTHING)
+    with pytest.raises(InterruptedCallError):
+        await server.call(session, FakeCaller(over))
+    assert not session.live
+
+
+async def test_an_answer_that_comes_before_the_client_answered_ends_the_asking() -> None:
+    class Thinking(FakeCaller):
+        async def ask(self, question: Question) -> Answer:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    def answer(request: Request) -> Response:
+        return events(event(elicit()), event({"id": request.message["id"], "result": {}}))
+
+    server = Server(tools__call=answer)
+    session = await server.connector.open(EVERYTHING)
+    assert isinstance(await server.call(session, Thinking()), Reply)
+
+
+async def test_an_answer_the_server_refuses_ends_the_call() -> None:
+    server = Server()
+    server.asking(elicit())
+    server.exchange.handlers["response"] = lambda _: Response(400)
+    session = await server.connector.open(EVERYTHING)
+    with pytest.raises(UpstreamProtocolError):
+        await server.call(session, FakeCaller(lambda _: ACCEPT))
+
+
+async def test_a_ping_is_answered_and_an_unknown_request_refused() -> None:
+    server = Server()
+    seen: list[dict[str, Any]] = []
+
+    def watch(request: Request) -> Response:
+        seen.append(request.message)
+        return server._note(request)
+
+    server.asking({"id": 1, "method": "ping"}, {"id": 2, "method": "tools/call", "params": {}})
+    server.exchange.handlers["response"] = watch
+    session = await server.connector.open(EVERYTHING)
+    await server.call(session, FakeCaller())
+    assert seen[0]["result"] == {}
+    assert seen[1]["error"]["code"] == -32601
+
+
+async def test_a_question_in_answer_to_our_own_request_is_nobodys() -> None:
+    def answer(request: Request) -> Response:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            yield event(elicit())
+            await server.answers.get()
+            yield event({"id": request.message["id"], "result": {"tools": []}})
+
+        return Response(200, EVENTS, chunks())
+
+    server = Server(tools__list=answer)
+    session = await server.connector.open(EVERYTHING)
+    async with asyncio.timeout(5):
+        page = await server.connector.fetch_page(session, Kind.TOOL, None)
+    assert page.items == ()
+    assert "error" in server.exchange.asked("response")[0].message
+
+
+async def test_an_error_is_said_in_the_clients_era() -> None:
+    data = {"elicitations": [{"mode": "url", "url": "https://a", "message": "m"}]}
+    server = Server(tools__call=lambda r: error(r, -32042, "visit", data))
+    session = await server.connector.open(EVERYTHING)
+    assert isinstance(await server.call(session, FakeCaller()), InputRequired)
+    with pytest.raises(RpcError):
+        await server.call(session, FakeCaller(), revision=LATEST_LEGACY)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (lambda _: Response(404), SessionLostError),
+        (lambda _: Response(401), UpstreamProtocolError),
+        (lambda _: Response(500), UpstreamProtocolError),
+        (lambda _: Response(202), UpstreamProtocolError),
+        (lambda _: events(), UpstreamProtocolError),
+    ],
+)
+async def test_an_answer_without_a_response(
+    answer: Callable[[Request], Response], kind: type[Exception]
+) -> None:
+    server = Server(tools__call=answer)
+    session = await server.connector.open(EVERYTHING)
+    with pytest.raises(kind):
+        await server.call(session, FakeCaller())
+    assert session.is_lost is (kind is SessionLostError)
+
+
+async def test_a_stream_that_closes_early_is_resumed_where_it_ended() -> None:
+    sent: list[str] = []
+
+    def answer(request: Request) -> Response:
+        sent.append(request.message["id"])
+        return events(b"id: 1\nretry: 0\ndata:\n\n")
+
+    def resume(request: Request) -> Response:
+        number = int(request.headers["last-event-id"])
+        if number < 3:
+            return events(event({"method": "notifications/message"}, id=str(number + 1)))
+        return events(event({"id": sent[0], "result": {"done": True}}))
+
+    server = Server(tools__call=answer, GET=resume)
+    session = await server.connector.open(EVERYTHING)
+    reply = await server.call(session, FakeCaller())
+    assert json.loads(reply.result) == {"done": True}
+    assert [r.headers["last-event-id"] for r in server.exchange.asked("GET")] == ["1", "2", "3"]
+    assert len(sent) == 1
+
+
+async def test_a_cancellation_is_told_with_the_upstreams_id() -> None:
+    server = Server()
+    session = await server.connector.open(EVERYTHING)
+    await server.connector.cancel(session, "id-9", "gone")
+    (told,) = server.exchange.asked("notifications/cancelled")
+    assert told.params == {"requestId": "id-9", "reason": "gone"}
+
+
+# --- the session's own stream
+
+
+async def listen_with(server: Server, session: LegacySession, *chunks: bytes) -> str | None:
+    server.exchange.handlers["GET"] = lambda _: events(*chunks)
+    async with asyncio.timeout(5):
+        return await server.connector.listen(session, None)
+
+
+async def test_changes_on_the_own_stream_are_heard() -> None:
+    server = Server()
+    session = await server.connector.open(EVERYTHING)
+    changed = event({"method": "notifications/tools/list_changed"}, id="5")
+    assert await listen_with(server, session, changed) == "5"
+    assert server.heard == [ListChanged("up", Kind.TOOL)]
+
+
+async def test_a_question_there_belongs_to_the_only_call_in_flight() -> None:
+    server = Server()
+    session = await server.connector.open(EVERYTHING)
+    caller = FakeCaller(lambda _: ACCEPT)
+    asked = asyncio.Event()
+
+    def answer(request: Request) -> Response:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            asked.set()
+            await server.answers.get()
+            yield event({"id": request.message["id"], "result": {}})
+
+        return Response(200, EVENTS, chunks())
+
+    server.exchange.handlers["tools/call"] = answer
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.call(session, caller))
+        await asked.wait()
+        await listen_with(server, session, event(elicit()))
+    assert len(caller.questions) == 1
+
+
+async def test_a_question_there_is_refused_while_two_calls_are_in_flight() -> None:
+    server = Server()
+    session = await server.connector.open(EVERYTHING)
+    waiting = asyncio.Barrier(3)
+    go = asyncio.Event()
+
+    def answer(request: Request) -> Response:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            await waiting.wait()
+            await go.wait()
+            yield event({"id": request.message["id"], "result": {}})
+
+        return Response(200, EVENTS, chunks())
+
+    server.exchange.handlers["tools/call"] = answer
+    callers = [FakeCaller(lambda _: ACCEPT), FakeCaller(lambda _: ACCEPT)]
+    async with asyncio.TaskGroup() as group:
+        for caller in callers:
+            group.create_task(server.call(session, caller))
+        await waiting.wait()
+        token = next(iter(session.live.values())).token
+        progress = {"progressToken": token, "progress": 3}
+        await listen_with(
+            server,
+            session,
+            event(elicit()),
+            event({"method": "notifications/message", "params": {"level": "info", "data": 1}}),
+            event({"method": "notifications/progress", "params": progress}),
+        )
+        go.set()
+    assert [caller.questions for caller in callers] == [[], []]
+    assert [caller.logs for caller in callers] == [[], []]
+    assert [caller.progress for caller in callers] == [[3], []]
+    assert server.exchange.asked("response")[0].message["error"]["code"] == -32601
+
+
+async def test_an_upstream_without_an_own_stream_says_405() -> None:
+    server = Server(GET=lambda _: Response(405))
+    session = await server.connector.open(EVERYTHING)
+    with pytest.raises(UpstreamProtocolError):
+        await server.connector.listen(session, None)
+    server.exchange.handlers["GET"] = lambda _: Response(404)
+    with pytest.raises(SessionLostError):
+        await server.connector.listen(session, None)
+    session.is_lost = False
+    server.exchange.handlers["GET"] = lambda _: Response(204)
+    with pytest.raises(UpstreamProtocolError):
+        await server.connector.listen(session, None)

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.support.exchange import FakeExchange, Request, Response, event, events, result
+from tests.support.providers import ALICE, BOB, EVERYTHING, TaskGroupSupervisor, make_call, viewer
+from waygate_mcp.errors import LimitError, UpstreamProtocolError
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
+from waygate_mcp.upstreams import sessions
+from waygate_mcp.upstreams.channel import HttpChannel
+from waygate_mcp.upstreams.legacy import LegacyConnector, LegacySession, SessionLostError
+from waygate_mcp.upstreams.sessions import OUR_OWN, SessionKey, SessionPool
+
+
+class House:
+    """A pool over a server that opens sessions s-1, s-2 and so on."""
+
+    def __init__(self, capabilities: dict[str, Any] | None = None, **limits: Any) -> None:
+        self.now = 1000.0
+        self.opened = 0
+        self.gate: asyncio.Event | None = None
+        self.heard: list[Event] = []
+        self.supervisor = TaskGroupSupervisor()
+        self.capabilities = capabilities or {}
+        self.exchange = FakeExchange(
+            initialize=self.open,
+            notifications__initialized=lambda _: Response(202),
+            DELETE=lambda _: Response(204),
+        )
+        channel = HttpChannel("up", self.exchange, "/mcp")
+        connector = LegacyConnector(
+            "up", channel, lambda: f"id-{len(self.exchange.requests)}", {}, self.heard.append
+        )
+        self.pool = SessionPool(connector, self.supervisor, lambda: self.now, **limits)
+
+    async def open(self, request: Request) -> Response:
+        if self.gate is not None:
+            await self.gate.wait()
+        self.opened += 1
+        agreed = {"protocolVersion": "2025-11-25", "capabilities": self.capabilities}
+        return result(request, agreed, mcp_session_id=f"s-{self.opened}")
+
+
+def key(name: str, session: str | None = None) -> SessionKey:
+    return SessionKey(name.encode(), 0, session)
+
+
+def test_a_session_is_shared_by_nobody_who_differs() -> None:
+    def of(**more: Any) -> SessionKey:
+        return SessionKey.of_call(make_call("tools/call", {"name": "t"}, **more))
+
+    keys = [
+        of(),
+        of(principal=BOB),
+        of(capabilities=NO_CAPABILITIES),
+        of(session_id="front-1"),
+        of(session_id="front-2"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert of() == of() == SessionKey.of_viewer(viewer(ALICE, EVERYTHING))
+
+
+async def test_a_session_is_opened_once_for_all_who_wait() -> None:
+    house = House()
+    house.gate = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(house.pool.get(key("a"))) for _ in range(4)]
+        await asyncio.sleep(0)
+        house.gate.set()
+    assert {task.result().id for task in tasks} == {"s-1"}
+    assert (await house.pool.get(key("b"))).id == "s-2"
+    assert len(house.pool) == 2
+
+
+async def test_an_opener_that_is_cancelled_lets_the_next_one_open() -> None:
+    house = House()
+    house.gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    first = loop.create_task(house.pool.get(key("a")))
+    await asyncio.sleep(0)
+    second = loop.create_task(house.pool.get(key("a")))
+    await asyncio.sleep(0)
+    first.cancel()
+    house.gate.set()
+    assert (await second).id == "s-1"
+
+
+async def test_an_opening_that_fails_leaves_no_place_behind() -> None:
+    house = House()
+    house.exchange.handlers["initialize"] = lambda _: Response(503)
+    with pytest.raises(UpstreamProtocolError):
+        await house.pool.get(key("a"))
+    assert len(house.pool) == 0
+
+
+async def test_work_in_a_lost_session_is_done_once_more_in_a_new_one() -> None:
+    house = House()
+    seen: list[str | None] = []
+
+    async def work(session: LegacySession) -> str:
+        seen.append(session.id)
+        if len(seen) == 1:
+            session.is_lost = True
+            raise SessionLostError("up", "gone")
+        return "done"
+
+    assert await house.pool.use(key("a"), work) == "done"
+    assert seen == ["s-1", "s-2"]
+
+
+async def test_work_that_is_lost_twice_fails() -> None:
+    house = House()
+
+    async def work(session: LegacySession) -> None:
+        session.is_lost = True
+        raise SessionLostError("up", "gone")
+
+    with pytest.raises(SessionLostError):
+        await house.pool.use(key("a"), work)
+    assert house.opened == 2
+
+
+async def test_sessions_unused_for_long_are_ended_when_another_opens() -> None:
+    house = House(idle_s=60.0)
+    await house.pool.get(OUR_OWN)
+    await house.pool.get(key("old"))
+    house.now += 30
+    used = await house.pool.get(key("used"))
+    house.now += 40
+    await house.pool.get(key("new"))
+    assert set(house.pool._places) == {OUR_OWN, key("used"), key("new")}
+    assert not used.is_lost
+    await asyncio.wait(house.supervisor.tasks)
+    assert [r.headers["mcp-session-id"] for r in house.exchange.asked("DELETE")] == ["s-2"]
+
+
+async def test_a_session_in_use_is_never_ended_to_make_room() -> None:
+    house = House(most=2)
+    busy = await house.pool.get(key("busy"))
+    busy.subscribed["a://b"] += 1
+    await house.pool.get(key("idle"))
+    await house.pool.get(key("new"))
+    assert set(house.pool._places) == {key("busy"), key("new")}
+    (await house.pool.get(key("new"))).subscribed["a://b"] += 1
+    with pytest.raises(LimitError):
+        await house.pool.get(key("more"))
+    await asyncio.wait(house.supervisor.tasks)
+
+
+async def test_closing_ends_every_session() -> None:
+    house = House()
+    for name in "abc":
+        await house.pool.get(key(name))
+    await house.pool.close()
+    assert len(house.pool) == 0
+    assert len(house.exchange.asked("DELETE")) == 3
+
+
+PUSHES = {"tools": {"listChanged": True}}
+
+
+async def test_the_stream_of_a_session_is_read_where_the_server_pushes() -> None:
+    house = House(PUSHES)
+    gone = asyncio.Event()
+
+    async def stream(_: Request) -> Response:
+        if len(house.exchange.asked("GET")) > 1:
+            gone.set()
+            await asyncio.Event().wait()
+        return events(event({"method": "notifications/tools/list_changed"}, id="4"))
+
+    house.exchange.handlers["GET"] = stream
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "_FIRST_BACKOFF_S", 0.0)
+        await house.pool.get(key("a"))
+        async with asyncio.timeout(5):
+            await gone.wait()
+    assert house.heard == [ListChanged("up", Kind.TOOL)]
+    assert house.exchange.asked("GET")[1].headers["last-event-id"] == "4"
+    await house.pool.close()
+    assert not house.supervisor.tasks
+
+
+async def test_a_server_without_such_a_stream_is_asked_once() -> None:
+    house = House({"resources": {"subscribe": True}})
+    house.exchange.handlers["GET"] = lambda _: Response(405)
+    await house.pool.get(key("a"))
+    await asyncio.wait(house.supervisor.tasks)
+    assert len(house.exchange.asked("GET")) == 1
+    await house.pool.close()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "limits"), [({}, {}), (PUSHES, {"watches_changes": False})]
+)
+async def test_no_stream_is_read_where_nothing_is_to_be_heard(
+    capabilities: dict[str, Any], limits: dict[str, Any]
+) -> None:
+    house = House(capabilities, **limits)
+    await house.pool.get(key("a"))
+    assert not house.supervisor.tasks
