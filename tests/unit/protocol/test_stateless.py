@@ -22,7 +22,6 @@ from waygate_mcp.protocol.stateless import (
     acknowledgement,
     discover_result,
     encode_complete,
-    encode_complete,
     input_required_result,
     listen_end_result,
     read_envelope,
