@@ -7,4 +7,4 @@ CDPATH="" cd "$(dirname "$0")"
 # shellcheck source=scripts/lib/environment.sh
 . scripts/lib/environment.sh
 find_python
-exec "$python" -I scripts/lib/quickstart.py --came-from "$came_from" "$@"
+exec "$python" -Es scripts/lib/quickstart.py --came-from "$came_from" "$@"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -35,6 +37,15 @@ def pytest_configure(config: pytest.Config) -> None:
     is_worker = hasattr(config, "workerinput")
     if config.getoption("--coverage-limits") and not is_worker:
         config.pluginmanager.register(CoverageLimits(), "coverage-limits")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _away_from_the_clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The clone may hold a `.env` and a `waygate.yaml` of the gateway somebody runs from it."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("cwd"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(autouse=True)

@@ -178,3 +178,27 @@ def test_a_python_without_venv_names_the_package_to_install(tmp_path: Path) -> N
     assert result.returncode == 1
     assert "apt install python3-venv" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_commands_in_the_same_place_reach_the_gateway_without_options(tmp_path: Path) -> None:
+    with serving(tmp_path, free_port()):
+        result = subprocess.run(
+            [ROOT / ".venv" / "bin" / "waygate", "tools", "call", "greet", '{"name": "Ada"}'],
+            cwd=tmp_path, capture_output=True, text=True, timeout=WITHIN_S, check=False,
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "Ada" in result.stdout
+    assert "starting one in this process" not in result.stderr
+    settings = (tmp_path / ".env").read_text()
+    assert (tmp_path / "api.key").read_text().strip() not in settings
+
+
+def test_a_key_and_a_settings_file_of_ones_own_are_used_and_left_alone(tmp_path: Path) -> None:
+    mine = "WAYGATE_API_KEY=my-own-key-of-enough-characters\n"
+    (tmp_path / ".env").write_text(mine)
+    with serving(tmp_path, free_port()) as lines:
+        said = "".join(lines)
+    assert "yours, from WAYGATE_API_KEY" in said
+    assert "my-own-key" not in said
+    assert (tmp_path / ".env").read_text() == mine
+    assert not (tmp_path / "api.key").exists()
