@@ -155,20 +155,31 @@ def _edit_json(
     if root == before:
         return text
     found = _INDENT.search(text)
-    indent: int | str = 2
-    if found is not None:
-        indent = found.group(1) if "\t" in found.group(1) else len(found.group(1))
     end = "\n" if text.endswith("\n") else ""
-    return json.dumps(root, indent=indent, ensure_ascii=False) + end
+    return _json_text(root, "  " if found is None else found.group(1)) + end
+
+
+def _json_text(value: Any, indent: str, before: str = "\n") -> str:
+    """Write JSON with an indentation, numbers as they were read."""
+    if isinstance(value, _Number):
+        return value.text
+    inner = before + indent
+    if isinstance(value, dict) and value:
+        lines = [
+            f"{json.dumps(key, ensure_ascii=False)}: {_json_text(one, indent, inner)}"
+            for key, one in value.items()
+        ]
+        return f"{{{inner}{f',{inner}'.join(lines)}{before}}}"
+    if isinstance(value, list) and value:
+        lines = [_json_text(one, indent, inner) for one in value]
+        return f"[{inner}{f',{inner}'.join(lines)}{before}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 class _Number(float):
     """A number with a fraction that is written back as it was read."""
 
     text: str
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 def _number(text: str) -> _Number:

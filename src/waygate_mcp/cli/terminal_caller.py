@@ -23,6 +23,7 @@ from rich.progress import Progress as Bar
 from waygate_mcp.cli.output import note
 from waygate_mcp.model.call import Answer, LogEvent, Progress, Question
 from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.log_levels import is_loud_enough
 from waygate_mcp.telemetry.redaction import escape_line
 
 __all__ = ["TerminalCaller", "read_line"]
@@ -75,6 +76,7 @@ class TerminalCaller:
         self._interactive = interactive
         self._read = read
         self._bar: Bar | None = None
+        self._progress = float("-inf")
         self._lock = asyncio.Lock()
 
     def __enter__(self) -> TerminalCaller:
@@ -86,11 +88,14 @@ class TerminalCaller:
         self._stop_bar()
 
     async def emit(self, event: Progress | LogEvent) -> None:
-        """Show progress, print a log message to standard error."""
+        """Show progress that grows, print a log message that is loud enough to standard error."""
         if isinstance(event, LogEvent):
+            if not is_loud_enough(event.level, self.log_level):
+                return
             source = f"{event.logger}: " if event.logger else ""
             note(f"[{event.level}] {source}{_text_of(event.data)}")
-        elif sys.stderr.isatty():
+        elif event.progress > self._progress and sys.stderr.isatty():
+            self._progress = event.progress
             self._show(event)
 
     async def ask(self, question: Question) -> Answer:
