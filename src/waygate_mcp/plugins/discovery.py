@@ -76,7 +76,7 @@ def _import(name: str, module_name: str, path: str) -> ModuleType:
             path, f"no module named {module_name}; {listed}", suggestion=nearest(module_name, known)
         )
         raise ConfigError(problems=[problem]) from exc
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:  # the plugin boundary: importing runs its code
         reason = f"{type(exc).__name__}: {exc}"
         raise PluginError(name, f"{module_name} cannot be imported: {reason}") from exc
 

@@ -21,7 +21,7 @@ import asyncio
 import inspect
 import typing
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import FunctionType, ModuleType
 from typing import Any
@@ -37,7 +37,8 @@ from waygate_mcp.model.ports import Announce, Provider
 from waygate_mcp.plugins.api import NoConfig, Services
 from waygate_mcp.plugins.discovery import load_plugin
 from waygate_mcp.telemetry.logs import get_logger
-from waygate_mcp.toolkit.provider import ToolboxProvider
+from waygate_mcp.toolkit.provider import PLUGIN_FAULTS, ToolboxProvider
+from waygate_mcp.toolkit.threads import SyncThreads
 from waygate_mcp.toolkit.toolbox import Toolbox
 
 __all__ = ["Mount", "open_plugins"]
@@ -74,9 +75,8 @@ async def open_plugins(
         PluginError: a plugin's own code failed, or took more than a minute.
     """
     async with AsyncExitStack() as stack:
-        threads = ThreadPoolExecutor(sync_threads, thread_name_prefix="waygate-sync")
-        # A function in a thread cannot be stopped: closing must not wait for it.
-        stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        threads = SyncThreads(sync_threads)
+        stack.callback(threads.shutdown, cancel_futures=True)
         providers: list[Provider] = []
         for name, section in plugins.items():
             loaded = load_plugin(name, section.use)
@@ -198,7 +198,7 @@ def _configure(name: str, model: Any, config: Mapping[str, Any]) -> BaseModel:
         checked = model.model_validate(dict(config))
     except ValidationError as exc:
         problems.extend(_problem(name, model, one) for one in exc.errors(include_url=False))
-    except Exception as exc:
+    except PLUGIN_FAULTS as exc:  # validators are the plugin's code
         raise PluginError(name, f"its Config raised {type(exc).__name__}: {exc}") from exc
     else:
         if not problems:
@@ -243,7 +243,7 @@ def _guarded(name: str, function: Callable[..., Any], given: tuple[Any, ...]) ->
         return function(*given[: len(wanted)])
     except WaygateError:
         raise
-    except Exception as exc:
+    except PLUGIN_FAULTS as exc:
         raise PluginError(name, f"{type(exc).__name__}: {exc}") from exc
 
 
@@ -321,7 +321,7 @@ class _Life:
                 if not entered.done():
                     entered.set_result(value)
                 await self._leave.wait()
-        except Exception as exc:  # noqa: BLE001 - the plugin boundary
+        except PLUGIN_FAULTS as exc:
             if not entered.done():
                 error = PluginError(self._name, f"its lifespan failed: {type(exc).__name__}: {exc}")
                 error.__cause__ = exc

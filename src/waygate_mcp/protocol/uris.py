@@ -42,10 +42,11 @@ class _Literal(msgspec.Struct, frozen=True):
 
 
 class _Variable(msgspec.Struct, frozen=True):
-    """One or more characters, none of `stops`."""
+    """One or more characters, none of `stops`; `runs` finds the longest stretches of them."""
 
     name: str
     stops: str
+    runs: re.Pattern[str]
 
 
 class UriTemplate:
@@ -168,15 +169,12 @@ def _step_back(part: _Literal | _Variable, uri: str, after: bytearray, before: b
                 before[start] = 1
             at = after.find(1, at + 1)
         return
-    # Walking left inside a run of allowed characters, one reachable end to the right is enough.
-    has_end = False
-    for at in range(len(uri) - 1, -1, -1):
-        if uri[at] in part.stops:
-            has_end = False
-            continue
-        has_end = has_end or bool(after[at + 1])
-        if has_end:
-            before[at] = 1
+    # In a run of allowed characters every position before the last reachable end leads to it.
+    for run in part.runs.finditer(uri):
+        start, end = run.span()
+        last = after.rfind(1, start + 1, end + 1)
+        if last >= 0:
+            before[start:last] = b"\x01" * (last - start)
 
 
 def _run_end(uri: str, start: int, stops: str) -> int:
@@ -221,7 +219,8 @@ def _parse(text: str) -> tuple[tuple[_Literal | _Variable, ...], Mapping[str, No
             if len(names) > 1 and _SEPARATORS[operator] == ",":
                 stops += ","
             _add_literal(parts, text, lead, False)
-            _add_variable(parts, text, _Variable(name.removesuffix("*"), stops))
+            runs = re.compile(f"[^{re.escape(stops)}]+" if stops else "(?s:.+)")
+            _add_variable(parts, text, _Variable(name.removesuffix("*"), stops, runs))
     _add_literal(parts, text, text[at:], bool(query))
     return tuple(parts), query
 

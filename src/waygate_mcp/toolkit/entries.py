@@ -280,7 +280,9 @@ async def run_in_thread(
         context.enter_thread(loop)
     variables = contextvars.copy_context()
     try:
-        return await loop.run_in_executor(threads, variables.run, _run, function, arguments)
+        value = await loop.run_in_executor(threads, variables.run, _run, function, arguments)
+        # A plain function may still give a coroutine: a decorator around an async one does.
+        return await value if inspect.iscoroutine(value) else value
     except asyncio.CancelledError:
         if context is not None:
             context.cancel()

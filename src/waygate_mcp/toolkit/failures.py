@@ -1,12 +1,12 @@
 """What goes wrong in a plugin author's hands, in words for the author or for the model.
 
-Knows three errors that never leave the toolkit: `provider.py` turns them into replies or into errors
+Knows errors that never leave the toolkit: `provider.py` turns them into replies or into errors
 of `waygate_mcp.errors`. Refuses to know the errors of the house.
 """
 
 from __future__ import annotations
 
-__all__ = ["QuestionRefusedError", "RegistrationError", "ToolError"]
+__all__ = ["QuestionRefusedError", "RegistrationError", "ToolError", "unwrap"]
 
 
 class RegistrationError(ValueError):
@@ -22,6 +22,13 @@ class ToolError(Exception):
     A tool answers with `isError` and this very text, nothing added and nothing hidden; prompts,
     resources and completions answer with an error that has it as its message.
     """
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """Take an exception out of the groups around it, where each group holds but one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 class QuestionRefusedError(ToolError):

@@ -40,7 +40,7 @@ from waygate_mcp.toolkit.entries import (
     Tool,
     run_in_thread,
 )
-from waygate_mcp.toolkit.failures import ToolError
+from waygate_mcp.toolkit.failures import ToolError, unwrap
 from waygate_mcp.toolkit.questions import InputRequired
 from waygate_mcp.toolkit.results import failed_tool, prompt_reply, resource_reply, tool_reply
 from waygate_mcp.toolkit.toolbox import Toolbox
@@ -50,6 +50,9 @@ __all__ = ["Completion", "ToolboxProvider"]
 _MAX_VALUES = 100
 _EMPTY_RESULT = b"{}"
 _log = get_logger("waygate.toolkit")
+
+PLUGIN_FAULTS = (Exception, SystemExit)
+"""What is caught at the plugin boundary: a function that calls `sys.exit` must not end the server."""
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -164,15 +167,9 @@ class ToolboxProvider:
             if value.__class__ is InputRequired:
                 return _ask(value, call)
             return tool_reply(value, tool.output)
-        except ToolError as exc:
-            return failed_tool(str(exc))
-        except WaygateError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - the plugin boundary
-            error_id = self._note(exc, call, f"tool {tool.name}")
-            return failed_tool(
-                f"The tool {tool.name} failed because of a fault of its own (error {error_id})."
-            )
+        except PLUGIN_FAULTS as exc:
+            fault = self._fault(exc, call, f"tool {tool.name}")
+            return failed_tool(fault.safe_message)
 
     async def _get_prompt(self, call: Call) -> Outcome:
         prompt = self.box.prompts.get(call.target)
@@ -184,9 +181,7 @@ class ToolboxProvider:
             if isinstance(value, InputRequired):
                 return _ask(value, call)
             return prompt_reply(value, prompt.description)
-        except WaygateError:
-            raise
-        except Exception as exc:
+        except PLUGIN_FAULTS as exc:
             raise self._fault(exc, call, f"prompt {prompt.name}") from exc
 
     async def _read_resource(self, call: Call) -> Outcome:
@@ -198,9 +193,7 @@ class ToolboxProvider:
             if isinstance(value, InputRequired):
                 return _ask(value, call)
             reply = resource_reply(value, call.target, entry.mime_type)
-        except WaygateError:
-            raise
-        except Exception as exc:
+        except PLUGIN_FAULTS as exc:
             raise self._fault(exc, call, f"resource {entry.uri}") from exc
         return msgspec.structs.replace(reply, ttl_ms=entry.ttl_ms, cache_scope=entry.cache_scope)
 
@@ -257,9 +250,7 @@ class ToolboxProvider:
         arguments = given if isinstance(given, Mapping) else {}
         try:
             return await self._run(completer, completer.convert(value, arguments), call)
-        except WaygateError:
-            raise
-        except Exception as exc:
+        except PLUGIN_FAULTS as exc:
             raise self._fault(exc, call, what) from exc
 
     async def _run(
@@ -277,18 +268,26 @@ class ToolboxProvider:
             return await entry.function(**arguments)
         return await run_in_thread(entry.function, arguments, context, self._threads)
 
-    def _fault(self, exc: Exception, call: Call, what: str) -> PluginError:
-        """Word a plugin's fault as an error of the house: a ToolError's text is for the client."""
-        if isinstance(exc, ToolError):
-            return PluginError(self.name, f"{what}: {exc}", safe_message=str(exc))
-        error_id = self._note(exc, call, what)
+    def _fault(self, error: BaseException, call: Call, what: str) -> PluginError:
+        """Word a plugin's fault as an error of the house: a ToolError's text is for the client.
+
+        Raises:
+            WaygateError: it is one already.
+        """
+        cause = unwrap(error)
+        if isinstance(cause, WaygateError):
+            raise cause
+        if isinstance(cause, ToolError):
+            return PluginError(self.name, f"{what}: {cause}", safe_message=str(cause))
+        error_id = self._note(error, call, what)
         return PluginError(
             self.name,
             f"{what} failed (error {error_id})",
-            safe_message=f"The {what.partition(' ')[0]} failed (error {error_id}).",
+            safe_message=f"The {what.partition(' ')[0]} failed by a fault of its own "
+            f"(error {error_id}).",
         )
 
-    def _note(self, exc: Exception, call: Call, what: str) -> str:
+    def _note(self, exc: BaseException, call: Call, what: str) -> str:
         """Write a plugin's fault to the log and give the id it has there."""
         error_id = secrets.token_hex(6)
         _log.error(

@@ -239,7 +239,11 @@ def _full_reply(value: ToolResult, output: Output | None) -> Reply:
 
 
 def failed_tool(text: str) -> Reply:
-    """Give the reply of a tool that could not do its work, with a text for the model."""
+    """Give the reply of a tool that could not do its work, with a text for the model.
+
+    It never fails itself: what cannot be UTF-8 (parts of file names, say) is written with escapes.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode()
     wire = _ToolWire([Text(text)], is_error=True)
     return Reply(encode_json(wire), is_error=True)
 

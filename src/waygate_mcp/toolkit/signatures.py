@@ -187,7 +187,11 @@ def read_signature(function: Callable[..., Any]) -> Signature:
     """
     target = inspect.unwrap(function)
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    hinted = target if inspect.isroutine(target) else type(target).__call__
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise RegistrationError(f"{name}: a generator has no single result; return a list")
+    hinted = target.func if isinstance(target, partial) else target
+    if not inspect.isroutine(hinted):
+        hinted = type(hinted).__call__
     try:
         hints = typing.get_type_hints(hinted, include_extras=True)
     except Exception as exc:
@@ -212,7 +216,7 @@ def read_signature(function: Callable[..., Any]) -> Signature:
         else:
             parameters.append(_parameter(name, one, annotation, doc))
     returns = hints.get("return", inspect.Signature.empty)
-    is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(hinted)
+    is_async = any(inspect.iscoroutinefunction(one) for one in (function, target, hinted))
     return Signature(function, is_async, tuple(parameters), context, takes_any, returns, doc)
 
 

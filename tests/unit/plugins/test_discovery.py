@@ -17,11 +17,12 @@ from waygate_mcp.plugins.discovery import installed_plugins, load_plugin
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of plugin modules."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("plug_fine", "plug_needs", "plug_raises"):
+    for name in ("plug_fine", "plug_needs", "plug_raises", "plug_exits"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     (tmp_path / "plug_fine.py").write_text("class Inner:\n    thing = 5\n_hidden = 1\n")
     (tmp_path / "plug_needs.py").write_text("import surely_not_installed\n")
     (tmp_path / "plug_raises.py").write_text("1 / 0\n")
+    (tmp_path / "plug_exits.py").write_text("import sys\nsys.exit(2)\n")
     return tmp_path
 
 
@@ -89,6 +90,7 @@ def test_an_attribute_that_is_not_there_is_named_with_the_nearest(modules: Path)
     ("use", "reason"),
     [
         ("plug_needs", "plug_needs needs a module that is missing: .*surely_not_installed"),
+        ("plug_exits", "plug_exits cannot be imported: SystemExit"),
         ("plug_raises", "plug_raises cannot be imported: ZeroDivisionError"),
     ],
 )

@@ -99,6 +99,10 @@ class Boxless:
 def factory(config: Config, services: Services) -> Toolbox:
     if config.word == "raise":
         raise RuntimeError("cannot be made")
+    if config.word == "exit":
+        sys.exit("cannot be made")
+    if config.word == "house":
+        raise ConfigError("both at once", path="plugins.p.config.word")
     box = make_box()
     box.instructions = f"{config.word} for {services.name}"
     return box
@@ -331,6 +335,12 @@ async def test_a_module_without_a_box_is_refused_with_the_mend() -> None:
     assert "no `box = Toolbox()`" in message
 
 
+async def test_a_plugin_may_refuse_its_config_in_the_words_of_the_house() -> None:
+    assert await problems_of("plug_objects:factory", {"word": "house"}) == [
+        ("plugins.p.config.word", "both at once", None)
+    ]
+
+
 async def test_an_object_nobody_knows_is_refused() -> None:
     ((path, message, _),) = await problems_of("plug_objects:number", {})
     assert path == "plugins.p.use"
@@ -342,6 +352,7 @@ async def test_an_object_nobody_knows_is_refused() -> None:
     [
         ("plug_objects:Boxless", {}, "Boxless has no `box`"),
         ("plug_objects:factory", {"word": "raise"}, "RuntimeError: cannot be made"),
+        ("plug_objects:factory", {"word": "exit"}, "SystemExit: cannot be made"),
         ("plug_failing", {}, "its lifespan failed: RuntimeError: no database"),
         ("plug_raising", {}, "RuntimeError: at once"),
         ("plug_no_manager", {}, "add @asynccontextmanager"),

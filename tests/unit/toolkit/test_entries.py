@@ -308,3 +308,13 @@ async def test_a_cancelled_function_without_a_context_is_simply_left() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         free.set()
+
+
+async def test_a_plain_function_that_gives_a_coroutine_is_awaited() -> None:
+    async def inner(a: int) -> int:
+        return a + 1
+
+    def plain(a: int) -> Any:
+        return inner(a)
+
+    assert await run_in_thread(plain, {"a": 1}, None, None) == 2

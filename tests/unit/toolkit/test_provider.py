@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,22 @@ def make_box() -> Toolbox:  # noqa: C901 - many small functions, none of them lo
     @box.tool
     def fail_in_thread() -> str:
         raise RuntimeError(SECRET)
+
+    @box.tool
+    async def leave() -> str:
+        sys.exit(SECRET)
+
+    @box.tool
+    def leave_in_thread() -> str:
+        sys.exit(SECRET)
+
+    @box.tool
+    async def group(how: str) -> str:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fail(how))
+            if how == "two":
+                tasks.create_task(fail(how))
+        return ""
 
     @box.tool
     async def wrong() -> int:
@@ -275,8 +292,33 @@ async def test_errors_of_the_house_pass(how: str, kind: type[Exception]) -> None
         await call_tool(make_provider(), "fail", {"how": how})
 
 
+async def test_what_is_alone_in_a_group_counts_as_itself() -> None:
+    assert text_of(await call_tool(make_provider(), "group", {"how": "tool"})) == "Out of paper."
+    with pytest.raises(CapabilityMissingError):
+        await call_tool(make_provider(), "group", {"how": "house"})
+
+
+async def test_a_text_that_cannot_be_utf_8_is_told_with_escapes() -> None:
+    box = Toolbox()
+
+    @box.tool
+    async def fail() -> str:
+        raise ToolError("no file \udcff")
+
+    assert text_of(await call_tool(provider_of(box), "fail")) == "no file \\udcff"
+
+
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("fail", {"how": "?"}), ("fail_in_thread", {}), ("wrong", {})]
+    ("name", "arguments"),
+    [
+        ("fail", {"how": "?"}),
+        ("fail_in_thread", {}),
+        ("wrong", {}),
+        ("leave", {}),
+        ("leave_in_thread", {}),
+        ("group", {"how": "?"}),
+        ("group", {"how": "two"}),
+    ],
 )
 async def test_another_exception_gets_an_id_and_says_nothing_else(
     name: str, arguments: dict[str, str]
@@ -288,10 +330,8 @@ async def test_another_exception_gets_an_id_and_says_nothing_else(
     (line,) = logs
     assert line["plugin"] == "plugin"
     assert line["request_id"] == "test-request"
-    assert isinstance(line["exc_info"], Exception)
-    assert text_of(reply) == (
-        f"The tool {name} failed because of a fault of its own (error {line['error_id']})."
-    )
+    assert isinstance(line["exc_info"], BaseException)
+    assert text_of(reply) == f"The tool failed by a fault of its own (error {line['error_id']})."
     assert b"hunter2" not in reply.result
 
 
@@ -375,7 +415,9 @@ async def test_a_prompts_own_fault_is_contained() -> None:
     with capture_logs() as logs, pytest.raises(PluginError) as caught:
         await make_provider().call(call_of("prompts/get", "topic", {"arguments": {"name": "bad"}}))
     assert caught.value.plugin == "plugin"
-    assert caught.value.safe_message == f"The prompt failed (error {logs[0]['error_id']})."
+    assert caught.value.safe_message == (
+        f"The prompt failed by a fault of its own (error {logs[0]['error_id']})."
+    )
     assert "hunter2" not in str(caught.value)
 
 

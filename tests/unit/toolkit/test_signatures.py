@@ -3,8 +3,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -149,6 +150,41 @@ def test_methods_callables_and_wrapped_functions_are_read() -> None:
     called = read_signature(Caller())
     assert called.names == ("b",)
     assert called.is_async
+
+
+def test_partial_functions_and_decorated_ones_are_read() -> None:
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    @functools.wraps(add)
+    def plain(**arguments: int) -> Any:
+        return add(**arguments)
+
+    def subtract(a: int, b: int) -> int:
+        return a - b
+
+    @functools.wraps(subtract)
+    async def awaited(**arguments: int) -> int:
+        return subtract(**arguments)
+
+    partial = read_signature(functools.partial(add, b=1))
+    assert partial.is_async
+    assert [one.annotation for one in partial.parameters] == [int, int]
+    assert read_signature(plain).is_async
+    assert read_signature(awaited).is_async
+    assert read_signature(awaited).names == ("a", "b")
+
+
+def test_generators_are_refused_with_the_mend() -> None:
+    def plain() -> Iterator[int]:
+        yield 1
+
+    async def awaited() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (plain, awaited):
+        with pytest.raises(RegistrationError, match="return a list"):
+            read_signature(function)
 
 
 def test_what_cannot_be_given_by_name_is_refused() -> None:
