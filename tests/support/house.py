@@ -83,17 +83,21 @@ async def open_app(settings: Settings) -> AsyncIterator[tuple[App, House[Guard]]
         app = build_app(house)
         incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         outgoing: asyncio.Queue[Any] = asyncio.Queue()
-        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
-            group.create_task(app({"type": "lifespan"}, incoming.get, outgoing.put))
+        async with asyncio.timeout(WAIT_S):
+            living = asyncio.get_running_loop().create_task(
+                app({"type": "lifespan"}, incoming.get, outgoing.put)
+            )
             incoming.put_nowait({"type": "lifespan.startup"})
             started = await outgoing.get()
             if started["type"] != "lifespan.startup.complete":
+                await living
                 raise app.failure or AssertionError(started)
             try:
                 yield app, house
             finally:
                 incoming.put_nowait({"type": "lifespan.shutdown"})
                 assert (await outgoing.get())["type"] == "lifespan.shutdown.complete"
+                await living
 
 
 async def ask(

@@ -19,6 +19,7 @@ from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import get_logger
 from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.mcp import McpDoor
+from waygate_mcp.web.problems import describe, encode_envelope
 from waygate_mcp.web.sse import SseDoor
 
 if TYPE_CHECKING:  # loaded when the server serves already; see `App`
@@ -67,7 +68,10 @@ class App:
                 await self._sse(scope, receive, send)
             else:
                 rest = self._rest or await self._loaded_rest()
-                await rest(scope, path.decode("latin-1"), receive, send)
+                if rest is None:
+                    await self._apologise(send)
+                else:
+                    await rest(scope, path.decode("latin-1"), receive, send)
         elif kind == "lifespan":
             await self._live(receive, send)
         else:
@@ -98,13 +102,22 @@ class App:
 
         self._rest = await asyncio.to_thread(load)
 
-    async def _loaded_rest(self) -> RestDoor:
+    async def _loaded_rest(self) -> RestDoor | None:
         if self._loading is not None:
             # Others wait for the same: one that goes away must not end it.
             await asyncio.shield(self._loading)
-        if self._rest is None:
-            raise InterruptedCallError("the REST door is not there; see the log")
         return self._rest
+
+    async def _apologise(self, send: Send) -> None:
+        """Answer for a REST door that could not be loaded; the log says why."""
+        problem = describe(InterruptedCallError("the REST door is not there"))
+        body = encode_envelope(problem, "", self._house.stamp.now())
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 def build_app(house: House[Guard]) -> App:

@@ -26,6 +26,7 @@ __all__ = ["Connection", "ConnectionLimits"]
 HEAD_TIMEOUT_S = 20.0
 LINGER_S = 5.0
 MAX_HEAD_BYTES = 64 * 1024
+_FRAMING_HEADERS = (b"content-length", b"transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,7 @@ class Connection(HttpToolsProtocol):
         """Feed the parser, and watch how long the head gets."""
         self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # No upgrade is offered, so the request is served as it is (RFC 9110, 7.8).
-            pass
+            self._feed(data)
         except httptools.HttpParserError:
             self._refuse(400, "Invalid HTTP request.")
             return
@@ -112,6 +110,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that all of a request is here."""
+        if self.parser.should_upgrade():
+            return  # it is not: see `_feed`
         self._is_in_body = False
         super().on_message_complete()
         if self._timer is not None and self._is_idle:
@@ -125,6 +125,26 @@ class Connection(HttpToolsProtocol):
         if self._is_in_body and self._is_idle and not self.transport.is_closing():
             self._unset_keepalive_if_required()
             self._arm(LINGER_S, self.transport.close)
+
+    def _feed(self, data: bytes) -> None:
+        """Feed the parser, which stops where a client asks for another protocol.
+
+        None is offered, so the request is served as it is, body included (RFC 9110, 7.8): a fresh
+        parser is shown the framing of the body and goes on. Some clients ask so on every request.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+            else:
+                return
+            self.parser = httptools.HttpRequestParser(_GoingOn(self))
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            framing = [
+                b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING_HEADERS
+            ]
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing))
 
     @property
     def _is_idle(self) -> bool:
@@ -164,3 +184,31 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _GoingOn:
+    """What a parser calls that goes on with a request whose head is known: no head is told twice."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_known = True
+        self.on_body = connection.on_body
+        self.on_message_complete = connection.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._is_known:
+            self._connection.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_known:
+            self._connection.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_known:
+            self._connection.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._is_known:
+            self._is_known = False
+        else:
+            self._connection.on_headers_complete()

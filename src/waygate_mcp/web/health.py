@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,7 +28,7 @@ from waygate_mcp.errors import ForbiddenError
 from waygate_mcp.runtime.house import House
 from waygate_mcp.web.guard import Admission, Guard
 
-__all__ = ["build_router"]
+__all__ = ["add_routes"]
 
 State = Literal["healthy", "degraded", "unhealthy"]
 Check = dict[str, Any]
@@ -149,38 +149,31 @@ class HealthRoutes:
         return Response(text, headers={"content-type": content_type, "cache-control": "no-store"})
 
 
-def build_router(house: House[Guard]) -> APIRouter:
-    """Give the routes of this module with their descriptions."""
+def add_routes(api: FastAPI, house: House[Guard]) -> None:
+    """Add the routes of this module with their descriptions."""
     routes = HealthRoutes(house)
-    router = APIRouter()
-    router.add_api_route(
-        "/", routes.root, response_model=Greeting, summary="What this server is", tags=["health"]
-    )
-    router.add_api_route(
+    api.add_api_route("/", routes.root, response_model=Greeting, summary="What this server is")
+    api.add_api_route(
         "/health",
         routes.health,
         response_model=Health,
         summary="How this server is, measured",
         responses={503: {"model": Health, "description": "Unhealthy"}},
-        tags=["health"],
     )
-    router.add_api_route(
+    api.add_api_route(
         "/ready",
         routes.ready,
         response_model=Readiness,
         summary="Whether new work is welcome",
         responses={503: {"model": Readiness, "description": "Not ready"}},
-        tags=["health"],
     )
-    router.add_api_route(
+    api.add_api_route(
         "/metrics",
         routes.metrics,
         response_class=Response,
         summary="Numbers for Prometheus",
         responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}},
-        tags=["health"],
     )
-    return router
 
 
 def _json(body: Mapping[str, Any], status: int = 200) -> Response:

@@ -217,7 +217,7 @@ def build_api(house: House[Guard], *, has_docs: bool) -> FastAPI:
         redirect_slashes=False,
         swagger_ui_oauth2_redirect_url=None,
     )
-    api.include_router(health.build_router(house))
+    health.add_routes(api, house)
 
     def answer(request: Request, problem: Problem) -> Response:
         admission: Admission = request.state.admission

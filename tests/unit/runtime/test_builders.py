@@ -97,10 +97,12 @@ async def test_limits_follow_a_reload(tmp_path: Path) -> None:
         assert house.live.sessions.limits.count == 18
 
 
-async def test_events_of_plugins_reach_the_listeners_of_their_endpoints(tmp_path: Path) -> None:
+async def test_events_of_plugins_reach_the_listeners_of_their_endpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_house(settings_in(tmp_path, TWO)) as house:
         heard: list[object] = []
-        house.live.hub.announce = heard.append  # type: ignore[method-assign]  # the test listens
+        monkeypatch.setattr(house.live.hub, "announce", heard.append)
         event = ListChanged("one", Kind.TOOL)
         house.current().gateway.announce(event)
         assert heard == [event]

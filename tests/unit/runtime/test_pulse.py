@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from waygate_mcp.runtime import pulse as module
 from waygate_mcp.runtime.pulse import Pulse
 
 
@@ -25,7 +24,7 @@ class Time:
 
 
 async def beat(time: Time, pulse: Pulse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.asyncio, "sleep", time.sleep)
+    monkeypatch.setattr(asyncio, "sleep", time.sleep)
     task = asyncio.get_running_loop().create_task(pulse.run())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,13 @@ def lives(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 LIVING: dict[str, Any] = {"plugins": {"lives": {"use": "plugin_that_lives"}}}
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Let tasks run until something is so."""
+    async with asyncio.timeout(5):
+        for _ in iter(is_so, True):
+            await asyncio.sleep(0)
 
 
 async def settle() -> None:
@@ -145,13 +153,9 @@ async def test_a_call_of_an_old_generation_cannot_keep_it_for_ever(
     limits = {"call_timeout_s": 0.001, "parked_call_timeout_s": 0.001}
     async with open_house(settings_in(tmp_path, LIVING | {"limits": limits})) as house:
         house.current().calls.hold()
-        closed = asyncio.Event()
         with capture_logs() as lines:
             await house.reload("test")
-            async with asyncio.timeout(5):
-                while "close" not in lives:
-                    await asyncio.sleep(0)
-        closed.set()
+            await until(lambda: "close" in lives)
         assert "generation_closed_in_use" in [line["event"] for line in lines]
 
 
@@ -168,9 +172,7 @@ async def test_requests_that_come_together_are_one_reload(tmp_path: Path) -> Non
     async with open_house(settings_in(tmp_path, GOOD)) as house:
         for _ in range(5):
             house.request_reload("SIGHUP")
-        async with asyncio.timeout(5):
-            while house.current().number == 1:
-                await asyncio.sleep(0)
+        await until(lambda: house.current().number == 2)
         await settle()
         assert house.current().number == 2
 
@@ -207,19 +209,19 @@ async def test_the_documents_own_drain_time_is_the_default(tmp_path: Path) -> No
 async def test_a_change_of_the_file_reloads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    place = Path(os.path.realpath(tmp_path))
+
     class Watching(ModuleType):
         @staticmethod
         async def awatch(folder: Path, *, recursive: bool) -> AsyncIterator[set[tuple[int, str]]]:
-            assert folder == tmp_path.resolve()
+            assert folder == place
             yield {(1, str(folder / "another.txt"))}
             yield {(1, str(folder / "waygate.yaml"))}
 
     monkeypatch.setitem(sys.modules, "watchfiles", Watching("watchfiles"))
     async with open_house(settings_in(tmp_path, GOOD)) as house:
         house.watch_document()
-        async with asyncio.timeout(5):
-            while house.current().number == 1:
-                await asyncio.sleep(0)
+        await until(lambda: house.current().number == 2)
         await settle()
         assert house.reloader.last is not None
         assert (house.reloader.last.number, house.reloader.last.reason) == (2, "file changed")

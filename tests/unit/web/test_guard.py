@@ -80,13 +80,13 @@ def test_our_request_ids_never_repeat() -> None:
 
 def test_a_hundred_headers_are_let_in_and_one_more_is_not() -> None:
     more: Pairs = [(b"x-%d" % number, b"") for number in range(99)]
-    assert guard().admit(scope(HOST, *more))
+    assert guard().admit(scope(HOST, *more)).request_id
     assert refusal(guard(), HOST, *more, (b"x-last", b"")).status == 431
 
 
 def test_64_kib_of_headers_are_let_in_and_one_byte_more_is_not() -> None:
     room = 64 * 1024 - len(b"host") - len(HOST[1]) - 1
-    assert guard().admit(scope(HOST, (b"x", b"y" * room)))
+    assert guard().admit(scope(HOST, (b"x", b"y" * room))).request_id
     refused = refusal(guard(), HOST, (b"x", b"y" * (room + 1)))
     assert (refused.status, refused.code) == (431, "headers_too_large")
 
@@ -118,7 +118,7 @@ def test_other_headers_sent_twice_are_joined() -> None:
 def test_hosts_of_ours_are_answered(host: bytes) -> None:
     asked = guard(public_url="https://mcp.example.org", allowed_hosts=("inner:9000",))
     for _ in range(2):  # at first sight, and remembered
-        assert asked.admit(scope((b"host", host)))
+        assert asked.admit(scope((b"host", host))).request_id
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ OPEN: dict[str, Any] = {
 def test_pages_of_listed_origins_and_of_our_own_may_call(origin: bytes) -> None:
     asked = guard(**OPEN)
     for _ in range(2):
-        assert asked.admit(scope(HOST, (b"origin", origin)))
+        assert asked.admit(scope(HOST, (b"origin", origin))).request_id
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_pages_of_other_origins_may_not(origin: bytes) -> None:
 def test_an_origin_that_was_ours_under_one_host_is_judged_again_under_another() -> None:
     asked = guard()
     origin = (b"origin", b"http://localhost:8000")
-    assert asked.admit(scope((b"host", b"localhost:8000"), origin))
+    assert asked.admit(scope((b"host", b"localhost:8000"), origin)).request_id
     assert refusal(asked, HOST, origin).status == 403
 
 
