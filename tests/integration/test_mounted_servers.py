@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
 import mcp_types as types
 import pytest
-from fastmcp import Context as FastContext
-from fastmcp import FastMCP
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel import Server
-from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.resolve import Elicit, Resolve
-from pydantic import BaseModel
+from mcp.server.mcpserver import MCPServer
+from mcp.shared._httpx_utils import create_mcp_http_client
 
+from tests.integration.gateway_process import Gateway, serving
+from tests.support.mounted_servers import fastmcp_server, sdk_server
 from tests.support.providers import (
     ALICE,
     BOB,
@@ -58,114 +60,6 @@ async def mounted(
     async with context as provider:
         yield provider
     await supervisor.close()
-
-
-class Age(BaseModel):
-    age: int
-
-
-def ask_age() -> Elicit[Age]:
-    return Elicit("How old are you?", Age)
-
-
-def sdk_server() -> MCPServer:
-    """An official SDK server with one of everything."""
-    server = MCPServer("official", instructions="Be kind.")
-
-    @server.tool()
-    def greet(name: str) -> str:
-        """Greets."""
-        return f"Hello {name}"
-
-    @server.tool()
-    def fail() -> str:
-        raise ValueError("out of order")
-
-    @server.tool()
-    async def count(upto: int, ctx: Context) -> str:
-        for step in range(1, upto + 1):
-            await ctx.report_progress(step, upto, f"step {step}")
-        await ctx.info("counted")
-        return "done"
-
-    @server.tool()
-    async def old(answer: Annotated[Age, Resolve(ask_age)]) -> str:
-        return f"You are {answer.age}"
-
-    @server.tool()
-    async def pushy(ctx: Context) -> str:
-        answer = await ctx.elicit("How old are you?", Age)
-        return f"{answer.action}"
-
-    @server.tool()
-    async def touch(ctx: Context) -> str:
-        await ctx.notify_resource_updated("memo://today")
-        await ctx.notify_tools_changed()
-        return "touched"
-
-    add_sdk_entries(server)
-    return server
-
-
-def add_sdk_entries(server: MCPServer) -> None:
-    """Give an SDK server prompts, resources and completions."""
-
-    @server.resource("memo://today")
-    def today() -> str:
-        return "rain"
-
-    @server.resource("memo://{day}")
-    def day(day: str) -> str:
-        return f"weather of {day}"
-
-    @server.prompt()
-    def advise(topic: str) -> str:
-        return f"Advise on {topic}"
-
-    async def complete(ref: Any, argument: Any, context: Any) -> types.Completion:
-        return types.Completion(values=[f"{argument.value}ing"])
-
-    server.completion()(complete)  # type: ignore[no-untyped-call]
-
-
-def fastmcp_server() -> FastMCP:
-    """The same with FastMCP."""
-    server = FastMCP("fast", instructions="Be kind.")
-
-    @server.tool
-    def greet(name: str) -> str:
-        """Greets."""
-        return f"Hello {name}"
-
-    @server.tool
-    def fail() -> str:
-        raise ValueError("out of order")
-
-    @server.tool
-    async def count(upto: int, ctx: FastContext) -> str:
-        for step in range(1, upto + 1):
-            await ctx.report_progress(step, upto, f"step {step}")
-        await ctx.info("counted")
-        return "done"
-
-    @server.tool
-    async def pushy(ctx: FastContext) -> str:
-        answer = await ctx.elicit("How old are you?", Age)
-        return f"{answer.action}"
-
-    @server.resource("memo://today")
-    def today() -> str:
-        return "rain"
-
-    @server.resource("memo://{day}")
-    def day(day: str) -> str:
-        return f"weather of {day}"
-
-    @server.prompt
-    def advise(topic: str) -> str:
-        return f"Advise on {topic}"
-
-    return server
 
 
 MAKERS: list[Callable[[], object]] = [sdk_server, fastmcp_server]
@@ -410,3 +304,101 @@ async def test_two_principals_never_share_a_session() -> None:
 async def test_an_object_of_another_kind_is_not_taken() -> None:
     for obj in (object(), "text", 3, sdk_server, lambda a, b, c: None, MCPServer):
         assert mount("other", obj, {"unknown": 1}, Announced(), connect=connect) is None  # type: ignore[arg-type]
+
+
+# --- through the real door
+
+DOCUMENT = {
+    "version": 1,
+    "plugins": {
+        "official": {"use": "tests.support.mounted_servers:official"},
+        "fast": {"use": "tests.support.mounted_servers:fast", "config": {"era": "legacy"}},
+        "app": {
+            "use": "tests.support.mounted_servers:application",
+            "config": {"path": "/deep/mcp"},
+        },
+    },
+}
+MODES = ["auto", "legacy"]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway that serves three servers of other makers."""
+    root = str(Path(__file__).parents[2])
+    with serving(
+        tmp_path_factory.mktemp("mounted"), DOCUMENT, environment={"PYTHONPATH": root}
+    ) as served:
+        yield served
+
+
+class Person:
+    """Answers the client's questions; counts them."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def __call__(self, context: Any, params: Any) -> types.ElicitResult:
+        self.asked.append(params.message)
+        return types.ElicitResult(action="accept", content={"age": 36})
+
+
+@asynccontextmanager
+async def client_of(gateway: Gateway, mode: str, person: Person) -> AsyncIterator[Client]:
+    """Connect the official SDK's client."""
+    async with (
+        create_mcp_http_client(dict(gateway.headers)) as http,
+        Client(
+            streamable_http_client(gateway.url, http_client=http),
+            mode=mode,
+            elicitation_callback=person,
+        ) as client,
+    ):
+        yield client
+
+
+def words_of(result: Any) -> str:
+    """Give the text of a client's result."""
+    blocks = result.content if isinstance(result.content, list) else [result.content]
+    return "".join(block.text for block in blocks)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_uses_what_is_mounted(gateway: Gateway, mode: str) -> None:
+    person = Person()
+    async with asyncio.timeout(60), client_of(gateway, mode, person) as client:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        assert {"official__greet", "fast__greet", "app__greet"} <= names
+        for name in ("official__greet", "fast__greet", "app__greet"):
+            assert words_of(await client.call_tool(name, {"name": "Ada"})) == "Hello Ada"
+        assert (await client.call_tool("official__fail", {})).is_error
+        assert (await client.call_tool("fast__fail", {})).is_error
+        assert words_of(await client.call_tool("official__count", {"upto": 2})) == "done"
+        prompt = await client.get_prompt("fast__advise", {"topic": "tea"})
+        assert words_of(prompt.messages[0]) == "Advise on tea"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["official__old", "fast__pushy"])
+async def test_a_question_of_a_mounted_server_reaches_the_client(
+    gateway: Gateway, mode: str, name: str
+) -> None:
+    person = Person()
+    async with asyncio.timeout(60), client_of(gateway, mode, person) as client:
+        words = words_of(await client.call_tool(name, {}))
+    assert words == ("You are 36" if name == "official__old" else "accept")
+    assert person.asked == ["How old are you?"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_progress_of_a_mounted_server_reaches_the_client(gateway: Gateway, mode: str) -> None:
+    seen: list[float] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(progress)
+
+    async with asyncio.timeout(60), client_of(gateway, mode, Person()) as client:
+        for name in ("official__count", "fast__count"):
+            seen.clear()
+            await client.call_tool(name, {"upto": 3}, progress_callback=note)
+            assert seen == [1, 2, 3], name
