@@ -23,6 +23,7 @@ from waygate_mcp.protocol.uris import MAX_URI_CHARS, UriTemplate, UriTemplateErr
         ("test://template/{id}/data", "test://template/123/date", None),
         ("a://{one}-{two}", "a://x-y-z", {"one": "x-y", "two": "z"}),
         ("a://{one}/{two}", "a://x/y", {"one": "x", "two": "y"}),
+        ("a://{one}.{two}-{three}", "a://1-2.3-4", {"one": "1-2", "two": "3", "three": "4"}),
         ("a://{+path}/{name}", "a://x/y/z", {"path": "x/y", "name": "z"}),
         ("a://{name}/{+path}", "a://x/y/z", {"name": "x", "path": "y/z"}),
         ("a://{+path}", "a://x?y=1#z", {"path": "x?y=1#z"}),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,6 +146,12 @@ def test_many_faults_are_cut_and_long_values_clipped() -> None:
 def test_a_schema_that_is_none_or_leads_outside_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(RegistrationError, match=r"test: not a usable schema"):
         compile_schema(schema, what="test")
+
+
+def test_not_even_a_schema_that_is_there_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text('{"type": "string"}')
+    with pytest.raises(RegistrationError, match="nothing is fetched"):
+        compile_schema({"$ref": (tmp_path / "there.json").as_uri()}, what="test")
 
 
 def test_a_dialect_that_is_known_is_obeyed() -> None:
