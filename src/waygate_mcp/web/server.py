@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import signal
@@ -224,9 +225,11 @@ def bind(settings: Settings) -> socket.socket:
 
 def _cannot_bind(host: str, port: int, exc: OSError) -> ConfigError:
     mends: dict[int | None, str] = {
-        98: f"port {port} is in use; stop the other program, or choose another: --port {port + 1}",
-        13: f"port {port} needs rights this process does not have; choose one from 1024 on",
-        99: f"{host} is no address of this machine; 127.0.0.1 always is",
+        errno.EADDRINUSE: f"port {port} is in use; stop the other program, or choose another: "
+        f"--port {port + 1}",
+        errno.EACCES: f"port {port} needs rights this process does not have; "
+        "choose one from 1024 on",
+        errno.EADDRNOTAVAIL: f"{host} is no address of this machine; 127.0.0.1 always is",
     }
-    path = "WAYGATE_HOST" if exc.errno == 99 else "WAYGATE_PORT"
+    path = "WAYGATE_HOST" if exc.errno == errno.EADDRNOTAVAIL else "WAYGATE_PORT"
     return ConfigError(mends.get(exc.errno, f"cannot listen on {host}:{port}: {exc}"), path=path)
