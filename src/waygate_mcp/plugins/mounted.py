@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any, Literal, Protocol, cast
 
 import msgspec
@@ -164,9 +164,9 @@ def _call_maker(obj: Any, make: Callable[..., object], path: str) -> object:
     if getattr(obj, "_session_manager", None) is not None:
         vars(obj)["_session_manager"] = None
     known = inspect.signature(make).parameters
-    settings = getattr(obj, "settings", None)
-    if "path" not in known and "streamable_http_path" not in known and settings is not None:
+    if "path" not in known and "streamable_http_path" not in known:
         # SDK 1.x takes no arguments and reads its settings.
+        settings = getattr(obj, "settings", None) or SimpleNamespace()
         settings.streamable_http_path = path
         settings.stateless_http = False
         settings.json_response = False
