@@ -56,6 +56,10 @@ if [ -f scripts/setup-peers.sh ]; then
   check "peers: foreign clients and the conformance suite" ./scripts/setup-peers.sh
 fi
 
+if [ -f scripts/test-container.sh ]; then
+  check "container: built, booted, a tool called in it, where an engine runs" ./scripts/test-container.sh
+fi
+
 say "pytest: the whole suite, with branch coverage"
 rm -f .coverage .coverage.*
 exec python -m pytest tests --cov --cov-report= --coverage-limits "$@"

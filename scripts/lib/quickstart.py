@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -30,6 +29,8 @@ from quickstart_parts import (
     WAYGATE,
     Plan,
     StartError,
+    check_greeting,
+    check_stranger,
     free_port,
     output_of,
     port_number,
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, _interrupt)
     try:
         if options.docker:
-            return run_in_containers()
+            return run_in_containers(options.port, default_port(), is_check=options.check)
         make_environment()
         with plan_for(options) as plan:
             return run(plan)
@@ -241,22 +242,11 @@ def last_words(log_file: Path, lines: int = 12) -> str:
 
 def self_test(plan: Plan, key: Key) -> None:
     """A stranger is refused, and a tool answers whoever has the key."""
-    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-    status = status_of(f"{plan.url}/mcp", json.dumps(listing).encode())
-    if status != 401:
-        raise StartError(
-            f"a call without a key was answered {status or 'not at all'} instead of 401; "
-            f"auth.mode in {shown(plan.document)} must be keys"
-        )
-    tell("    ok  a call without a key is refused (401)")
-    name = '{"name": "quickstart"}'
-    answer = client(plan, key, "tools", "call", "greet", name, "--url", f"{plan.url}/mcp")
-    if "quickstart" not in answer:
-        raise StartError(
-            f"the tool greet answered {answer.strip()!r}, not a greeting; "
-            f"is the plugin hello still in {shown(plan.document)}?"
-        )
-    tell(f"    ok  the tool greet answers: {' '.join(answer.split())}")
+    url = f"{plan.url}/mcp"
+    check_stranger(url)
+    check_greeting(
+        client(plan, key, "tools", "call", "greet", '{"name": "quickstart"}', "--url", url)
+    )
 
 
 def introduce(plan: Plan, key: Key, is_reached_plainly: bool) -> None:

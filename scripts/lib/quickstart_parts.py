@@ -6,6 +6,7 @@ Knows how a failure is said in one line (`StartError`). Refuses to know what is 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import socket
 import subprocess
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WAYGATE = ROOT / ".venv" / "bin" / "waygate"
 HOST = "127.0.0.1"
 COMMAND_WITHIN_S = 60.0
+LAST_LINES = 25  # of a program that failed
 
 
 class StartError(Exception):
@@ -113,18 +115,44 @@ def status_of(url: str, body: bytes | None = None) -> int:
         return 0
 
 
-def output_of(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> str:
-    """Run a program to its end and give its standard output."""
+def check_stranger(url: str) -> None:
+    """Somebody without a key is refused."""
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    status = status_of(url, json.dumps(listing).encode())
+    if status != 401:
+        raise StartError(
+            f"a call without a key was answered {status or 'not at all'} instead of 401; "
+            "auth.mode in waygate.yaml must be keys"
+        )
+    tell("    ok  a call without a key is refused (401)")
+
+
+def check_greeting(answer: str) -> None:
+    """The tool greet has answered with the name it was given."""
+    if "quickstart" not in answer:
+        raise StartError(
+            f"the tool greet answered {answer.strip()!r}, not a greeting; is the plugin hello still in waygate.yaml?"
+        )
+    tell(f"    ok  the tool greet answers: {' '.join(answer.split())}")
+
+
+def output_of(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    within_s: float = COMMAND_WITHIN_S,
+) -> str:
+    """Run a program to its end and give its standard output; its words are shown where it fails."""
     words = " ".join(["waygate" if part == str(WAYGATE) else part for part in command[:3]])
     try:
         result = subprocess.run(
             list(command), cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=COMMAND_WITHIN_S, check=False,
+            timeout=within_s, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise StartError(f"`{words}` did not end within {COMMAND_WITHIN_S:.0f} s") from None
+        raise StartError(f"`{words}` did not end within {within_s:.0f} s") from None
     if result.returncode:
-        tell((result.stderr or result.stdout).rstrip())
+        tell("\n".join((result.stderr or result.stdout).rstrip().splitlines()[-LAST_LINES:]))
         raise StartError(f"`{words}` failed with code {result.returncode}; its words are above")
     return result.stdout
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -27,10 +28,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def quickstart(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def environment() -> dict[str, str]:
+    """Ours without coverage's hooks: many short processes, and what they run is measured elsewhere."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
+
+def quickstart(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [ROOT / "quickstart.sh", *arguments],
-        env={**os.environ, **environment},
+        env={**environment(), **settings},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -44,6 +50,7 @@ def serving(folder: Path, port: int) -> Iterator[list[str]]:
     """A quickstart in the foreground, until it says how to stop it; the lines it has said."""
     process = subprocess.Popen(
         [ROOT / "quickstart.sh", "--data-dir", folder, "--port", str(port)],
+        env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -169,7 +176,7 @@ def test_a_python_without_venv_names_the_package_to_install(tmp_path: Path) -> N
     result = subprocess.run(
         ["sh", "-eu", "-c", script, "quickstart.sh"],
         cwd=clone,
-        env={**os.environ, "PYTHON": base, "PYTHONPATH": str(tmp_path), "WAYGATE_NO_UV": "1"},
+        env={**environment(), "PYTHON": base, "PYTHONPATH": str(tmp_path), "WAYGATE_NO_UV": "1"},
         capture_output=True,
         text=True,
         timeout=WITHIN_S,
@@ -184,7 +191,7 @@ def test_commands_in_the_same_place_reach_the_gateway_without_options(tmp_path: 
     with serving(tmp_path, free_port()):
         result = subprocess.run(
             [ROOT / ".venv" / "bin" / "waygate", "tools", "call", "greet", '{"name": "Ada"}'],
-            cwd=tmp_path, capture_output=True, text=True, timeout=WITHIN_S, check=False,
+            cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=WITHIN_S, check=False,
         )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "Ada" in result.stdout
@@ -202,3 +209,25 @@ def test_a_key_and_a_settings_file_of_ones_own_are_used_and_left_alone(tmp_path:
     assert "my-own-key" not in said
     assert (tmp_path / ".env").read_text() == mine
     assert not (tmp_path / "api.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("docker", "word"),
+    [
+        (None, "Docker is not installed"),
+        ('[ "$1" != compose ]', "no Compose plugin"),
+        ('[ "$1" != info ]', "engine does not answer"),
+    ],
+)
+def test_what_is_missing_of_docker_is_named(tmp_path: Path, docker: str | None, word: str) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "dirname", "python3"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    if docker:
+        (programs / "docker").write_text(f"#!/bin/sh\n{docker}\n")
+        (programs / "docker").chmod(0o755)
+    result = quickstart("--docker", PATH=str(programs), PYTHON=sys.executable)
+    assert result.returncode == 1
+    assert word in result.stderr
+    assert result.stderr.count("\n") == 1
