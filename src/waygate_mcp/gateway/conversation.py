@@ -226,19 +226,21 @@ class Conversation:
             await self._fail(message, error, MODERN)
             return
         if isinstance(begun, Attached):
-            self._modern_calls[begun.identifier] = begun.exchange
-            self._start(self._attach(begun, front), "retry")
+            self._modern_calls[message.wire_id] = begun.exchange
+            self._start(self._attach(begun, front, message), "retry")
             return
         exchange, handler = begun
         self._run(exchange, handler, self._modern_calls, message.wire_id)
 
-    async def _attach(self, begun: Attached, front: _ChannelFront) -> None:
+    async def _attach(self, begun: Attached, front: _ChannelFront, message: Message) -> None:
         """Attach a retry and wait for its answer."""
         try:
             await begun.attach(front)
             await front.done.wait()
+        except WaygateError as error:
+            await self._fail(message, error, MODERN)
         finally:
-            self._modern_calls.pop(begun.identifier, None)
+            self._modern_calls.pop(message.wire_id, None)
 
     async def _listen(self, message: Message) -> None:
         """Open a listen subscription on this channel."""

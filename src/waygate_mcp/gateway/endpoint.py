@@ -6,7 +6,7 @@ HTTP, sessions and streams; those are the doors'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from waygate_mcp.errors import (
@@ -72,13 +72,13 @@ class Endpoint:
         self.capabilities = self._unite_capabilities()
         self.instructions = instructions or self._join_instructions()
         self.handle: Handler = compose(steps, self._route)
-        self._listing = compose(steps, self._list)
-        self._handlers: dict[str, Callable[[Call], Any]] = {
-            **dict.fromkeys(_LISTS, self._listing),
+        handlers: dict[str, Handler] = {
+            **dict.fromkeys(_LISTS, compose(steps, self._list)),
             **dict.fromkeys(_TARGETS, self.handle),
             "completion/complete": self.handle,
             "server/discover": self._discover,
         }
+        self._handlers = {name: h for name, h in handlers.items() if self._offers(name)}
         self._provider_names = frozenset(b.provider.name for b in catalog.bindings)
 
     def handler_for(self, method: str) -> Handler:
@@ -87,11 +87,15 @@ class Endpoint:
         Raises:
             UnknownMethodError: no provider here has that capability (or the door's own methods).
         """
-        area = _AREAS.get(method.partition("/")[0])
         handler = self._handlers.get(method)
-        if handler is None or (area is not None and area not in self.capabilities):
+        if handler is None:
             raise UnknownMethodError(method, safe_message=f"Method not found: {method}")
         return handler
+
+    def _offers(self, method: str) -> bool:
+        """Tell whether some provider here has the capability a method belongs to."""
+        area = _AREAS.get(method.partition("/")[0])
+        return area is None or area in self.capabilities
 
     def binds(self, provider: str) -> bool:
         """Tell whether a provider is shown here."""

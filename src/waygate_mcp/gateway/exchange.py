@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import Any, Protocol
 
 import msgspec
@@ -78,7 +79,7 @@ class Front(Protocol):
 def encode_progress(event: Progress, token: str | int) -> bytes:
     """Word progress for the client that gave `token`."""
     params: dict[str, Any] = {"progressToken": token, "progress": event.progress}
-    if event.total is not None:
+    if event.total is not None and math.isfinite(event.total):  # JSON has no other numbers
         params["total"] = event.total
     if event.message is not None:
         params["message"] = event.message
@@ -98,6 +99,24 @@ class Exchange:
     `identifier` is the id of the request that waits now. `call` is set right after construction,
     since call and exchange know each other.
     """
+
+    __slots__ = (
+        "_cancelled_for",
+        "_deadline",
+        "_is_cancelled",
+        "_last_progress",
+        "_log_level",
+        "_open_questions",
+        "_progress_token",
+        "_task",
+        "call",
+        "call_timeout_s",
+        "front",
+        "identifier",
+        "is_settled",
+        "result",
+        "revision",
+    )
 
     def __init__(
         self,
@@ -136,12 +155,12 @@ class Exchange:
             return
         if isinstance(event, Progress):
             token = self._progress_token
-            if token is None or event.progress <= self._last_progress:
+            if token is None or not self._last_progress < event.progress < math.inf:
                 return
             self._last_progress = event.progress
-            await self._carry(encode_progress(event, token), is_progress=True)
+            await self._carry(encode_progress(event, token))
         elif is_loud_enough(event.level, self.log_level):
-            await self._carry(encode_log(event), is_progress=False)
+            await self._carry(encode_log(event))
 
     async def ask(self, question: Question) -> Answer:
         """Ask the client; see `model.ports.Caller.ask`."""
@@ -163,6 +182,8 @@ class Exchange:
         self._task = asyncio.current_task()
         message: bytes | None
         try:
+            if self._is_cancelled:  # before it began: both stood in the same chunk of input
+                raise asyncio.CancelledError
             outcome = await handler(self.call)
             message, status = await self._word(outcome, handler)
         except WaygateError as error:
@@ -171,11 +192,14 @@ class Exchange:
             if not self._is_cancelled:
                 self.result = CallResult.CANCELLED
                 self._settle()
+                await self._abandon()
                 raise
-            self._forgive_cancellation()
-            message, status = self._word_cancellation()
+            message, status = None, 200
         except Exception as exc:  # noqa: BLE001 - the door's last guard: a bug of ours or of a step
             message, status = self._word_bug(exc)
+        if self._is_cancelled:  # whatever the provider made of it
+            self._forgive_cancellation()
+            message, status = self._word_cancellation()
         self._settle()
         await self._deliver(message, status)
         # Call and exchange know each other; apart, they are gone at once and not at a collection.
@@ -187,12 +211,13 @@ class Exchange:
 
         Spec: 2026-07-28 basic/patterns/cancellation; 2025-11-25 basic/utilities/cancellation.
         """
-        if self.is_settled or self._is_cancelled or self._task is None:
+        if self.is_settled or self._is_cancelled:
             return
         self._is_cancelled = True
         self._cancelled_for = error
         _log.debug("call %s cancelled: %s", self.call.request_id, reason)
-        self._task.cancel(reason)
+        if self._task is not None:
+            self._task.cancel(reason)
 
     def arm_deadline(self) -> None:
         """Start the call's time; it does not run while the client is being asked."""
@@ -202,7 +227,7 @@ class Exchange:
 
     # --- what the eras fill in
 
-    async def _carry(self, message: bytes, *, is_progress: bool) -> None:
+    async def _carry(self, message: bytes) -> None:
         """Carry an event to whoever is attached."""
         if self.front is not None:
             await self.front.send(message)
@@ -215,6 +240,9 @@ class Exchange:
         """Give the final message to whoever waits for it."""
         if self.front is not None:
             await self.front.finish(message, status)
+
+    async def _abandon(self) -> None:
+        """Free what the call holds when its task is cancelled by somebody else."""
 
     # --- shared inner parts
 

@@ -14,6 +14,7 @@ import msgspec
 from waygate_mcp.gateway.catalog import Binding, Catalog
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.gateway.modern_exchange import ParkingPlace
 from waygate_mcp.gateway.names import is_allowed_by
 from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.model.event import Event
@@ -63,6 +64,9 @@ class Gateway:
         self.live = live
         self.server_info = server_info
         self.server_info_meta = server_info_meta(server_info)
+        self.parking_place = ParkingPlace(
+            live.parking, live.tickets, limits.parking, self.server_info_meta
+        )
         clock = monotonic or live.monotonic
         self.endpoints: dict[str, Endpoint] = {
             plan.name: _build_endpoint(plan, live, steps, limits, server_info, clock)

@@ -16,16 +16,17 @@ from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Front
 from waygate_mcp.gateway.gateway import Gateway
 from waygate_mcp.gateway.legacy_exchange import LegacyExchange
-from waygate_mcp.gateway.modern_exchange import ModernExchange, ParkingPlace
+from waygate_mcp.gateway.modern_exchange import ModernExchange, Retry
 from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.gateway.tickets import INVALID_STATE
 from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.model.ports import Handler
 from waygate_mcp.model.principal import Principal
-from waygate_mcp.protocol.failures import describe_failure
 from waygate_mcp.protocol.jsonrpc import INVALID_PARAMS, Message
 from waygate_mcp.protocol.ladder import ModernInbound, entry_name
 from waygate_mcp.protocol.log_levels import LOG_LEVELS
 from waygate_mcp.protocol.methods import Method
+from waygate_mcp.protocol.stateless import Envelope
 from waygate_mcp.protocol.versions import MODERN
 
 __all__ = ["Arrival", "Attached", "begin_legacy", "begin_modern", "progress_token"]
@@ -57,24 +58,19 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class Attached(msgspec.Struct, frozen=True):
-    """A retry that belongs to a parked call: let `front` attach to it, with these answers."""
+    """A retry that belongs to a parked call: let a front attach to it."""
 
     exchange: ModernExchange
-    round: int
-    answers: Mapping[str, bytes]
-    identifier: str | int
-    progress_token: str | int | None
+    retry: Retry
 
     async def attach(self, front: Front) -> None:
-        """Attach and hand over the answers; the front is finished when the call says so."""
-        taken = await self.exchange.attach(
-            front, self.identifier, self.round, self.answers, self.progress_token
-        )
-        if not taken:
-            error = InvalidStateError(
-                reason="round", safe_message="Invalid or expired requestState"
-            )
-            await front.finish(describe_failure(error, MODERN).encode(self.identifier))
+        """Attach and hand over the answers; the front is finished when the call says so.
+
+        Raises:
+            InvalidStateError: the ticket is of a round that is over.
+        """
+        if not await self.exchange.attach(front, self.retry):
+            raise InvalidStateError(reason="round", safe_message=INVALID_STATE)
 
 
 def progress_token(params: Mapping[str, Any]) -> str | int | None:
@@ -97,11 +93,10 @@ def begin_modern(
     assert envelope is not None, "only requests begin calls"
     params = message.params
     live = gateway.live
-    place = ParkingPlace(
-        live.parking, live.tickets, gateway.limits.parking, gateway.server_info_meta
-    )
     token = progress_token(params)
-    exchange = ModernExchange(message.wire_id, front, place, envelope.log_level, token)
+    exchange = ModernExchange(
+        message.wire_id, front, gateway.parking_place, envelope.log_level, token
+    )
     exchange.call_timeout_s = gateway.limits.call_timeout_s
     call = Call(
         request_id=arrival.request_id,
@@ -121,13 +116,15 @@ def begin_modern(
     )
     exchange.call = call
     if method.may_ask and ("requestState" in params or "inputResponses" in params):
-        attached = _take_up(gateway, call, message)
+        attached = _take_up(gateway, call, message, envelope)
         if attached is not None:
             return attached
     return exchange, endpoint.handler_for(method.name)
 
 
-def _take_up(gateway: Gateway, call: Call, message: Message) -> Attached | None:
+def _take_up(
+    gateway: Gateway, call: Call, message: Message, envelope: Envelope
+) -> Attached | None:
     """Read a retry: attach it to its parked call, or hand its state and answers to a fresh one."""
     params = message.params
     answers: dict[str, bytes] = {}
@@ -147,7 +144,15 @@ def _take_up(gateway: Gateway, call: Call, message: Message) -> Attached | None:
     parked = live.parking.find(ticket.exchange) if ticket.node == live.node else None
     if parked is None:
         raise InterruptedCallError(f"parked call {ticket.exchange} of node {ticket.node} is gone")
-    return Attached(parked, ticket.round, answers, message.wire_id, call.progress_token)
+    retry = Retry(
+        message.wire_id,
+        ticket.round,
+        answers,
+        call.progress_token,
+        envelope.log_level,
+        envelope.capabilities,
+    )
+    return Attached(parked, retry)
 
 
 def begin_legacy(

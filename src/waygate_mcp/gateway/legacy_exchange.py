@@ -30,6 +30,8 @@ _DOWNGRADED = frozenset({"tools/call", "prompts/get"})
 class LegacyExchange(Exchange):
     """One request of a legacy session."""
 
+    __slots__ = ("_question_timeout_s", "_session")
+
     def __init__(
         self,
         identifier: str | int,
@@ -92,7 +94,7 @@ class LegacyExchange(Exchange):
                 self.call.input_responses = await self._ask_all(outcome)
             else:
                 self.call.input_responses = None
-                await asyncio.sleep(min(_FIRST_BACKOFF_S * 2**rounds, _MAX_BACKOFF_S))
+                await asyncio.sleep(min(_FIRST_BACKOFF_S * 2 ** (rounds - 1), _MAX_BACKOFF_S))
             self.call.request_state = outcome.state
             outcome = await handler(self.call)
         self._note_reply(outcome)
@@ -105,11 +107,14 @@ class LegacyExchange(Exchange):
 
     async def _ask_all(self, outcome: InputRequired) -> dict[str, bytes]:
         """Ask everything at once; a client's error ends the call, since it is no input response."""
-        async with asyncio.TaskGroup() as group:  # owned here: the group ends with this method
-            tasks = {
-                key: group.create_task(self.ask(question))
-                for key, question in outcome.requests.items()
-            }
+        try:
+            async with asyncio.TaskGroup() as group:  # owned here: the group ends with this method
+                tasks = {
+                    key: group.create_task(self.ask(question))
+                    for key, question in outcome.requests.items()
+                }
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed  # the first is as good as any
         answers: dict[str, bytes] = {}
         for key, task in tasks.items():
             answer = task.result()

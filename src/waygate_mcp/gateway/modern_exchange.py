@@ -18,19 +18,22 @@ from waygate_mcp.errors import (
     CapabilityMissingError,
     InterruptedCallError,
     LimitError,
+    LocalProtocolError,
 )
 from waygate_mcp.gateway.exchange import Exchange, Front, question_params
 from waygate_mcp.gateway.parking import Parking, ParkingLimits
 from waygate_mcp.gateway.tickets import Tickets
-from waygate_mcp.model.call import Answer, InputRequired, Outcome, Question
+from waygate_mcp.model.call import Answer, InputRequired, LogEvent, Outcome, Progress, Question
 from waygate_mcp.model.decision import CallResult
 from waygate_mcp.model.ports import Handler
 from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.capabilities import ClientCapabilities
+from waygate_mcp.protocol.log_levels import is_loud_enough
 from waygate_mcp.protocol.methods import METHODS
 from waygate_mcp.protocol.stateless import encode_complete, input_required_result
 from waygate_mcp.protocol.versions import MODERN
 
-__all__ = ["ModernExchange", "ParkingPlace"]
+__all__ = ["ModernExchange", "ParkingPlace", "Retry"]
 
 _MAX_LOGS_PARKED = 32
 
@@ -44,6 +47,21 @@ class ParkingPlace(msgspec.Struct, frozen=True):
     server_info: bytes
 
 
+class Retry(msgspec.Struct, frozen=True):
+    """A request that belongs to a parked call: what it answers, and its own context.
+
+    `round` is the ticket's, `answers` maps question keys to raw JSON results. Token, level and
+    capabilities hold for this request and replace those of the one before.
+    """
+
+    identifier: str | int
+    round: int
+    answers: Mapping[str, bytes]
+    progress_token: str | int | None
+    log_level: str | None
+    capabilities: ClientCapabilities
+
+
 class _Asked(msgspec.Struct):
     """A question that is open: what was asked and who waits."""
 
@@ -54,6 +72,18 @@ class _Asked(msgspec.Struct):
 
 class ModernExchange(Exchange):
     """One modern request, and the retries that belong to it."""
+
+    __slots__ = (
+        "_asked",
+        "_final",
+        "_overall",
+        "_parked_logs",
+        "_parked_progress",
+        "_place",
+        "_used_keys",
+        "id",
+        "round",
+    )
 
     def __init__(
         self,
@@ -70,37 +100,55 @@ class ModernExchange(Exchange):
         self._place = place
         self._asked: dict[str, _Asked] = {}
         self._used_keys: set[str] = set()
-        self._is_gathering = False
-        self._parked_progress: bytes | None = None
-        self._parked_logs: list[bytes] = []
+        self._parked_progress: Progress | None = None
+        self._parked_logs: list[LogEvent] = []
         self._final: tuple[bytes, int] | None = None
         self._overall: asyncio.TimerHandle | None = None
 
-    # --- asking
+    # --- what providers see
+
+    async def emit(self, event: Progress | LogEvent) -> None:
+        """Carry an event, or keep it while parked: the furthest progress, the first log lines."""
+        if self.front is not None or self.is_settled:
+            await super().emit(event)
+        elif isinstance(event, Progress):
+            parked = self._parked_progress
+            if parked is None or event.progress > parked.progress:
+                self._parked_progress = event
+        elif len(self._parked_logs) < _MAX_LOGS_PARKED and is_loud_enough(
+            event.level, self.log_level
+        ):
+            self._parked_logs.append(event)
 
     async def ask(self, question: Question) -> Answer:
         """Show the question in an `input_required` and wait for the retry that answers it."""
+        if self.is_settled:
+            raise LimitError("asked after the end", safe_message="The call is over.")
+        params = self._params_for_reader(question)
+        limits = self._place.limits
+        self.id = self.id or os.urandom(12).hex()
+        self._place.parking.reserve(self, self.call.principal.id, limits)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        key = self._new_key(question.key)
+        self._asked[key] = _Asked(question, params, future)
+        try:
+            await self._gather_and_park()
+            return await self._await_answer(future, limits.question_s, question.method)
+        finally:
+            self._asked.pop(key, None)
+
+    def _params_for_reader(self, question: Question) -> bytes:
+        """Check that this request may be asked, and write the parameters as the revision has them."""
+        if not METHODS[self.call.method].may_ask:
+            raise LocalProtocolError(f"{self.call.method} may not be answered by questions")
         params = question_params(question)
         missing = self.call.capabilities.missing_for(question.method, params)
         if missing is not None:
             raise CapabilityMissingError(missing)
-        if self.is_settled:
-            raise LimitError("asked after the end", safe_message="The call is over.")
-        limits = self._place.limits
-        self.id = self.id or os.urandom(12).hex()
-        self._place.parking.reserve(self, self.call.principal.id, limits)
-        raw = question.params
-        if "elicitationId" in params:  # no such member in this revision
-            raw = jsonrpc.encode_json({k: v for k, v in params.items() if k != "elicitationId"})
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        key = self._new_key(question.key)
-        self._asked[key] = _Asked(question, raw, future)
-        try:
-            if self.front is not None and not self._is_gathering:
-                await self._gather_and_park()
-            return await self._await_answer(future, limits.question_s, question.method)
-        finally:
-            self._asked.pop(key, None)
+        if "elicitationId" not in params:
+            return question.params
+        del params["elicitationId"]  # no such member in this revision
+        return jsonrpc.encode_json(params)
 
     def _new_key(self, wanted: str | None) -> str:
         """Give a key that was never used in this exchange."""
@@ -113,14 +161,19 @@ class ModernExchange(Exchange):
         return key
 
     async def _gather_and_park(self) -> None:
-        """Wait a moment for sibling questions, then answer `input_required` with all that are open."""
-        self._is_gathering = True
-        try:
+        """Wait a moment for sibling questions, then answer `input_required` with all that are open.
+
+        Every asker waits for itself, and the first to be back parks for all: one that is cancelled
+        meanwhile leaves it to the next.
+        """
+        if self.front is not None:
             await asyncio.sleep(self._place.limits.gather_s)
-        finally:
-            self._is_gathering = False
+            await self._park()
+
+    async def _park(self) -> None:
+        """Answer `input_required` with the questions that are open, if somebody is there to be asked."""
         front = self.front
-        if front is None or not self._asked or self.is_settled:
+        if front is None or not self._asked or self.is_settled or self._is_cancelled:
             return
         self.front = None
         self.round += 1
@@ -147,32 +200,26 @@ class ModernExchange(Exchange):
 
     # --- the retry
 
-    async def attach(
-        self,
-        front: Front,
-        identifier: str | int,
-        round_: int,
-        answers: Mapping[str, bytes],
-        progress_token: str | int | None,
-    ) -> bool:
+    async def attach(self, front: Front, retry: Retry) -> bool:
         """Let a retry take the place of the request that was answered `input_required`.
 
-        Returns when `front` was finished. False: the ticket is of a round that is over.
-        The retry of the round before the present one lost our reply: it gets that reply again and
-        its answers are not delivered twice.
+        False: the ticket is of a round that is over. Else `front` is finished when the call says
+        so, which may be after this returns. The retry of the round before the present one lost our
+        reply: it gets that reply again and its answers are not delivered twice.
         """
         if self.is_settled:
-            return round_ == self.round and await self._repeat_final(front, identifier)
-        if round_ == self.round - 1 and self.front is None:
-            self.identifier = identifier
+            return retry.round == self.round and await self._repeat_final(front, retry.identifier)
+        if retry.round == self.round - 1 and self.front is None:
+            self.identifier = retry.identifier
             await front.finish(self._word_open_questions())
             return True
-        if round_ != self.round:
+        if retry.round != self.round:
             return False
-        await self._replace_front(front, identifier)
-        if progress_token is not None:
-            self._progress_token = progress_token
-        for key, raw in answers.items():
+        await self._replace_front(front, retry.identifier)
+        self._progress_token = retry.progress_token
+        self._log_level = retry.log_level
+        self.call.capabilities = retry.capabilities
+        for key, raw in retry.answers.items():
             asked = self._asked.pop(key, None)
             if asked is not None and not asked.future.done():
                 asked.future.set_result(Answer(raw))
@@ -201,17 +248,13 @@ class ModernExchange(Exchange):
             self.identifier = current
 
     async def _carry_parked_events(self) -> None:
-        """Send what happened while nobody was attached."""
-        if self._parked_progress is None and not self._parked_logs:
-            return
-        messages = [*self._parked_logs]
-        if self._parked_progress is not None:
-            messages.append(self._parked_progress)
-        self._parked_progress = None
-        self._parked_logs.clear()
-        for message in messages:
-            if self.front is not None:
-                await self.front.send(message)
+        """Send what happened while nobody was attached, as far as this request wants it."""
+        logs, self._parked_logs = self._parked_logs, []
+        progress, self._parked_progress = self._parked_progress, None
+        for log in logs:
+            await self.emit(log)
+        if progress is not None:
+            await self.emit(progress)
 
     async def _repeat_final(self, front: Front, identifier: str | int) -> bool:
         """Answer a retry of a call that is over with the outcome it had."""
@@ -222,15 +265,6 @@ class ModernExchange(Exchange):
         return True
 
     # --- what the base asks of an era
-
-    async def _carry(self, message: bytes, *, is_progress: bool) -> None:
-        """Carry an event, or keep it while parked: the last progress, the first log lines."""
-        if self.front is not None:
-            await self.front.send(message)
-        elif is_progress:
-            self._parked_progress = message
-        elif len(self._parked_logs) < _MAX_LOGS_PARKED:
-            self._parked_logs.append(message)
 
     async def _word(self, outcome: Outcome, handler: Handler) -> tuple[bytes, int]:
         """Word a reply, or an `InputRequired` with its state sealed."""
@@ -244,12 +278,10 @@ class ModernExchange(Exchange):
 
     def _word_input_required(self, outcome: InputRequired) -> tuple[bytes, int]:
         """Check that the client can answer, seal the state, word the result."""
-        requests: dict[str, tuple[str, bytes]] = {}
-        for key, question in outcome.requests.items():
-            missing = self.call.capabilities.missing_for(question.method, question_params(question))
-            if missing is not None:
-                raise CapabilityMissingError(missing)
-            requests[key] = (question.method, question.params)
+        requests = {
+            key: (question.method, self._params_for_reader(question))
+            for key, question in outcome.requests.items()
+        }
         self.result = CallResult.INPUT_REQUIRED
         state = None
         if outcome.state is not None or not requests:
@@ -268,6 +300,17 @@ class ModernExchange(Exchange):
             self._final = (message[len(_head(self.identifier)) :], status)
         if self.front is not None:
             front, self.front = self.front, None
+            await front.finish(message, status)
+
+    async def _abandon(self) -> None:
+        """Free the place; a retry that is attached waits in a task of its own and is told."""
+        if self._overall is not None:
+            self._overall.cancel()
+        if self.id:
+            self._place.parking.release(self, keep=False)
+        if self.round and self.front is not None:
+            front, self.front = self.front, None
+            message, status = self._word_failure(InterruptedCallError())
             await front.finish(message, status)
 
 

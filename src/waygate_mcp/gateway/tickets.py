@@ -13,14 +13,17 @@ from typing import Literal
 
 import msgspec
 
-from waygate_mcp.errors import InvalidStateError
+from waygate_mcp.errors import InvalidStateError, TooLargeError
 from waygate_mcp.model.call import Call
 from waygate_mcp.protocol.seal import KeyRing, SealError
 
-__all__ = ["Ticket", "Tickets"]
+__all__ = ["INVALID_STATE", "Ticket", "Tickets"]
 
 _PURPOSE = "ticket"
-_MESSAGE = "Invalid or expired requestState"
+INVALID_STATE = "Invalid or expired requestState"
+"""What a client is told of every ticket that is not good, whatever is wrong with it."""
+MAX_STATE_BYTES = 48 * 1024
+"""The largest text a provider may put into a ticket (protocol.md 6.1)."""
 _encode = msgspec.msgpack.Encoder().encode
 _digest_encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -70,7 +73,14 @@ class Tickets:
         )
 
     def for_relay(self, call: Call, state: str | None, life_s: float) -> str:
-        """Seal a provider's own state; nothing is kept here."""
+        """Seal a provider's own state; nothing is kept here.
+
+        Raises:
+            TooLargeError: the state has more than 48 KiB.
+        """
+        if state is not None and len(state.encode()) > MAX_STATE_BYTES:
+            text = f"The state of the call is larger than {MAX_STATE_BYTES} bytes."
+            raise TooLargeError(MAX_STATE_BYTES, safe_message=text)
         return self._seal(Ticket("relay", _binding(call), self._expiry(life_s), state=state))
 
     def open(self, text: object, call: Call) -> Ticket:
@@ -80,15 +90,15 @@ class Tickets:
             InvalidStateError: forged, altered, expired, or of another call or principal.
         """
         if not isinstance(text, str):
-            raise InvalidStateError(reason="not_text", safe_message=_MESSAGE)
+            raise InvalidStateError(reason="not_text", safe_message=INVALID_STATE)
         try:
             ticket = _decode(self._ring.open(text, _PURPOSE))
         except (SealError, msgspec.DecodeError) as exc:
-            raise InvalidStateError(reason="forged", safe_message=_MESSAGE) from exc
+            raise InvalidStateError(reason="forged", safe_message=INVALID_STATE) from exc
         if ticket.binding != _binding(call):
-            raise InvalidStateError(reason="foreign", safe_message=_MESSAGE)
+            raise InvalidStateError(reason="foreign", safe_message=INVALID_STATE)
         if ticket.expires_at < self._now():
-            raise InvalidStateError(reason="expired", safe_message=_MESSAGE)
+            raise InvalidStateError(reason="expired", safe_message=INVALID_STATE)
         return ticket
 
     def _seal(self, ticket: Ticket) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -27,6 +27,8 @@ _COPY_BELOW_BYTES = 16 * 1024
 
 class Cycle(RequestResponseCycle):
     """uvicorn's cycle with the extension. Made by the connection, one for each request."""
+
+    _encoded_defaults: ClassVar[tuple[object, bytes]] = (None, b"")
 
     def __init__(self, protocol: Any, keep_alive: bool) -> None:
         super().__init__(
@@ -63,11 +65,8 @@ class Cycle(RequestResponseCycle):
             return False
         if self.disconnected:
             return True
-        parts = [STATUS_LINE[status]]
-        for name, value in self.default_headers:
-            parts += (name, b": ", value, b"\r\n")
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
+        parts = [STATUS_LINE[status], self._default_lines()]
+        parts.extend([b"%b: %b\r\n" % header for header in headers])
         if status != 204:
             parts.append(b"content-length: %d\r\n" % len(body))
         parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
@@ -85,6 +84,15 @@ class Cycle(RequestResponseCycle):
         # Scope and cycle know each other; apart, they are gone at once and not at a collection.
         del self.scope["extensions"]
         return True
+
+    def _default_lines(self) -> bytes:
+        """Give the lines of the server's own headers (date), encoded once for each list of them."""
+        known, lines = Cycle._encoded_defaults
+        if known is not self.default_headers:
+            known = self.default_headers
+            lines = b"".join(b"%b: %b\r\n" % header for header in known)
+            Cycle._encoded_defaults = (known, lines)
+        return lines
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:

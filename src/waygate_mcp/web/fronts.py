@@ -35,12 +35,21 @@ _LARGE_BYTES = 512 * 1024
 class ModernFront:
     """Carries a modern call's messages on the response of its own POST."""
 
+    __slots__ = ("_waiter", "exchange", "generation", "is_done", "visit", "watch")
+
     def __init__(self, visit: Visit) -> None:
-        self.done = asyncio.Event()
+        self.is_done = False
         self.exchange: Exchange | None = None
         self.generation: Generation[Guard] | None = None
         self.watch: asyncio.Task[None] | None = None
         self.visit = visit
+        self._waiter: asyncio.Event | None = None
+
+    async def until_done(self) -> None:
+        """Wait until the final message was written."""
+        if not self.is_done:
+            self._waiter = asyncio.Event()
+            await self._waiter.wait()
 
     async def send(self, message: bytes) -> None:
         """Write an event, turning the response into a stream if it is none yet."""
@@ -53,14 +62,18 @@ class ModernFront:
         visit = self.visit
         if self.exchange is not None:
             visit.outcome = self.exchange.result.value
-        if message is None:
-            visit.abandon()
-        elif visit.is_begun:
-            await visit.write(encode_event(message))
-            await visit.end()
-        else:
-            await visit.answer(status, message)
-        self.done.set()
+        try:
+            if message is None:
+                visit.abandon()
+            elif visit.is_begun:
+                await visit.write(encode_event(message))
+                await visit.end()
+            else:
+                await visit.answer(status, message)
+        finally:  # who asked may be cancelled while a slow client reads; the retry waits even so
+            self.is_done = True
+            if self._waiter is not None:
+                self._waiter.set()
 
     async def keep_alive(self) -> None:
         """Break a silence that intermediaries might take for death."""
@@ -86,6 +99,18 @@ class LegacyFront:
     A lost connection is not a cancellation: events go on into the buffer.
     """
 
+    __slots__ = (
+        "_monotonic",
+        "_prefers_stream",
+        "_session",
+        "_stream",
+        "exchange",
+        "generation",
+        "is_done",
+        "visit",
+        "watch",
+    )
+
     def __init__(
         self,
         visit: Visit,
@@ -94,7 +119,7 @@ class LegacyFront:
         *,
         prefers_stream: bool = False,
     ) -> None:
-        self.done = asyncio.Event()
+        self.is_done = False
         self._prefers_stream = prefers_stream
         self.exchange: Exchange | None = None
         self.generation: Generation[Guard] | None = None
@@ -125,7 +150,7 @@ class LegacyFront:
                 await stream.append(message, self._monotonic())
             stream.complete(self._monotonic())
             await visit.end()
-        self.done.set()
+        self.is_done = True
 
     def _is_json(self, message: bytes, status: int) -> bool:
         """Tell whether a final message that no event preceded goes out as JSON.

@@ -32,7 +32,7 @@ from waygate_mcp.protocol.ladder import (
     entry_name,
 )
 from waygate_mcp.protocol.stateless import acknowledgement, listen_end_result, read_listen_filter
-from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, REVISIONS
+from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, REVISIONS, Revision
 from waygate_mcp.telemetry.logs import get_logger
 from waygate_mcp.web.batch import run_batch
 from waygate_mcp.web.body import BODY_TIMEOUT_S, is_json, read_body
@@ -204,12 +204,10 @@ class McpDoor:
         try:
             begun = begin_modern(generation.gateway, endpoint, inbound, front, arrival)
         except WaygateError as error:
-            failure = describe_failure(error, MODERN)
-            visit.outcome = error.code
-            await visit.answer(failure.status, failure.encode(message.id))
+            await _tell(visit, error, MODERN, message)
             return
         if isinstance(begun, Attached):
-            retry = _attach(begun, front)
+            retry = _attach(begun, front, message)
             await self._drive(visit, front, begun.exchange, retry, generation)
             return
         exchange, handler = begun
@@ -257,15 +255,15 @@ class McpDoor:
         one has not, and may come back for the stream.
         """
         keep_alive_s = generation.document.limits.keep_alive_s
-        while not front.done.is_set():
+        while not front.is_done:
             try:
                 async with asyncio.timeout(keep_alive_s):
                     await visit.until_disconnect()
             except TimeoutError:
-                if not front.done.is_set():
+                if not front.is_done:
                     await front.keep_alive()
                 continue
-            if front.done.is_set() or visit.is_ended:
+            if visit.is_ended:
                 return
             if isinstance(front, LegacyFront):
                 front.detach()
@@ -431,9 +429,7 @@ class McpDoor:
                 generation.gateway, session, message, method, front, arrival
             )
         except WaygateError as error:
-            visit.outcome = error.code
-            failure = describe_failure(error, session.revision)
-            await visit.answer(200, failure.encode(message.id))
+            await _tell(visit, error, session.revision, message)
             return
         session.calls[message.wire_id] = exchange
         try:
@@ -528,10 +524,21 @@ class McpDoor:
             await visit.answer(204, b"", ())
 
 
-async def _attach(begun: Attached, front: ModernFront) -> None:
+async def _attach(begun: Attached, front: ModernFront, message: Message) -> None:
     """Attach a retry to its parked call and wait for its answer."""
-    await begun.attach(front)
-    await front.done.wait()
+    try:
+        await begun.attach(front)
+    except WaygateError as error:
+        await _tell(front.visit, error, MODERN, message)
+    else:
+        await front.until_done()
+
+
+async def _tell(visit: Visit, error: WaygateError, revision: Revision, message: Message) -> None:
+    """Answer a request that did not come to be a call."""
+    failure = describe_failure(error, revision)
+    visit.outcome = error.code
+    await visit.answer(failure.status, failure.encode(message.id))
 
 
 def _prefers_stream(accept: bytes | None) -> bool:
