@@ -57,7 +57,14 @@ if [ -f scripts/setup-peers.sh ]; then
 fi
 
 if [ -f scripts/test-container.sh ]; then
-  check "container: built, booted, a tool called in it, where an engine runs" ./scripts/test-container.sh
+  say "container: image built, stack booted, a tool called in it"
+  code=0
+  ./scripts/test-container.sh || code=$?
+  case $code in
+    0) ;;
+    77) say "container: SKIPPED, no engine can run here" ;; # its own lines above say why
+    *) die "failed: scripts/test-container.sh" ;;
+  esac
 fi
 
 say "pytest: the whole suite, with branch coverage"

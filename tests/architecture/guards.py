@@ -81,6 +81,7 @@ BROAD_EXCEPT_HOMES = {
     "runtime.tasks": "the task supervisor",
     "plugins": "the plugin boundary: an author's code may raise anything",
     "toolkit.provider": "the plugin boundary: an author's function may raise anything",
+    "toolkit.threads": "the plugin boundary: what an author's function raised is handed to who awaits it",
     "toolkit.signatures": "the plugin boundary: annotations run an author's code",
 }
 
