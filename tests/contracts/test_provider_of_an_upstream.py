@@ -33,7 +33,7 @@ class UpstreamContract(ProviderContract):
     era: ClassVar[EraChoice]
 
     @pytest.fixture
-    async def provider(self, tmp_path: Path) -> AsyncIterator[Provider]:  # type: ignore[override]  # pytest awaits it
+    async def provider(self, tmp_path: Path) -> AsyncIterator[Provider]:
         settings = settings_in(tmp_path, DOCUMENT)
         supervisor = TaskGroupSupervisor()
         async with AsyncExitStack() as stack:
