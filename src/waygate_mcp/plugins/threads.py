@@ -73,16 +73,25 @@ class SyncThreads(Executor):
 
     def _work(self) -> None:
         """Run jobs until told to end."""
-        while (job := self._jobs.get()) is not None:
-            future, run = job
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = run()
-                except BaseException as exc:  # noqa: BLE001 - handed to who waits, as it is
-                    future.set_exception(exc)
-                else:
-                    future.set_result(result)
-                    del result
-            del future, run, job
+        try:
+            while (job := self._jobs.get()) is not None:
+                _run(*job)
+                del job
+                with self._lock:
+                    self._idle += 1
+        finally:
             with self._lock:
-                self._idle += 1
+                self._threads -= 1
+
+
+def _run(future: Future[Any], function: Callable[[], Any]) -> None:
+    """Run one job and hand over how it ended, whatever that is."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - handed to who waits, as it is
+        future.set_exception(exc)
+    finally:
+        if not future.done():
+            future.set_exception(RuntimeError("the function ended its thread"))

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from waygate_mcp.toolkit.threads import SyncThreads
+from waygate_mcp.plugins.threads import SyncThreads
 
 
 @pytest.fixture
@@ -52,6 +52,24 @@ def test_whatever_a_function_raises_comes_back(threads: SyncThreads) -> None:
     with pytest.raises(SystemExit):
         threads.submit(leave).result(10)
     assert threads.submit(int, "5").result(10) == 5
+
+
+def test_a_function_that_ends_its_thread_costs_nobody_else_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    threads = SyncThreads(1)
+    dying: list[threading.Thread] = []
+
+    def interrupt() -> None:
+        dying.append(threading.current_thread())
+        raise KeyboardInterrupt
+
+    with pytest.raises(RuntimeError, match="ended its thread"):
+        threads.submit(interrupt).result(10)
+    dying[0].join(10)
+    assert threads.submit(int, "5").result(10) == 5
+    threads.shutdown()
 
 
 def test_no_more_than_the_limit_run_at_once_and_the_rest_wait_in_line(
