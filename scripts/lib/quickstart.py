@@ -53,7 +53,10 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, _interrupt)
     try:
         if options.docker:
-            return run_in_containers(options.port, default_port(), is_check=options.check)
+            folder = (
+                Path(options.came_from, options.data_dir).absolute() if options.data_dir else None
+            )
+            return run_in_containers(options.port, default_port(), folder, is_check=options.check)
         make_environment()
         with plan_for(options) as plan:
             return run(plan)

@@ -2,10 +2,9 @@
 
 Knows Docker's command line and where the stack expects its secrets; they are made once and never overwritten.
 
-    .waygate/container/config            waygate.yaml and plugins, yours to write
-    .waygate/container/secrets           secret_key, api_key
+    folder (./.waygate/container)    config/: waygate.yaml and plugins, yours to write · secrets/: secret_key, api_key
 
-A check runs as a project of its own, with volumes of its own, which it removes again.
+A check runs as a project of its own in a temporary folder, with a network and volumes of its own, and removes them.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,24 +34,29 @@ from quickstart_parts import (
     tell,
 )
 
-CONTAINER = ROOT / ".waygate" / "container"
-IMAGE = "waygate-mcp:local"
+IMAGE = os.environ.get("CONTAINER_IMAGE") or "waygate-mcp:local"
+PROJECT = "waygate"
+CHECK_SUBNET = "172.29.0.0/24"
 IMAGE_PYTHON = "/opt/waygate/bin/python"
 # Secret of the Dockerfile → variables that may name its file, the first one set wins.
 BUILD_SECRETS = {
     "ca": ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
     "pip": ("PIP_CONFIG_FILE",),
 }
+AFTERWARDS = """
+It runs in the background and comes back after a restart of this machine.
+docker compose down stops it; docker compose logs -f shows what happens."""
 BUILD_WITHIN_S = 1800.0
 READY_WITHIN_S = 90
 
 
 @dataclass(frozen=True)
 class Stack:
-    """One Compose project: its name, and the environment that its file is read with."""
+    """One Compose project: its name, its port on this machine, and the folder that it mounts."""
 
     project: str
     port: int
+    folder: Path
 
     @property
     def url(self) -> str:
@@ -61,7 +66,22 @@ class Stack:
     @property
     def environment(self) -> Mapping[str, str]:
         """What docker-compose.yml takes from outside."""
-        return {**os.environ, "COMPOSE_PROJECT_NAME": self.project, "WAYGATE_PORT": str(self.port)}
+        own = {
+            "COMPOSE_PROJECT_NAME": self.project,
+            "CONTAINER_DIR": str(self.folder),
+            "CONTAINER_IMAGE": IMAGE,
+            "WAYGATE_PORT": str(self.port),
+        }
+        return {
+            **os.environ,
+            **own,
+            **({"CONTAINER_SUBNET": CHECK_SUBNET} if self.is_check else {}),
+        }
+
+    @property
+    def is_check(self) -> bool:
+        """Whether it is taken down again."""
+        return self.project != PROJECT
 
     def compose(self, *arguments: str, within_s: float = 60.0) -> str:
         """Run `docker compose` and give what it printed."""
@@ -74,35 +94,42 @@ class Stack:
         return self.compose("exec", "-T", "waygate", "waygate", *arguments)
 
 
-def run_in_containers(port: int | None, default_port: int, *, is_check: bool) -> int:
+def run_in_containers(
+    port: int | None, default_port: int, folder: Path | None, *, is_check: bool
+) -> int:
     """Build, start, test and introduce the stack; a check takes it down again."""
     started = time.monotonic()
     require_docker()
-    stack = (
-        Stack("waygate-check", port or free_port())
-        if is_check
-        else Stack("waygate", port or default_port)
-    )
-    if is_check or not stack.compose("ps", "--quiet", "waygate").strip():
-        refuse_taken(stack.port)
-    say("building the image")
-    build_image()
-    is_new = make_secrets()
-    with taken_down(stack) if is_check else contextlib.nullcontext():
+    with stack_for(
+        port or (free_port() if is_check else default_port), folder, is_check=is_check
+    ) as stack:
+        if is_check or not stack.compose("ps", "--quiet", "waygate").strip():
+            refuse_taken(stack.port)
+        say("building the image")
+        build_image()
+        is_new = make_secrets(stack.folder)
         say(f"starting the stack on http://{HOST}:{stack.port}")
         bring_up(stack, is_new)
         say("self-test")
         check_stranger(stack.url)
         check_greeting(stack.waygate("tools", "call", "greet", '{"name": "quickstart"}'))
         introduce(stack, is_new, time.monotonic() - started)
-        if is_check:
-            tell("\nThe check is well; stopping.")
-            return 0
-    tell(
-        "\nIt runs in the background and comes back after a restart. "
-        "docker compose down stops it; docker compose logs -f shows what happens."
-    )
+        tell("\nThe check is well; stopping." if is_check else AFTERWARDS)
     return 0
+
+
+@contextlib.contextmanager
+def stack_for(port: int, folder: Path | None, *, is_check: bool) -> Iterator[Stack]:
+    """The stack that stays, or one whose containers, network, volumes and folder are gone at the end."""
+    if not is_check:
+        yield Stack(PROJECT, port, folder or ROOT / ".waygate" / "container")
+        return
+    with tempfile.TemporaryDirectory(prefix="waygate-check-") as temporary:
+        stack = Stack(f"{PROJECT}-check-{os.getpid()}", port, folder or Path(temporary))
+        try:
+            yield stack
+        finally:
+            stack.compose("down", "--volumes", "--timeout", "10")
 
 
 def require_docker() -> None:
@@ -147,16 +174,16 @@ def build_image() -> None:
     )
 
 
-def make_secrets() -> bool:
+def make_secrets(container: Path) -> bool:
     """Make what is missing; whether the API key is new.
 
     The folder is closed to other users of this machine. The files in it are readable, because the engine shows each of
     them to the container's user 1000, whoever owns it here.
     """
-    folder = CONTAINER / "secrets"
+    folder = container / "secrets"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    (CONTAINER / "config").mkdir(exist_ok=True)
+    (container / "config").mkdir(mode=0o755, exist_ok=True)
     make_once(folder / "secret_key", lambda: secrets.token_urlsafe(48))
     return make_once(folder / "api_key", make_api_key)
 
@@ -202,18 +229,9 @@ def bring_up(stack: Stack, is_new: bool) -> None:
         raise
 
 
-@contextlib.contextmanager
-def taken_down(stack: Stack) -> Iterator[None]:
-    """Remove containers, network and volumes at the end."""
-    try:
-        yield
-    finally:
-        stack.compose("down", "--volumes", "--timeout", "10")
-
-
 def introduce(stack: Stack, is_new: bool, took_s: float) -> None:
     """Where it is, how to get in, what to paste into which client."""
-    key_file = CONTAINER / "secrets" / "api_key"
+    key_file = stack.folder / "secrets" / "api_key"
     shows_key = ["--with-key"] if is_new else []
     for name, words in (
         ("mcp-json", "the shape most clients read"),
@@ -231,6 +249,6 @@ def introduce(stack: Stack, is_new: bool, took_s: float) -> None:
         f"             {origin}; kept in {shown(key_file)}; delete that file and start again for a new one"
     )
     tell(
-        f"    Files    {shown(CONTAINER)}/config is mounted for waygate.yaml and plugins; data and logs are volumes"
+        f"    Files    {shown(stack.folder)}/config is mounted for waygate.yaml and plugins; data and logs are volumes"
     )
     tell("    Tools    docker compose exec waygate waygate tools list")
