@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
-from waygate_mcp.telemetry.plain_structlog import FilteringBoundLogger
 
 from waygate_mcp.errors import RpcError, UnknownNameError
+from waygate_mcp.telemetry.plain_structlog import FilteringBoundLogger
 from waygate_mcp.toolkit.content import (
     Annotations,
     Audio,

@@ -36,9 +36,9 @@ from waygate_mcp.errors import ConfigError, ConfigProblem, PluginError, WaygateE
 from waygate_mcp.model.ports import Announce, Provider
 from waygate_mcp.plugins.api import NoConfig, Services
 from waygate_mcp.plugins.discovery import load_plugin
-from waygate_mcp.plugins.threads import SyncThreads
 from waygate_mcp.telemetry.logs import get_logger
 from waygate_mcp.toolkit.provider import PLUGIN_FAULTS, ToolboxProvider
+from waygate_mcp.toolkit.threads import SyncThreads
 from waygate_mcp.toolkit.toolbox import Toolbox
 
 __all__ = ["Mount", "open_plugins"]

@@ -8,5 +8,6 @@
     ToolError         how a tool says that it failed (`failures.py`)
 
 Behind them: signatures.py and docstrings.py read functions, definitions.py writes what is published,
-validation.py checks arguments, entries.py holds what a call needs, results.py encodes answers.
+validation.py checks arguments, entries.py holds what a call needs, results.py encodes answers, threads.py
+runs functions written without `async`.
 """

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from waygate_mcp.plugins.threads import SyncThreads
+from waygate_mcp.toolkit.threads import SyncThreads
 
 
 @pytest.fixture
