@@ -56,6 +56,14 @@ class Wire:
         """One line of the answer, without its end; empty when the server has closed."""
         return self._stream.readline().rstrip(b"\r\n")
 
+    def read_bytes(self, size: int) -> bytes:
+        """So many bytes of the answer, fewer where the server closed."""
+        return self._stream.read(size)
+
+    def is_at_end(self) -> bool:
+        """Whether nothing more comes of a chunked or closed answer: its last chunk was seen, or the end."""
+        return self._stream.peek(1)[:1] in {b"", b"0"}
+
     def read_head(self) -> tuple[int, dict[str, str]]:
         """Status and headers; 0 where the server closed."""
         try:
