@@ -24,7 +24,7 @@ from waygate_mcp.model.ports import Provider
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.handshake import downgrade_definition
 from waygate_mcp.protocol.seal import KeyRing, SealError
-from waygate_mcp.protocol.uris import UriTemplate
+from waygate_mcp.protocol.uris import UriTemplate, UriTemplateError
 from waygate_mcp.protocol.versions import Revision
 
 __all__ = ["Binding", "Catalog", "Found"]
@@ -32,6 +32,7 @@ __all__ = ["Binding", "Catalog", "Found"]
 _log = logging.getLogger(__name__)
 _PURPOSE = "cursor"
 _KEPT_VIEWS = 512
+_KEPT_WARNINGS = 1_000
 _LIST_MEMBERS = {
     Kind.TOOL: b"tools",
     Kind.PROMPT: b"prompts",
@@ -59,21 +60,25 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Where a page ends: after the entry `last`, which was number `position`, for one viewer."""
+    """Where a page ends: after the entry `last` of binding number `place`, for one viewer."""
 
     kind: str
     scope: bytes
     last: str
-    position: int
+    place: int
 
 
 _decode_cursor = msgspec.msgpack.Decoder(_Cursor).decode
 
 
 class _View(msgspec.Struct):
-    """One kind as one class of viewers sees it. `pages` keeps finished first pages by revision."""
+    """One kind as one class of viewers sees it. `pages` keeps whole lists by revision.
+
+    `places` are the numbers of the bindings the names come from; both stand in the list's order.
+    """
 
     names: tuple[str, ...]
+    places: tuple[int, ...]
     definitions: tuple[bytes, ...]
     index: dict[str, Found]
     ttl_ms: int
@@ -106,6 +111,7 @@ class Catalog:
         self._views: OrderedDict[tuple[object, ...], _View] = OrderedDict()
         self._private_kinds: set[Kind] = set()
         self._changes = 0
+        self._warned: set[tuple[Kind, str]] = set()
 
     def forget(self, event: Event) -> None:
         """Drop what a change of a list made stale."""
@@ -113,6 +119,13 @@ class Catalog:
             self._changes += 1
             for key in [key for key in self._views if key[0] is event.kind]:
                 del self._views[key]
+
+    def find_known(self, kind: Kind, name: str, viewer: Viewer) -> Found | None:
+        """Find who answers for a name in what is known and fresh, None where that has to be asked."""
+        view = self._views.get(self._key(kind, viewer))
+        if view is None or view.expires_s <= self._monotonic():
+            return None
+        return view.index.get(name)
 
     async def find(self, kind: Kind, name: str, viewer: Viewer) -> Found:
         """Find who answers for a public name or URI.
@@ -149,9 +162,9 @@ class Catalog:
         if cursor is None:
             known = view.pages.get(revision.text)
             if known is None:
-                known = view.pages[revision.text] = self._build_page(
-                    view, kind, 0, viewer, revision
-                )
+                known = self._build_page(view, kind, 0, viewer, revision)
+                if len(view.names) <= self._page_size:  # else it holds a cursor of this viewer's
+                    view.pages[revision.text] = known
             return known
         return self._build_page(
             view, kind, self._start(view, kind, cursor, viewer), viewer, revision
@@ -168,13 +181,17 @@ class Catalog:
         body = b'{"%b":[%b]' % (_LIST_MEMBERS[kind], b",".join(definitions))
         if end < len(view.names):
             last = view.names[end - 1]
-            sealed = _Cursor(kind.value, viewer.principal.fingerprint, last, end)
+            place = view.places[end - 1]
+            sealed = _Cursor(kind.value, viewer.principal.fingerprint, last, place)
             text = self._ring.seal(_encode_cursor(sealed), _PURPOSE)
             body += b',"nextCursor":"%b"' % text.encode()
         return Reply(body + b"}", ttl_ms=view.ttl_ms, cache_scope=view.cache_scope)
 
     def _start(self, view: _View, kind: Kind, cursor: object, viewer: Viewer) -> int:
-        """Find where the page after a cursor begins. An entry that is gone does not matter."""
+        """Find where the page after a cursor begins: at the first entry that comes after its last.
+
+        Whether that one is still there does not matter, and nothing is skipped or shown twice.
+        """
         try:
             if not isinstance(cursor, str):
                 raise SealError("not text")
@@ -183,14 +200,18 @@ class Catalog:
             raise RpcError(jsonrpc.INVALID_PARAMS, "Invalid cursor") from None
         if read.kind != kind.value or read.scope != viewer.principal.fingerprint:
             raise RpcError(jsonrpc.INVALID_PARAMS, "Invalid cursor")
-        if read.last in view.index:
-            return view.names.index(read.last) + 1
-        return max(0, min(read.position, len(view.names)))
+        end = (read.place, read.last)
+        before = (pair <= end for pair in zip(view.places, view.names, strict=True))
+        return sum(before)
+
+    def _key(self, kind: Kind, viewer: Viewer) -> tuple[object, ...]:
+        """Name the class of viewers that see the same: by principal only where somebody lists so."""
+        who = viewer.principal.id if kind in self._private_kinds else None
+        return (kind, viewer.capabilities, who)
 
     async def _view(self, kind: Kind, viewer: Viewer) -> _View:
         """Give the view of a class of viewers, building it where none is fresh."""
-        private = kind in self._private_kinds
-        key = (kind, viewer.capabilities, viewer.principal.id if private else None)
+        key = self._key(kind, viewer)
         view = self._views.get(key)
         if view is not None and view.expires_s > self._monotonic():
             return view
@@ -198,9 +219,9 @@ class Catalog:
         listings = [
             (binding, await binding.provider.listing(kind, viewer)) for binding in self.bindings
         ]
-        if not private and any(listing.cache_scope == "private" for _, listing in listings):
+        if any(listing.cache_scope == "private" for _, listing in listings):
             self._private_kinds.add(kind)
-            key = (kind, viewer.capabilities, viewer.principal.id)
+            key = self._key(kind, viewer)
         view = self._build_view(kind, listings)
         if changes == self._changes:  # else something changed while the listings were read
             self._views[key] = view
@@ -212,9 +233,10 @@ class Catalog:
     def _build_view(self, kind: Kind, listings: Sequence[tuple[Binding, Listing]]) -> _View:
         """Merge listings: binding order, then name; the first claimant keeps a name."""
         index: dict[str, Found] = {}
+        places: list[int] = []
         definitions: list[bytes] = []
         templates: list[tuple[UriTemplate, Found]] = []
-        for binding, listing in listings:
+        for place, (binding, listing) in enumerate(listings):
             prefix = binding.prefix if kind in _NAMED_KINDS else ""
             named = [(public_name(prefix, entry.name), entry) for entry in listing.entries]
             for name, entry in sorted(named, key=lambda pair: pair[0]):
@@ -222,22 +244,19 @@ class Catalog:
                     continue
                 found = Found(binding.provider, entry.name, entry)
                 if index.setdefault(name, found) is not found:
-                    _log.warning(
-                        "%s %r of %s is hidden: the name belongs to %s",
-                        kind.value,
-                        name,
-                        binding.provider.name,
-                        index[name].provider.name,
-                    )
+                    owner = index[name].provider.name
+                    self._warn(kind, name, found, f"is hidden: the name belongs to {owner}")
                     continue
+                places.append(place)
                 definitions.append(_renamed(entry, name))
                 if kind is Kind.TEMPLATE:
-                    templates.append((UriTemplate(entry.name), found))
+                    templates += self._readable(name, found)
         ttl_ms = min((listing.ttl_ms for _, listing in listings), default=0)
         is_private = any(listing.cache_scope == "private" for _, listing in listings)
-        templates.sort(key=lambda pair: pair[0].specificity, reverse=True)
+        templates.sort(key=lambda pair: pair[0].specificity)  # equal ones keep the bindings' order
         return _View(
             names=tuple(index),
+            places=tuple(places),
             definitions=tuple(definitions),
             index=index,
             ttl_ms=max(ttl_ms, 0),
@@ -246,6 +265,20 @@ class Catalog:
             pages={},
             templates=tuple(templates),
         )
+
+    def _readable(self, name: str, found: Found) -> list[tuple[UriTemplate, Found]]:
+        """Parse a template; one that cannot be read backwards is shown and leads nowhere."""
+        try:
+            return [(UriTemplate(found.target), found)]
+        except UriTemplateError as exc:
+            self._warn(Kind.TEMPLATE, name, found, f"cannot be read from: {exc}")
+            return []
+
+    def _warn(self, kind: Kind, name: str, found: Found, problem: str) -> None:
+        """Tell the operator, once for each name: views are built anew again and again."""
+        if (kind, name) not in self._warned and len(self._warned) < _KEPT_WARNINGS:
+            self._warned.add((kind, name))
+            _log.warning("%s %r of %s %s", kind.value, name, found.provider.name, problem)
 
 
 def _renamed(entry: Entry, name: str) -> bytes:

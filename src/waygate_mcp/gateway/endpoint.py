@@ -43,6 +43,7 @@ _TARGETS = {
     "resources/subscribe": Kind.RESOURCE,
     "resources/unsubscribe": Kind.RESOURCE,
 }
+_SUBSCRIPTIONS = frozenset({"resources/subscribe", "resources/unsubscribe"})
 _AREAS = {
     "tools": "tools",
     "prompts": "prompts",
@@ -71,12 +72,13 @@ class Endpoint:
         self.server_info = server_info
         self.capabilities = self._unite_capabilities()
         self.instructions = instructions or self._join_instructions()
+        self._steps = tuple(steps)
         self.handle: Handler = compose(steps, self._route)
         handlers: dict[str, Handler] = {
             **dict.fromkeys(_LISTS, compose(steps, self._list)),
             **dict.fromkeys(_TARGETS, self.handle),
             "completion/complete": self.handle,
-            "server/discover": self._discover,
+            "server/discover": compose(steps, self._discover),
         }
         self._handlers = {name: h for name, h in handlers.items() if self._offers(name)}
         self._provider_names = frozenset(b.provider.name for b in catalog.bindings)
@@ -95,7 +97,13 @@ class Endpoint:
     def _offers(self, method: str) -> bool:
         """Tell whether some provider here has the capability a method belongs to."""
         area = _AREAS.get(method.partition("/")[0])
+        if method in _SUBSCRIPTIONS:
+            return "subscribe" in self.capabilities.get("resources", {})
         return area is None or area in self.capabilities
+
+    def guard(self, handler: Handler) -> Handler:
+        """Put the steps around a handler of the door's own: no method goes past them."""
+        return compose(self._steps, handler)
 
     def binds(self, provider: str) -> bool:
         """Tell whether a provider is shown here."""
@@ -158,7 +166,9 @@ class Endpoint:
         if call.method == "completion/complete":
             found = await self._find_reference(call, viewer)
         else:
-            found = await self.catalog.find(_TARGETS[call.method], call.name, viewer)
+            kind = _TARGETS[call.method]
+            known = self.catalog.find_known(kind, call.name, viewer)
+            found = known or await self.catalog.find(kind, call.name, viewer)
         call.target = found.target
         call.provider = found.provider.name
         if call.headers is not None and found.entry is not None and found.entry.header_params:

@@ -185,7 +185,9 @@ class Exchange:
             if self._is_cancelled:  # before it began: both stood in the same chunk of input
                 raise asyncio.CancelledError
             outcome = await handler(self.call)
-            message, status = await self._word(outcome, handler)
+            if type(outcome) is not Reply:
+                outcome = await self._resolve(outcome, handler)
+            message, status = self._word(outcome), 200
         except WaygateError as error:
             message, status = self._word_failure(error)
         except asyncio.CancelledError:
@@ -232,8 +234,12 @@ class Exchange:
         if self.front is not None:
             await self.front.send(message)
 
-    async def _word(self, outcome: Outcome, handler: Handler) -> tuple[bytes, int]:
-        """Word an outcome as the final message."""
+    async def _resolve(self, outcome: Outcome, handler: Handler) -> Outcome:
+        """Make of an `InputRequired` what the era can: answers until it is a Reply, or itself."""
+        raise NotImplementedError
+
+    def _word(self, outcome: Outcome) -> bytes:
+        """Word a resolved outcome as the final message."""
         raise NotImplementedError
 
     async def _deliver(self, message: bytes | None, status: int) -> None:

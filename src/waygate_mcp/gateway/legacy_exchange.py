@@ -14,7 +14,7 @@ import msgspec
 from waygate_mcp.errors import CapabilityMissingError, LimitError, RpcError
 from waygate_mcp.gateway.exchange import Exchange, Front, question_params
 from waygate_mcp.gateway.sessions import Session
-from waygate_mcp.model.call import Answer, InputRequired, Outcome, Question
+from waygate_mcp.model.call import Answer, InputRequired, Outcome, Question, Reply
 from waygate_mcp.model.ports import Handler
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.handshake import downgrade_content, downgrade_form
@@ -81,8 +81,8 @@ class LegacyExchange(Exchange):
             raise CapabilityMissingError({"elicitation": {"form": {}}})
         return form
 
-    async def _word(self, outcome: Outcome, handler: Handler) -> tuple[bytes, int]:
-        """Answer rounds of questions until the reply is final, then word it."""
+    async def _resolve(self, outcome: Outcome, handler: Handler) -> Outcome:
+        """Answer rounds of questions until the reply is final."""
         rounds = 0
         while isinstance(outcome, InputRequired):
             rounds += 1
@@ -97,13 +97,18 @@ class LegacyExchange(Exchange):
                 await asyncio.sleep(min(_FIRST_BACKOFF_S * 2 ** (rounds - 1), _MAX_BACKOFF_S))
             self.call.request_state = outcome.state
             outcome = await handler(self.call)
+        return outcome
+
+    def _word(self, outcome: Outcome) -> bytes:
+        """Word a reply as this revision has it."""
+        assert isinstance(outcome, Reply), "rounds of questions end in a reply"
         self._note_reply(outcome)
         result = outcome.result
         if self.call.method in _DOWNGRADED:
             result = downgrade_content(result, self.revision)
         if outcome.meta is not None:
             result = _with_meta(result, outcome.meta)
-        return jsonrpc.encode_result(self.identifier, result), 200
+        return jsonrpc.encode_result(self.identifier, result)
 
     async def _ask_all(self, outcome: InputRequired) -> dict[str, bytes]:
         """Ask everything at once; a client's error ends the call, since it is no input response."""

@@ -266,7 +266,11 @@ class ModernExchange(Exchange):
 
     # --- what the base asks of an era
 
-    async def _word(self, outcome: Outcome, handler: Handler) -> tuple[bytes, int]:
+    async def _resolve(self, outcome: Outcome, handler: Handler) -> Outcome:
+        """Leave it as it is: `input_required` is an answer of this era."""
+        return outcome
+
+    def _word(self, outcome: Outcome) -> bytes:
         """Word a reply, or an `InputRequired` with its state sealed."""
         if isinstance(outcome, InputRequired):
             return self._word_input_required(outcome)
@@ -274,9 +278,9 @@ class ModernExchange(Exchange):
         cacheable = METHODS[self.call.method].is_cacheable
         cache = (outcome.ttl_ms, outcome.cache_scope) if cacheable else None
         info = self._place.server_info
-        return encode_complete(self.identifier, outcome.result, outcome.meta, info, cache), 200
+        return encode_complete(self.identifier, outcome.result, outcome.meta, info, cache)
 
-    def _word_input_required(self, outcome: InputRequired) -> tuple[bytes, int]:
+    def _word_input_required(self, outcome: InputRequired) -> bytes:
         """Check that the client can answer, seal the state, word the result."""
         requests = {
             key: (question.method, self._params_for_reader(question))
@@ -288,7 +292,7 @@ class ModernExchange(Exchange):
             life_s = self._place.limits.question_s
             state = self._place.tickets.for_relay(self.call, outcome.state, life_s)
         result = input_required_result(requests, state, self._place.server_info)
-        return jsonrpc.encode_result(self.identifier, result), 200
+        return jsonrpc.encode_result(self.identifier, result)
 
     async def _deliver(self, message: bytes | None, status: int) -> None:
         """Give the final message to whoever waits, and keep it for a retry that may come."""

@@ -137,12 +137,15 @@ class LegacyFront:
     async def finish(self, message: bytes | None, status: int = 200) -> None:
         """Write the final message: JSON, or the last event of the stream.
 
-        A cancelled call gets none: its stream just ends.
+        A cancelled call gets none: its stream just ends, and there is nothing to come back for.
         """
         visit = self.visit
         if self.exchange is not None:
             visit.outcome = self.exchange.result.value
-        if self._stream is None and message is not None and self._is_json(message, status):
+        if self._stream is None and message is None:
+            await visit.begin_stream()
+            await visit.end()
+        elif self._stream is None and message is not None and self._is_json(message, status):
             await visit.answer(status, message)
         else:
             stream = self._stream or await self._open()
@@ -171,7 +174,7 @@ class LegacyFront:
         if not self._session.revision.has_priming_event:
             return
         stream = self._stream or await self._open()
-        stream.detach(self._write)
+        stream.close_reader()
         await self.visit.end()
 
     def detach(self) -> None:
@@ -181,11 +184,12 @@ class LegacyFront:
         self.visit.abandon()
 
     async def _open(self) -> StreamBuffer:
-        """Turn the response into a stream."""
+        """Turn the response into a stream; a client that is gone already cannot come back to it."""
         self._stream = stream = self._session.open_stream(self._monotonic())
-        stream.attach(self._write)
-        await self.visit.begin_stream()
-        await prime(self.visit, self._session, stream)
+        if not self.visit.is_ended:
+            stream.attach(self._write)
+            await self.visit.begin_stream()
+            await prime(self.visit, self._session, stream)
         return stream
 
     async def _write(self, event_id: str, message: bytes) -> None:

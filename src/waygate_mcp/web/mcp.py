@@ -9,7 +9,6 @@ Spec: 2026-07-28 basic/transports/streamable-http; 2025-11-25 basic/transports.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 from waygate_mcp.errors import RateLimitedError, WaygateError
@@ -207,31 +206,39 @@ class McpDoor:
             await _tell(visit, error, MODERN, message)
             return
         if isinstance(begun, Attached):
-            retry = _attach(begun, front, message)
-            await self._drive(visit, front, begun.exchange, retry, generation)
+            bucket = self._begin(front, begun.exchange, generation)
+            try:
+                await _attach(begun, front, message)
+            finally:
+                self._end(front, bucket)
             return
         exchange, handler = begun
-        await self._drive(visit, front, exchange, exchange.run(handler), generation)
+        bucket = self._begin(front, exchange, generation)
+        try:
+            await exchange.run(handler)
+        finally:
+            self._end(front, bucket)
 
-    async def _drive(
+    def _begin(
         self,
-        visit: Visit,
         front: ModernFront | LegacyFront,
         exchange: Exchange,
-        work: Coroutine[None, None, None],
         generation: Generation[Guard],
-    ) -> None:
-        """Do the work of a call to its end; look after it once it takes longer than a moment."""
+    ) -> dict[ModernFront | LegacyFront, None]:
+        """Note that a call is under way, to be looked after once it takes longer than a moment."""
         front.exchange = exchange
         front.generation = generation
-        bucket = self._slow.begin(front)
-        try:
-            await work
-        finally:
-            bucket.pop(front, None)
-            if front.watch is not None:
-                front.watch.cancel()
-            front.exchange = None  # the two knew each other: nothing is left to the collector
+        return self._slow.begin(front)
+
+    @staticmethod
+    def _end(
+        front: ModernFront | LegacyFront, bucket: dict[ModernFront | LegacyFront, None]
+    ) -> None:
+        """Note that it is over."""
+        bucket.pop(front, None)
+        if front.watch is not None:
+            front.watch.cancel()
+        front.exchange = None  # the two knew each other: nothing is left to the collector
 
     def _start_watch(self, front: ModernFront | LegacyFront) -> None:
         """Begin to look after a call that did not answer at once."""
@@ -432,9 +439,11 @@ class McpDoor:
             await _tell(visit, error, session.revision, message)
             return
         session.calls[message.wire_id] = exchange
+        bucket = self._begin(front, exchange, generation)
         try:
-            await self._drive(visit, front, exchange, exchange.run(handler), generation)
+            await exchange.run(handler)
         finally:
+            self._end(front, bucket)
             session.calls.pop(message.wire_id, None)
 
     async def _batch(

@@ -85,31 +85,46 @@ class Visit:
             return None
         return cycle.take_body()
 
+    def answer_at_once(
+        self, status: int, body: bytes, headers: tuple[Header, ...] = (JSON,)
+    ) -> bool:
+        """Write a whole response where that takes no waiting; False where it does, nothing written."""
+        cycle = self._cycle
+        if cycle is None or self.is_begun:
+            return False
+        headers = (*headers, (b"x-request-id", self.request_id.encode()), *self.extra_headers)
+        if not cycle.answer(status, headers, body):
+            return False
+        self.is_begun = True
+        self.status = status
+        self._record()
+        return True
+
     async def answer(
         self, status: int, body: bytes = b"", headers: tuple[Header, ...] = (JSON,)
     ) -> None:
         """Write a whole response. Does nothing where one was begun already."""
-        if self.is_begun:
+        if self.is_begun or self.answer_at_once(status, body, headers):
             return
         self.is_begun = True
         self.status = status
-        headers = (*headers, (b"x-request-id", self.request_id.encode()), *self.extra_headers)
-        cycle = self._cycle
-        if cycle is None or not cycle.answer(status, headers, body):
-            length = (b"content-length", b"%d" % len(body))
-            await self._send(
-                {
-                    "type": "http.response.start",
-                    "status": status,
-                    "headers": headers if status == 204 else (*headers, length),
-                }
-            )
-            await self._send({"type": "http.response.body", "body": body})
+        length = (b"content-length", b"%d" % len(body))
+        more = (b"x-request-id", self.request_id.encode())
+        if status != 204:
+            headers = (*headers, length)
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": (*headers, more, *self.extra_headers),
+            }
+        )
+        await self._send({"type": "http.response.body", "body": body})
         self._record()
 
     async def begin_stream(self) -> None:
-        """Begin an event stream. Does nothing where a response was begun already."""
-        if self.is_begun:
+        """Begin an event stream. Does nothing where a response was begun already, or nobody is left."""
+        if self.is_begun or self.is_ended:
             return
         self.is_begun = True
         self.status = 200
@@ -136,8 +151,8 @@ class Visit:
         """End the stream, once."""
         if self.is_ended or not self.is_begun:
             return
+        self._record()  # first: nobody writes, and nobody ends it again, while this is sent
         await self._send({"type": "http.response.body", "body": b""})
-        self._record()
 
     async def until_disconnect(self) -> None:
         """Wait until the client is gone or the response is over."""
