@@ -257,7 +257,8 @@ def error_for(
     1. A missing resource has another code in each era.
     2. -32042 (URL needed) is a question in the modern era; older clients get it as text.
     3. -32020 and -32022 are between the upstream and us, never the client's fault.
-    4. -32021 reaches a modern client; a legacy one cannot read it.
+    4. -32021 reaches a modern client; a legacy one cannot read it. A legacy upstream that says in
+       `data` which capability is missing says -32021 to a modern client.
     5. Everything else is relayed untouched.
     """
     reader = call.revision
@@ -276,7 +277,26 @@ def error_for(
         return RpcError(jsonrpc.INVALID_PARAMS, error.message, data)
     elif error.code == URL_REQUIRED_LEGACY:
         return _url_required(call, error, data)
+    elif error.code == jsonrpc.INTERNAL_ERROR and reader.is_modern:
+        required = _required_capabilities(data)
+        if required is not None:
+            return CapabilityMissingError(required, safe_message=error.message)
     return RpcError(error.code, error.message, data)
+
+
+class _Required(msgspec.Struct, rename="camel"):
+    required_capabilities: dict[str, Any]
+
+
+_decode_required = msgspec.json.Decoder(_Required).decode
+
+
+def _required_capabilities(data: bytes | None) -> dict[str, Any] | None:
+    """Read which capabilities an error says the client lacks, None where it does not."""
+    try:
+        return _decode_required(data or b"null").required_capabilities or None
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _with_uri(data: bytes | None, uri: str) -> bytes:

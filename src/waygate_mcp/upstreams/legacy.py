@@ -320,7 +320,7 @@ class LegacyConnector:
         self, session: LegacySession, live: LiveCall, message: bytes
     ) -> Incoming:
         """Read until the response of the call is there."""
-        async with aclosing(self._stream(session, message)) as messages:
+        async with aclosing(self._stream(session, message, live)) as messages:
             async for incoming in messages:
                 if incoming.is_response and incoming.id in (live.identifier, None):
                     return incoming
@@ -328,10 +328,12 @@ class LegacyConnector:
         raise UpstreamProtocolError(self.upstream, "closed its answer before a response")
 
     async def _stream(
-        self, session: LegacySession, message: bytes
+        self, session: LegacySession, message: bytes, live: LiveCall | None = None
     ) -> AsyncGenerator[Incoming, None]:
         """Give the messages that answer a request, resuming streams that end early.
 
+        An upstream that ends the stream of a call does so to be polled; the client's stream is ended
+        likewise, where its revision can resume it.
         Spec: 2025-11-25 basic/transports, "Resumability and Redelivery".
         """
         async with self._channel.request(message, session.headers) as conversation:
@@ -339,6 +341,8 @@ class LegacyConnector:
             async for incoming in conversation.messages():
                 yield incoming
             event_id, retry_ms = conversation.last_event_id, conversation.retry_ms
+        if event_id is not None and live is not None:
+            await live.call.caller.close_stream()
         for _ in range(_MAX_RESUMES):
             if event_id is None:
                 return

@@ -19,6 +19,7 @@ from waygate_mcp.upstreams.channel import Incoming
 from waygate_mcp.upstreams.slices import Members, NotAnObjectError, cut, join
 
 __all__ = [
+    "KEY_META",
     "answer_message",
     "input_required",
     "input_responses",
@@ -29,6 +30,10 @@ __all__ = [
 ]
 
 _METHODS: frozenset[str] = frozenset(get_args(QuestionMethod))
+KEY_META = "waygate-mcp/inputKey"
+"""The member of a question's `_meta` that names its key, between gateways of ours."""
+
+_MAX_KEY_CHARS = 256
 _MAX_QUESTIONS = 64
 _MAX_URL_QUESTIONS = 16
 
@@ -59,11 +64,34 @@ def _is_question(method: str | None) -> bool:
 
 
 def question_of(incoming: Incoming) -> Question | None:
-    """Read a server's request as a question, None where it is another request."""
+    """Read a server's request as a question, None where it is another request.
+
+    A legacy request has no key; a gateway of ours names it in `_meta`, so that a modern client behind
+    two gateways sees the key the asker chose.
+    """
     if not _is_question(incoming.method):
         return None
+    method = cast("QuestionMethod", incoming.method)
     params = bytes(incoming.params) or b"{}"
-    return Question(cast("QuestionMethod", incoming.method), params)
+    if KEY_META.encode() not in params:
+        return Question(method, params)
+    key, rest = _take_key(params)
+    return Question(method, rest, key)
+
+
+def _take_key(params: bytes) -> tuple[str | None, bytes]:
+    """Take the key out of `_meta`; without one the parameters stay as they are."""
+    try:
+        members = cut(params)
+        meta = cut(members.get("_meta", msgspec.Raw(b"{}")))
+        key = _decode_text(meta.pop(KEY_META))
+    except (NotAnObjectError, msgspec.DecodeError, KeyError):
+        return None, params
+    if meta:
+        members["_meta"] = msgspec.Raw(join(meta))
+    else:
+        del members["_meta"]
+    return key[:_MAX_KEY_CHARS], join(members)
 
 
 def answer_message(identifier: str | int, answer: Answer) -> bytes:

@@ -228,6 +228,26 @@ def test_a_missing_capability_reaches_who_can_read_it() -> None:
     assert (said.rpc_code, said.safe_message) == (-32603, "needs sampling")
 
 
+def test_a_legacy_upstream_that_names_the_missing_capability_is_understood() -> None:
+    error = remote(-32603, "needs sampling", {"requiredCapabilities": {"sampling": {}}})
+    call = make_call("tools/call", {"name": "t"})
+    said = error_for(call, "up", error, is_modern=False)
+    assert isinstance(said, CapabilityMissingError)
+    assert said.required == {"sampling": {}}
+    old = make_call("tools/call", {"name": "t"}, revision=LEGACY)
+    assert isinstance(error_for(old, "up", error, is_modern=False), RpcError)
+    malformed: list[Any] = [
+        {"requiredCapabilities": {}},
+        {"requiredCapabilities": 5},
+        [1],
+        "x",
+        None,
+    ]
+    for data in malformed:
+        said = error_for(call, "up", remote(-32603, "no", data), is_modern=False)
+        assert isinstance(said, RpcError), data
+
+
 URL_DATA = {
     "elicitations": [{"mode": "url", "elicitationId": "e", "url": "https://a/b", "message": "go"}]
 }

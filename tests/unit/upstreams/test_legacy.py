@@ -400,9 +400,17 @@ async def test_a_stream_that_closes_early_is_resumed_where_it_ended() -> None:
             return events(event({"method": "notifications/message"}, id=str(number + 1)))
         return events(event({"id": sent[0], "result": {"done": True}}))
 
+    class Polled(FakeCaller):
+        closed = 0
+
+        async def close_stream(self) -> None:
+            self.closed += 1
+
     server = Server(tools__call=answer, GET=resume)
     session = await server.connector.open(EVERYTHING)
-    reply = await server.call(session, FakeCaller())
+    caller = Polled()
+    reply = await server.call(session, caller)
+    assert caller.closed == 1
     assert json.loads(reply.result) == {"done": True}
     assert [r.headers["last-event-id"] for r in server.exchange.asked("GET")] == ["1", "2", "3"]
     assert len(sent) == 1

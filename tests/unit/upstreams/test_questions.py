@@ -28,6 +28,23 @@ def test_the_three_questions_are_read_and_nothing_else() -> None:
     assert question_of(Incoming(id=1, method="tools/call")) is None
 
 
+@pytest.mark.parametrize(
+    ("params", "key", "rest"),
+    [
+        (b'{"a":1,"_meta":{"waygate-mcp/inputKey":"k"}}', "k", b'{"a":1}'),
+        (b'{"_meta":{"waygate-mcp/inputKey":"k","x":2}}', "k", b'{"_meta":{"x":2}}'),
+        (b'{"_meta":{"waygate-mcp/inputKey":5}}', None, None),
+        (b'{"message":"waygate-mcp/inputKey"}', None, None),
+        (b'["waygate-mcp/inputKey"]', None, None),
+    ],
+)
+def test_a_key_named_by_a_gateway_of_ours_is_taken(
+    params: bytes, key: str | None, rest: bytes | None
+) -> None:
+    question = question_of(Incoming(id=1, method="roots/list", params=msgspec.Raw(params)))
+    assert question == Question("roots/list", params if rest is None else rest, key)
+
+
 def test_answers_are_written_with_the_servers_own_id() -> None:
     assert json.loads(answer_message("x", Answer(b'{"action":"accept"}'))) == {
         "jsonrpc": "2.0", "id": "x", "result": {"action": "accept"}
