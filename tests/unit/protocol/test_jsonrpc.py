@@ -47,12 +47,23 @@ def nested(depth: int, inside: str = "1") -> bytes:
 
 
 # ------------------------------------------------------------------ strict parsing
-@given(JSON_VALUES, st.sampled_from([None, 1]), st.booleans())
-def test_what_json_writes_is_read_as_json_reads_it(
-    value: Any, indent: int | None, is_ascii: bool
-) -> None:
-    text = json.dumps(value, indent=indent, ensure_ascii=is_ascii)
-    assert loads_strict(text.encode()) == json.loads(text)
+FORMS = st.sampled_from(
+    [
+        {"separators": (",", ":"), "ensure_ascii": False},
+        {"separators": (",", ":")},
+        {},
+        {"ensure_ascii": False},
+        {"indent": 1},
+    ]
+)
+
+
+@given(JSON_VALUES, FORMS)
+def test_what_json_writes_is_read_as_json_reads_it(value: Any, form: dict[str, Any]) -> None:
+    text = json.dumps(value, **form)
+    read, expected = loads_strict(text.encode()), json.loads(text)
+    assert read == expected
+    assert repr(read) == repr(expected)  # 1 is not 1.0, nor True
 
 
 @given(JSON_VALUES, st.text(" \t\r\n", max_size=3), st.text(" \t\r\n", max_size=3))
@@ -132,8 +143,9 @@ def test_unusual_but_valid_texts_are_read(data: bytes, value: Any) -> None:
 
 @given(JSON_VALUES, st.data())
 def test_a_key_repeated_anywhere_is_refused(value: Any, data: st.DataObject) -> None:
-    repeated = json.dumps(data.draw(st.text(max_size=5)))
-    twice = f"{{{repeated}:1,{repeated}:{json.dumps(value)}}}"
+    repeated = json.dumps(data.draw(st.text(max_size=5)), ensure_ascii=False)
+    inner = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    twice = f"{{{repeated}:1,{repeated}:{inner}}}"
     outer = data.draw(st.sampled_from(["%s", "[1,%s]", '{"x":%s}', '[{"y":[%s]}]']))
     with pytest.raises(ParseFailure, match="same key twice"):
         loads_strict((outer % twice).encode())

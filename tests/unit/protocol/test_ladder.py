@@ -142,7 +142,8 @@ def test_rung_3_a_modern_body_without_the_header_is_a_mismatch() -> None:
 def test_rung_3_a_modern_header_without_the_version_in_the_body_is_invalid_params(
     meta_value: Any,
 ) -> None:
-    assert VERSION_KEY in refused(post(call(_meta=meta_value)), 400, -32602).message
+    found = refused(post(call(_meta=meta_value)), 400, -32602)
+    assert found.message == f"_meta lacks {VERSION_KEY}"
 
 
 @pytest.mark.parametrize("version", ["v999.0.0", "2026-07-29", "", "2026-07-28 ", "\u0662026"])
