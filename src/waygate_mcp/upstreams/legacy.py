@@ -24,7 +24,7 @@ from waygate_mcp.errors import (
     UpstreamProtocolError,
     WaygateError,
 )
-from waygate_mcp.model.call import Call, InputRequired, Outcome
+from waygate_mcp.model.call import Answer, Call, InputRequired, Outcome, Question
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event
 from waygate_mcp.net.http import Header
@@ -74,6 +74,11 @@ class LiveCall:
         self.asked: set[str | int] = set()
         self.missing: CapabilityMissingError | None = None
         self.refused: LimitError | None = None
+
+    def answered_before(self, question: Question) -> Answer | None:
+        """Give the answer the client sent along, if it knew the question's key."""
+        given = (self.call.input_responses or {}).get(question.key or "")
+        return None if given is None else Answer(given)
 
     async def tell(self, incoming: Incoming) -> None:
         """Hand progress and log messages to the caller."""
@@ -408,7 +413,7 @@ class LegacyConnector:
         assert question is not None
         assert incoming.id is not None
         try:
-            answer = await live.call.caller.ask(question)
+            answer = live.answered_before(question) or await live.call.caller.ask(question)
             message = answer_message(incoming.id, answer)
         except InterruptedCallError:
             raise

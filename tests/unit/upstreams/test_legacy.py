@@ -225,6 +225,20 @@ async def test_a_question_is_asked_of_the_caller_and_its_answer_carried_back() -
     assert seen[0]["result"] == {"action": "accept"}
 
 
+async def test_an_answer_the_client_sent_along_is_used_where_the_key_is_known() -> None:
+    server = Server()
+    question = elicit()
+    question["params"]["_meta"] = {"waygate-mcp/inputKey": "k"}
+    server.asking(question)
+    session = await server.connector.open(EVERYTHING)
+    given = {"k": b'{"action":"decline"}', "other": b"{}"}
+    caller = FakeCaller()
+    assert isinstance(await server.call(session, caller, input_responses=given), Reply)
+    assert caller.questions == []
+    (answered,) = server.exchange.asked("response")
+    assert answered.message["result"] == {"action": "decline"}
+
+
 async def test_several_questions_are_asked_at_once() -> None:
     server = Server()
     both = asyncio.Barrier(2)
