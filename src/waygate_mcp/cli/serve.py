@@ -6,6 +6,7 @@ at a first start is printed here, once, and goes nowhere else.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Literal
 
 import typer
@@ -76,6 +77,8 @@ def announce(started: Started) -> None:
     say(f"waygate: http://{address}:{started.port} · MCP at {', '.join(paths)} · auth: {auth}")
     if started.key is not None and started.key.shown_once is not None:
         say(f"API key, shown once: {started.key.shown_once}")
+    # Into a file or a pipe as well, and now: whoever started us waits for these lines.
+    sys.stdout.flush()
     if document.auth.mode == "none":
         note("warning: auth.mode is none: every program on this machine may call every tool")
     if not is_loopback(started.host) and not (

@@ -17,6 +17,7 @@ from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.errors import InterruptedCallError, WaygateError
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import get_logger
+from waygate_mcp.web.cycle import CYCLE
 from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.mcp import McpDoor
 from waygate_mcp.web.problems import describe, encode_envelope
@@ -57,26 +58,35 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the server."""
-        kind = scope["type"]
-        if kind == "http":
-            path: bytes = scope.get("raw_path") or scope["path"].encode()
-            if path == MCP_PATH:
-                await self._mcp(scope, receive, send, DEFAULT_ENDPOINT)
-            elif (named := _NAMED.fullmatch(path)) is not None:
-                await self._mcp(scope, receive, send, named[1].decode("latin-1"))
-            elif path == SSE_PATH or path.startswith(MESSAGES_PATH):
-                await self._sse(scope, receive, send)
-            else:
-                rest = self._rest or await self._loaded_rest()
-                if rest is None:
-                    await self._apologise(send)
+        if scope["type"] == "http":
+            try:
+                path: bytes = scope.get("raw_path") or scope["path"].encode()
+                if path == MCP_PATH:
+                    await self._mcp(scope, receive, send, DEFAULT_ENDPOINT)
                 else:
-                    await rest(scope, path.decode("latin-1"), receive, send)
-        elif kind == "lifespan":
+                    await self._serve(path, scope, receive, send)
+            except asyncio.CancelledError:
+                if not self._house.is_draining:
+                    raise
+                # The server stops and waited as long as it may: it asked for this end itself.
+                await self._cut_short(scope, send)
+        elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
             # No door takes web sockets.
             await send({"type": "websocket.close", "code": 1000})
+
+    async def _serve(self, path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        if (named := _NAMED.fullmatch(path)) is not None:
+            await self._mcp(scope, receive, send, named[1].decode("latin-1"))
+        elif path == SSE_PATH or path.startswith(MESSAGES_PATH):
+            await self._sse(scope, receive, send)
+        else:
+            rest = self._rest or await self._loaded_rest()
+            if rest is None:
+                await self._apologise(send, "the REST door is not there")
+            else:
+                await rest(scope, path.decode("latin-1"), receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Open the house at startup and close it at shutdown."""
@@ -108,16 +118,27 @@ class App:
             await asyncio.shield(self._loading)
         return self._rest
 
-    async def _apologise(self, send: Send) -> None:
-        """Answer for a REST door that could not be loaded; the log says why."""
-        problem = describe(InterruptedCallError("the REST door is not there"))
+    async def _apologise(self, send: Send, reason: str) -> None:
+        """Answer where no door could; the log says why."""
+        problem = describe(InterruptedCallError(reason))
         body = encode_envelope(problem, "", self._house.stamp.now())
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
         ]
         await send({"type": "http.response.start", "status": problem.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _cut_short(self, scope: Scope, send: Send) -> None:
+        """End an answer that was begun, or give one, before the connection closes."""
+        cycle = scope.get("extensions", {}).get(CYCLE)
+        if cycle is None or cycle.response_complete:
+            return
+        if cycle.response_started and cycle.chunked_encoding:
+            await send({"type": "http.response.body", "body": b""})
+        elif not cycle.response_started:
+            await self._apologise(send, "the server stops")
 
 
 def build_app(house: House[Guard]) -> App:

@@ -37,6 +37,8 @@ __all__ = ["Server", "Started", "bind", "make_server", "serve"]
 
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+END_S = 1.0
+"""Seconds streams get to end by themselves after the drain."""
 CLOSE_S = 5
 """Seconds connections get to end after the drain, before their tasks are cancelled."""
 
@@ -70,6 +72,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._house = house
         self._on_started = on_started
+        self._is_drained = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the house, then listen: whoever can connect is served."""
@@ -90,19 +93,25 @@ class Server(uvicorn.Server):
             self._on_started(Started(host, port, document, house.document_path, house.bootstrap))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, close the connections, close the house."""
+        """Drain, end what is left of requests, close the connections, close the house."""
         drain = self._house.supervisor.start(self._drain(), name="drain")
         while not drain.done() and not self.force_exit:
             await asyncio.wait((drain,), timeout=0.1)
-        if self.force_exit:
-            drain.cancel()
+        drain.cancel()
+        # Streams end by themselves now, and calls were waited for as long as was said.
+        is_quick = self.force_exit or not self._is_drained
+        left = set(self.server_state.tasks)
+        if left:
+            _, left = await asyncio.wait(left, timeout=0 if is_quick else END_S)
+        for task in left:
+            task.cancel("the server stops")
         await super().shutdown(sockets)
         if self.force_exit:
             # uvicorn leaves the house open then; its parts deserve a chance all the same.
             await self.lifespan.shutdown()
 
     async def _drain(self) -> None:
-        await self._house.drain()
+        self._is_drained = await self._house.drain()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal: the first asks for a gentle end, the second for a quick one."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.support.house import BEARER, HOST, Answer, ask, open_app, settings_in
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.web.app import App
+from waygate_mcp.web.cycle import CYCLE
 from waygate_mcp.web.rest import OPEN_PATHS
 
 DOCUMENT: dict[str, Any] = {
@@ -119,6 +121,55 @@ async def test_a_rest_door_that_cannot_be_loaded_is_a_failure_of_its_requests_on
         assert (answer.status, answer.json()["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
         assert (await ask(app, "/mcp", "POST", (HOST, BEARER))).status == 415
     assert "task_failed" in [line["event"] for line in lines]
+
+
+# --- requests the server ends because it stops
+
+
+class Begun:
+    """Stands for the server's own record of an answer."""
+
+    def __init__(self, **more: bool) -> None:
+        self.response_started = more.get("started", False)
+        self.response_complete = more.get("complete", False)
+        self.chunked_encoding = more.get("chunked", False)
+
+
+@pytest.mark.parametrize(
+    ("begun", "sent"),
+    [
+        (Begun(), ["http.response.start", "http.response.body"]),
+        (Begun(started=True, chunked=True), ["http.response.body"]),
+        (Begun(started=True), []),
+        (Begun(started=True, complete=True), []),
+        (None, []),
+    ],
+)
+async def test_a_request_cut_short_by_the_end_gets_an_end(
+    tmp_path: Path, begun: Begun | None, sent: list[str]
+) -> None:
+    found: list[Any] = []
+
+    async def send(message: Any) -> None:
+        found.append(message)
+
+    async def cancelled(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    async with open_app(settings_in(tmp_path, {})) as (app, house):
+        app._mcp = cancelled  # type: ignore[assignment]  # a call that is cancelled
+        scope: dict[str, Any] = {"type": "http", "raw_path": b"/mcp"}
+        if begun is not None:
+            scope["extensions"] = {CYCLE: begun}
+        with pytest.raises(asyncio.CancelledError):
+            await app(scope, None, send)  # type: ignore[arg-type]  # nothing is read
+        assert found == []
+        house.is_draining = True
+        await app(scope, None, send)  # type: ignore[arg-type]  # nothing is read
+        assert [message["type"] for message in found] == sent
+        if len(found) == 2:
+            assert found[0]["status"] == 503
+            assert b"SERVICE_UNAVAILABLE" in found[1]["body"]
 
 
 # --- one function decides who comes in: every route, without a key, with a bad one, with a good one
