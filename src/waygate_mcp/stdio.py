@@ -12,16 +12,19 @@ import contextlib
 import os
 import stat
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 
-from waygate_mcp.gateway.conversation import Conversation
-from waygate_mcp.gateway.gateway import Gateway
+from waygate_mcp.gateway.conversation import Conversation, InForce
 from waygate_mcp.model.ports import Supervisor
 from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import FrameTooLarge, LineDecoder
+from waygate_mcp.telemetry.logs import get_logger
 
 __all__ = ["claim_standard_output", "serve_stdio"]
+
+_log = get_logger("stdio")
 
 _CHUNK = 256 * 1024
 _GRACE_S = 0.5
@@ -41,7 +44,7 @@ def claim_standard_output() -> Iterator[int]:
 
 
 async def serve_stdio(
-    current: Callable[[], Gateway],
+    current: Callable[[], InForce],
     endpoint: str,
     supervisor: Supervisor,
     output_fd: int,
@@ -59,10 +62,11 @@ async def serve_stdio(
         read = await _open_input()
         while chunk := await read():
             for line in decoder.feed(chunk):
-                await conversation.take(line)
+                await _take(conversation, writer, line)
     except FrameTooLarge as exc:
         text = f"Parse error: a line is larger than {exc.limit} bytes"
-        await writer.write(jsonrpc.encode_error(None, jsonrpc.PARSE_ERROR, text))
+        with contextlib.suppress(ConnectionError):
+            await writer.write(jsonrpc.encode_error(None, jsonrpc.PARSE_ERROR, text))
     except ConnectionError:
         pass  # the client is gone; there is nobody to tell
     else:
@@ -72,6 +76,25 @@ async def serve_stdio(
                 await conversation.settle()
     finally:
         await conversation.close()
+
+
+async def _take(conversation: Conversation, writer: _LineOutput, line: bytes) -> None:
+    """Take one line, whatever happens.
+
+    Raises:
+        ConnectionError: the client closed its end.
+    """
+    try:
+        await conversation.take(line)
+    except ConnectionError:
+        raise
+    except Exception:  # noqa: BLE001 - the door: one message must not end the conversation
+        error_id = os.urandom(6).hex()
+        _log.exception("message failed", error_id=error_id)
+        data = jsonrpc.encode_json({"requestId": error_id})
+        await writer.write(
+            jsonrpc.encode_error(None, jsonrpc.INTERNAL_ERROR, "Internal error", data)
+        )
 
 
 class _LineOutput:
@@ -122,13 +145,38 @@ def _write_all(fd: int, data: bytes) -> None:
 async def _open_input() -> Callable[[], Awaitable[bytes]]:
     """Give a function that reads the next chunk: from a pipe on the loop, from a file in a thread."""
     if not _is_pipe(0):
-        return lambda: asyncio.to_thread(os.read, 0, _CHUNK)
+        return _read_in_thread
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_CHUNK)
     await loop.connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(0), "rb", buffering=0)
     )
     return lambda: reader.read(_CHUNK)
+
+
+async def _read_in_thread() -> bytes:
+    """Read the next chunk of a file or terminal.
+
+    The thread is a daemon: a read of a terminal ends with the next line only, and the process does
+    not wait for that when it is told to stop.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[bytes] = loop.create_future()
+
+    def give(chunk: bytes) -> None:
+        if not future.done():
+            future.set_result(chunk)
+
+    def read() -> None:
+        try:
+            chunk = os.read(0, _CHUNK)
+        except OSError:
+            chunk = b""  # the terminal is gone: the end of the input
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(give, chunk)
+
+    threading.Thread(target=read, name="standard input", daemon=True).start()
+    return await future
 
 
 def _is_pipe(fd: int) -> bool:

@@ -18,7 +18,6 @@ from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.gateway.gateway import Gateway
 from waygate_mcp.runtime.house import House
 from waygate_mcp.stdio import claim_standard_output, serve_stdio
 from waygate_mcp.telemetry.logs import Logs, open_logs
@@ -63,15 +62,14 @@ async def _serve(settings: Settings, logs: Logs, endpoint: str, output_fd: int) 
         names = house.current().document.endpoints
         if endpoint not in names:
             hint = nearest(endpoint, names)
-            text = f"there is no endpoint {endpoint!r}" + (f"; did you mean {hint!r}?" if hint else "")
+            text = f"there is no endpoint {endpoint!r}" + (
+                f"; did you mean {hint!r}?" if hint else ""
+            )
             raise ConfigError(text, path="endpoints")
-
-        def current() -> Gateway:
-            return house.current().gateway
 
         serving = house.supervisor.start(
             serve_stdio(
-                current, endpoint, house.supervisor, output_fd, settings.max_request_size
+                house.current, endpoint, house.supervisor, output_fd, settings.max_request_size
             ),
             name="standard input",
         )

@@ -10,13 +10,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
-from waygate_mcp.errors import InterruptedCallError, WaygateError
+from waygate_mcp.errors import ForbiddenError, LimitError, WaygateError
+from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Exchange
 from waygate_mcp.gateway.gateway import Gateway
 from waygate_mcp.gateway.hub import Listener
-from waygate_mcp.gateway.intake import Arrival, Attached, begin_legacy, begin_modern
+from waygate_mcp.gateway.intake import (
+    Arrival,
+    Attached,
+    begin_legacy,
+    begin_modern,
+    endpoint_of,
+)
 from waygate_mcp.gateway.listening import announce_changes, confirmed_filter, open_listener
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.ports import Handler, Supervisor
@@ -40,10 +48,23 @@ from waygate_mcp.protocol.stateless import (
 )
 from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, Revision
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "InForce"]
 
 Write = Callable[[bytes], Awaitable[None]]
 _MAX_IN_FLIGHT = 1_024
+_MAX_LISTENERS = 64
+_OPEN_PERMISSION = "session:open"
+
+
+class InForce(Protocol):
+    """The generation in force, as far as a conversation needs it."""
+
+    @property
+    def gateway(self) -> Gateway:
+        """What answers calls."""
+
+    def in_use(self) -> AbstractContextManager[Any]:
+        """Keep it from being closed while a call uses it."""
 
 
 class _ChannelFront:
@@ -70,13 +91,13 @@ class _ChannelFront:
 class Conversation:
     """Everything one client says on one channel, until it is closed.
 
-    `current` gives the gateway in force for each new request; `endpoint` is its endpoint's name.
+    `current` gives the generation in force for each new request; `endpoint` is its endpoint's name.
     `accepts_modern` is False on HTTP+SSE, which only exists in the legacy era.
     """
 
     def __init__(
         self,
-        current: Callable[[], Gateway],
+        current: Callable[[], InForce],
         endpoint: str,
         principal: Principal,
         write: Write,
@@ -85,6 +106,7 @@ class Conversation:
         accepts_modern: bool = True,
     ) -> None:
         self._current = current
+        self._live = current().gateway.live
         self._endpoint = endpoint
         self._principal = principal
         self._write = write
@@ -111,12 +133,12 @@ class Conversation:
         elif inbound.message.shape == MessageShape.NOTIFICATION:
             self._take_notification(inbound.message)
         else:
-            await self._take_modern(inbound, line)
+            await self._or_fail(self._take_modern(inbound, line), inbound.message, MODERN)
 
     async def close(self) -> None:
         """End everything: the channel is closed."""
         if self._session is not None:
-            self._current().live.sessions.end(self._session)
+            self._live.sessions.end(self._session)
         for listener in self._listeners.values():
             listener.close()
         for exchange in tuple(self._modern_calls.values()):
@@ -151,7 +173,7 @@ class Conversation:
             if self._session is not None:
                 self._session.answer(message, line)
         elif message.method == "initialize":
-            await self._initialize(message)
+            await self._or_fail(self._initialize(message), message, LATEST_LEGACY)
         elif self._session is None:
             # Legal before the handshake, and how some clients probe.
             if message.method == "ping":
@@ -164,7 +186,8 @@ class Conversation:
                 )
                 await self._refuse(message, jsonrpc.INVALID_REQUEST, text)
         else:
-            await self._begin_legacy(self._session, message, line)
+            begun = self._begin_legacy(self._session, message, line)
+            await self._or_fail(begun, message, self._session.revision)
 
     async def _refuse(self, message: Message, code: int, text: str) -> None:
         await self._write(jsonrpc.encode_error(message.id, code, text))
@@ -175,15 +198,24 @@ class Conversation:
         if isinstance(hello, str):
             await self._refuse(message, jsonrpc.INVALID_PARAMS, hello)
             return
-        gateway = self._current()
-        live = gateway.live
+        self._check_may_open()
+        result = endpoint_of(self._current().gateway, self._endpoint).initialize(hello)
+        sessions = self._live.sessions
         if self._session is not None:
-            live.sessions.end(self._session)
-        session = live.sessions.open(hello, self._endpoint, self._principal, with_token=False)
+            sessions.end(self._session)
+        session = sessions.open(hello, self._endpoint, self._principal, with_token=False)
         self._session = session
         self._start(self._tell_changes(session), "session changes")
-        result = gateway.endpoints[self._endpoint].initialize(hello)
         await self._write(jsonrpc.encode_result(message.wire_id, result))
+
+    def _check_may_open(self) -> None:
+        """Check what `authorize` checks of calls.
+
+        Raises:
+            ForbiddenError: the principal may not converse at all.
+        """
+        if not self._principal.may(_OPEN_PERMISSION):
+            raise ForbiddenError(permission=_OPEN_PERMISSION)
 
     async def _tell_changes(self, session: Session) -> None:
         """Write the changes a legacy session wants to hear of."""
@@ -201,36 +233,38 @@ class Conversation:
             await self._refuse(message, jsonrpc.INVALID_REQUEST, "id is in use by another request")
             return
         front = _ChannelFront(self._write)
-        try:
-            exchange, handler = begin_legacy(
-                self._current(), session, message, method, front, self._arrival(line)
-            )
-        except WaygateError as error:
-            await self._fail(message, error, session.revision)
-            return
-        self._run(exchange, handler, session.calls, message.wire_id)
+        generation = self._current()
+        exchange, handler = begin_legacy(
+            generation.gateway, session, message, method, front, self._arrival(line)
+        )
+        self._run(exchange, handler, session.calls, generation)
 
     # --- modern
 
     async def _take_modern(self, inbound: ModernInbound, line: bytes) -> None:
         message = inbound.message
-        gateway = self._current()
-        endpoint = gateway.endpoints[self._endpoint]
+        if self._is_in_use(message.wire_id):
+            await self._refuse(message, jsonrpc.INVALID_REQUEST, "id is in use by another request")
+            return
+        generation = self._current()
+        endpoint = endpoint_of(generation.gateway, self._endpoint)
         if message.method == "subscriptions/listen":
-            await self._listen(message)
+            await self._listen(message, endpoint)
             return
         front = _ChannelFront(self._write)
-        try:
-            begun = begin_modern(gateway, endpoint, inbound, front, self._arrival(line))
-        except WaygateError as error:
-            await self._fail(message, error, MODERN)
-            return
+        begun = begin_modern(generation.gateway, endpoint, inbound, front, self._arrival(line))
         if isinstance(begun, Attached):
             self._modern_calls[message.wire_id] = begun.exchange
             self._start(self._attach(begun, front, message), "retry")
             return
         exchange, handler = begun
-        self._run(exchange, handler, self._modern_calls, message.wire_id)
+        self._run(exchange, handler, self._modern_calls, generation)
+
+    def _is_in_use(self, identifier: str | int) -> bool:
+        """Tell whether a request of this id waits for its answer; one that is parked got it."""
+        exchange = self._modern_calls.get(identifier)
+        waits = exchange is not None and exchange.front is not None
+        return waits or identifier in self._listeners
 
     async def _attach(self, begun: Attached, front: _ChannelFront, message: Message) -> None:
         """Attach a retry and wait for its answer."""
@@ -240,17 +274,20 @@ class Conversation:
         except WaygateError as error:
             await self._fail(message, error, MODERN)
         finally:
-            self._modern_calls.pop(message.wire_id, None)
+            if self._modern_calls.get(message.wire_id) is begun.exchange:
+                del self._modern_calls[message.wire_id]
 
-    async def _listen(self, message: Message) -> None:
+    async def _listen(self, message: Message, endpoint: Endpoint) -> None:
         """Open a listen subscription on this channel."""
         wanted = read_listen_filter(message.params)
         if isinstance(wanted, str):
             await self._refuse(message, jsonrpc.INVALID_PARAMS, wanted)
             return
-        gateway = self._current()
-        confirmed = confirmed_filter(gateway.endpoints[self._endpoint], wanted)
-        listener = open_listener(gateway.live.hub, self._endpoint, self._principal, confirmed)
+        self._check_may_open()
+        if len(self._listeners) >= _MAX_LISTENERS:
+            raise LimitError("listeners", safe_message="Too many subscriptions are open.")
+        confirmed = confirmed_filter(endpoint, wanted, self._principal)
+        listener = open_listener(self._live.hub, self._endpoint, self._principal, confirmed)
         identifier = message.wire_id
         self._listeners[identifier] = listener
         await self._write(acknowledgement(identifier, confirmed))
@@ -260,16 +297,19 @@ class Conversation:
         """Write a listener's changes, then the graceful end if it was ours to end."""
         try:
             async for method, uri in announce_changes(listener):
+                if self._listeners.get(identifier) is not listener:
+                    return  # the client cancelled it: nothing more is sent
                 await self._write(tag_notification(method, identifier, uri))
-            if identifier in self._listeners:  # else the client cancelled it: nothing more is sent
-                gateway = self._current()
+            if self._listeners.get(identifier) is listener:
                 params = jsonrpc.encode_json({"requestId": identifier})
                 await self._write(jsonrpc.encode_notification("notifications/cancelled", params))
-                result = listen_end_result(identifier, gateway.server_info_meta)
+                server_info = self._current().gateway.server_info_meta
+                result = listen_end_result(identifier, server_info)
                 await self._write(jsonrpc.encode_result(identifier, result))
         finally:
-            self._listeners.pop(identifier, None)
-            self._current().live.hub.remove(listener)
+            if self._listeners.get(identifier) is listener:
+                del self._listeners[identifier]
+            self._live.hub.remove(listener)
 
     # --- shared
 
@@ -278,19 +318,26 @@ class Conversation:
         if message.method != "notifications/cancelled":
             return
         identifier = message.params.get("requestId")
-        if not jsonrpc.is_valid_id(identifier):
+        if not isinstance(identifier, str | int) or not jsonrpc.is_valid_id(identifier):
             return
         if self._session is not None:
             self._session.cancel_call(identifier, "cancelled by the client")
-        exchange = self._modern_calls.get(identifier)  # type: ignore[arg-type]
+        exchange = self._modern_calls.get(identifier)
         if exchange is not None:
             exchange.cancel("cancelled by the client")
-        listener = self._listeners.pop(identifier, None)  # type: ignore[arg-type]
+        listener = self._listeners.pop(identifier, None)
         if listener is not None:
             listener.close()
 
     def _arrival(self, line: bytes) -> Arrival:
         return Arrival(self._principal, os.urandom(8).hex(), line)
+
+    async def _or_fail(self, work: Awaitable[None], message: Message, revision: Revision) -> None:
+        """Do the work of taking a request; an error raised on purpose is its answer."""
+        try:
+            await work
+        except WaygateError as error:
+            await self._fail(message, error, revision)
 
     async def _fail(self, message: Message, error: WaygateError, revision: Revision) -> None:
         await self._write(describe_failure(error, revision).encode(message.id))
@@ -300,16 +347,18 @@ class Conversation:
         exchange: Exchange,
         handler: Handler,
         calls: dict[str | int, Exchange],
-        identifier: str | int,
+        generation: InForce,
     ) -> None:
-        """Run an exchange in a task of its own, findable by its id until it is over."""
+        """Run an exchange in a task of its own, findable by its id until it is over.
+
+        Raises:
+            LimitError: too many are under way.
+        """
         if len(self._calls) >= _MAX_IN_FLIGHT:
-            busy = InterruptedCallError(safe_message="Too many calls are under way.")
-            self._start(
-                self._write(describe_failure(busy, exchange.revision).encode(identifier)), "busy"
-            )
-            return
+            raise LimitError("calls on one channel", safe_message="Too many calls are under way.")
+        identifier = exchange.identifier
         calls[identifier] = exchange
+        hold = generation.in_use()
 
         async def run() -> None:
             exchange.arm_deadline()
@@ -320,6 +369,8 @@ class Conversation:
                     del calls[identifier]
 
         task = self._start(run(), "call")
+        hold.__enter__()  # from now on, not from the task's first step
+        task.add_done_callback(lambda _: hold.__exit__(None, None, None))
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 

@@ -298,9 +298,15 @@ class Exchange:
     async def _await_answer(
         self, future: asyncio.Future[Answer], timeout_s: float, method: str
     ) -> Answer:
-        """Wait for an answer with the call's own clock stopped; silence becomes an answer too."""
+        """Wait for an answer with the call's own clock stopped; silence becomes an answer too.
+
+        The call's deadline moves by as long as it takes: work done elsewhere is bounded by it.
+        """
         self._stop_clock()
         self._open_questions += 1
+        clock = asyncio.get_running_loop().time
+        started, deadline_s = clock(), self.call.deadline_s
+        self.call.deadline_s = deadline_s + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 return await future
@@ -308,6 +314,7 @@ class Exchange:
             return unanswered(method)
         finally:
             self._open_questions -= 1
+            self.call.deadline_s = deadline_s + clock() - started
             self.arm_deadline()
 
 

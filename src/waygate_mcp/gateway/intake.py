@@ -11,7 +11,13 @@ from typing import Any
 
 import msgspec
 
-from waygate_mcp.errors import InterruptedCallError, InvalidStateError, RpcError
+from waygate_mcp.errors import (
+    InterruptedCallError,
+    InvalidStateError,
+    RpcError,
+    UnknownMethodError,
+    UnknownNameError,
+)
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Front
 from waygate_mcp.gateway.gateway import Gateway
@@ -29,7 +35,14 @@ from waygate_mcp.protocol.methods import Method
 from waygate_mcp.protocol.stateless import Envelope
 from waygate_mcp.protocol.versions import MODERN
 
-__all__ = ["Arrival", "Attached", "begin_legacy", "begin_modern", "progress_token"]
+__all__ = [
+    "Arrival",
+    "Attached",
+    "begin_legacy",
+    "begin_modern",
+    "endpoint_of",
+    "progress_token",
+]
 
 
 class _Retry(msgspec.Struct):
@@ -122,9 +135,7 @@ def begin_modern(
     return exchange, endpoint.handler_for(method.name)
 
 
-def _take_up(
-    gateway: Gateway, call: Call, message: Message, envelope: Envelope
-) -> Attached | None:
+def _take_up(gateway: Gateway, call: Call, message: Message, envelope: Envelope) -> Attached | None:
     """Read a retry: attach it to its parked call, or hand its state and answers to a fresh one."""
     params = message.params
     answers: dict[str, bytes] = {}
@@ -189,37 +200,54 @@ def begin_legacy(
         session_id=session.id,
         client_name=session.client_name,
     )
-    handler = _SESSION_METHODS.get(method.name)
-    if handler is not None:
-        return exchange, handler(gateway, session)
-    return exchange, gateway.endpoints[session.endpoint].handler_for(method.name)
+    endpoint = endpoint_of(gateway, session.endpoint)
+    make = _SESSION_METHODS.get(method.name)
+    if make is not None:
+        return exchange, make(endpoint, session)
+    return exchange, endpoint.handler_for(method.name)
 
 
-def _ping(_gateway: Gateway, _session: Session) -> Handler:
+def endpoint_of(gateway: Gateway, name: str) -> Endpoint:
+    """Give the endpoint of that name.
+
+    Raises:
+        UnknownNameError: a reload took it away.
+    """
+    endpoint = gateway.endpoints.get(name)
+    if endpoint is None:
+        raise UnknownNameError("endpoint", name)
+    return endpoint
+
+
+def _ping(endpoint: Endpoint, _session: Session) -> Handler:
     """Answer `ping` ourselves."""
 
     async def handle(_call: Call) -> Outcome:
         return Reply(b"{}")
 
-    return handle
+    return endpoint.guard(handle)
 
 
-def _set_level(_gateway: Gateway, session: Session) -> Handler:
+def _set_level(endpoint: Endpoint, session: Session) -> Handler:
     """Answer `logging/setLevel` ourselves: levels are filtered here."""
+    if "logging" not in endpoint.capabilities:
+        raise UnknownMethodError(
+            "logging/setLevel", safe_message="Method not found: logging/setLevel"
+        )
 
     async def handle(call: Call) -> Outcome:
         level = call.params.get("level")
-        if level not in LOG_LEVELS:
+        if type(level) is not str or level not in LOG_LEVELS:
             raise RpcError(INVALID_PARAMS, "level must be one of " + ", ".join(LOG_LEVELS))
         session.log_level = level
         return Reply(b"{}")
 
-    return handle
+    return endpoint.guard(handle)
 
 
-def _subscribe(gateway: Gateway, session: Session) -> Handler:
+def _subscribe(endpoint: Endpoint, session: Session) -> Handler:
     """Let the provider agree, then note the subscription in the session."""
-    inner = gateway.endpoints[session.endpoint].handler_for("resources/subscribe")
+    inner = endpoint.handler_for("resources/subscribe")
 
     async def handle(call: Call) -> Outcome:
         reply = await inner(call)
@@ -229,9 +257,9 @@ def _subscribe(gateway: Gateway, session: Session) -> Handler:
     return handle
 
 
-def _unsubscribe(gateway: Gateway, session: Session) -> Handler:
+def _unsubscribe(endpoint: Endpoint, session: Session) -> Handler:
     """Forget the subscription first: what comes after this is not wanted."""
-    inner = gateway.endpoints[session.endpoint].handler_for("resources/unsubscribe")
+    inner = endpoint.handler_for("resources/unsubscribe")
 
     async def handle(call: Call) -> Outcome:
         session.listener.uris.discard(call.name)
@@ -240,7 +268,7 @@ def _unsubscribe(gateway: Gateway, session: Session) -> Handler:
     return handle
 
 
-_SESSION_METHODS: dict[str, Callable[[Gateway, Session], Handler]] = {
+_SESSION_METHODS: dict[str, Callable[[Endpoint, Session], Handler]] = {
     "ping": _ping,
     "logging/setLevel": _set_level,
     "resources/subscribe": _subscribe,

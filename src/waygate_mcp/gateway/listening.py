@@ -16,14 +16,21 @@ from waygate_mcp.protocol.stateless import ListenFilter
 __all__ = ["announce_changes", "confirmed_filter", "open_listener"]
 
 
-def confirmed_filter(endpoint: Endpoint, wanted: ListenFilter) -> ListenFilter:
-    """Reduce a filter to what the endpoint can honour; the acknowledgement says so."""
-    offered = endpoint.capabilities
+def confirmed_filter(
+    endpoint: Endpoint, wanted: ListenFilter, principal: Principal
+) -> ListenFilter:
+    """Reduce a filter to what the endpoint can honour and the principal may see.
+
+    The acknowledgement says so. What is not allowed looks like what is not there (threat model
+    rules 9 and 10).
+    """
+    offered, may = endpoint.capabilities, principal.may
+    subscribes = offered.get("resources", {}).get("subscribe") and may("resources:read")
     return ListenFilter(
-        tools=wanted.tools and "tools" in offered,
-        prompts=wanted.prompts and "prompts" in offered,
-        resources=wanted.resources and "resources" in offered,
-        uris=wanted.uris if offered.get("resources", {}).get("subscribe") else (),
+        tools=wanted.tools and "tools" in offered and may("tools:list"),
+        prompts=wanted.prompts and "prompts" in offered and may("prompts:list"),
+        resources=wanted.resources and "resources" in offered and may("resources:list"),
+        uris=wanted.uris if subscribes else (),
     )
 
 

@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,6 +36,7 @@ __all__ = ["Reader", "Session", "SessionLimits", "Sessions"]
 _PURPOSE = "session"
 _MAX_STREAMS = 64
 _MAX_SUBSCRIPTIONS = 1_000
+_STANDING, _CALL = "s", "c"  # how the ids of the two kinds of streams begin
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -125,7 +127,7 @@ class Session:
     def stand(self, now_s: float) -> StreamBuffer:
         """Give the session's own stream, which lasts as long as the session."""
         if self.standing_stream is None:
-            self.standing_stream = self.open_stream(now_s)
+            self.standing_stream = self.open_stream(now_s, _STANDING)
         return self.standing_stream
 
     def subscribe(self, uri: str) -> None:
@@ -143,14 +145,16 @@ class Session:
             )
         self.listener.uris.add(uri)
 
-    def open_stream(self, now_s: float) -> StreamBuffer:
-        """Start a resumable stream; the oldest finished ones make room."""
+    def open_stream(self, now_s: float, kind: str = _CALL) -> StreamBuffer:
+        """Start a resumable stream; the oldest finished ones make room.
+
+        Those of calls under way stay, however many: their events are kept by the calls anyway.
+        """
         for stream_id, stream in tuple(self._streams.items()):
             crowded = len(self._streams) >= _MAX_STREAMS and not stream.is_attached
-            crowded = crowded and stream is not self.standing_stream
-            if stream.is_stale(now_s) or crowded:
+            if stream.is_stale(now_s) or (crowded and stream.is_complete):
                 del self._streams[stream_id]
-        stream = StreamBuffer(os.urandom(9).hex(), self._stream_limits)
+        stream = StreamBuffer(kind + os.urandom(9).hex(), self._stream_limits)
         stream.touched_s = now_s
         self._streams[stream.stream_id] = stream
         return stream
@@ -160,6 +164,11 @@ class Session:
         parsed = parse_event_id(event_id)
         stream = self._streams.get(parsed[0]) if parsed else None
         return (stream, parsed[1]) if parsed and stream else None
+
+    @staticmethod
+    def is_of_call(event_id: str) -> bool:
+        """Tell whether an event id is one of a call's stream, known or forgotten."""
+        return event_id.startswith(_CALL)
 
     def answer(self, message: Message, body: bytes) -> bool:
         """Hand a response of the client to whoever asked; False where nobody did.
@@ -240,12 +249,13 @@ class Sessions:
         """Give the session of a token, None for an unknown, ended, expired or foreign one.
 
         Foreign equals unknown (threat model rule 11).
+
+        Raises:
+            RateLimitedError: it has to be rebuilt from its token, and all places are in use.
         """
         session = self._by_token.get(token)
         if session is None:
-            session = self._revive(token, principal)
-            if session is None:
-                return None
+            return self._revive(token, endpoint, principal)
         if (
             session.fingerprint != principal.fingerprint
             or session.endpoint != endpoint
@@ -276,13 +286,15 @@ class Sessions:
             self._hub.remove(session.listener)
         self._by_token.clear()
 
-    def _revive(self, token: str, principal: Principal) -> Session | None:
+    def _revive(self, token: str, endpoint: str, principal: Principal) -> Session | None:
         """Rebuild a session from its token alone."""
         try:
             claims = _decode(self._ring.open(token, _PURPOSE))
         except (SealError, msgspec.DecodeError):
             return None
         if claims.session in self._ended or claims.fingerprint != principal.fingerprint:
+            return None
+        if claims.endpoint != endpoint or claims.expires_at < self._now():
             return None
         if claims.revision not in REVISIONS:
             return None
@@ -301,7 +313,7 @@ class Sessions:
         """Forget idle sessions; a forgotten one is rebuilt from its token when it comes back."""
         idle_before = self._monotonic() - self.limits.idle_s
         is_full = len(self._by_token) >= self.limits.count
-        for token, session in tuple(self._by_token.items())[: 64 if is_full else 4]:
+        for token, session in tuple(islice(self._by_token.items(), 64 if is_full else 4)):
             if session.is_busy or (session.used_s > idle_before and not is_full):
                 self._by_token.move_to_end(token)
                 continue

@@ -35,7 +35,7 @@ def parse_event_id(event_id: str) -> tuple[str, int] | None:
 class StreamBuffer:
     """A numbered sequence of messages, written to whoever is attached and kept within limits.
 
-    Event 0 is the priming event: an id without a message.
+    Numbers count from 1; 0 is the place before the first.
     """
 
     def __init__(self, stream_id: str, limits: StreamLimits) -> None:
@@ -48,38 +48,45 @@ class StreamBuffer:
         self._next = 1
         self._dropped_to = 0
         self._writer: Writer | None = None
-        self._on_complete: Callable[[], None] | None = None
+        self._on_end: Callable[[], None] | None = None
 
     @property
     def priming_id(self) -> str:
-        """The id a client may resume from before any event came."""
-        return f"{self.stream_id}-0"
+        """The id to resume from so that only what comes from now on is sent."""
+        return f"{self.stream_id}-{self._next - 1}"
 
     @property
     def is_attached(self) -> bool:
         """Tell whether somebody reads the stream now."""
         return self._writer is not None
 
-    def attach(self, writer: Writer, on_complete: Callable[[], None] | None = None) -> None:
+    def attach(self, writer: Writer, on_end: Callable[[], None] | None = None) -> None:
         """Make `writer` the one reader; whoever read before gets nothing more.
 
-        `on_complete` is called when the stream's last event was written to it.
+        `on_end` is called when the stream's last event was written to it, or when it is to leave.
         """
         self._writer = writer
-        self._on_complete = on_complete
+        self._on_end = on_end
 
     def complete(self, now_s: float) -> None:
         """Note that no event follows."""
         self.is_complete = True
         self.touched_s = now_s
-        if self._on_complete is not None:
-            self._on_complete()
+        if self._on_end is not None:
+            self._on_end()
+
+    def close_reader(self) -> None:
+        """Let whoever reads leave; what comes is kept for its return."""
+        on_end = self._on_end
+        self.detach()
+        if on_end is not None:
+            on_end()
 
     def detach(self, writer: Writer | None = None) -> None:
         """Take the reader off; with `writer` given, only if it still is the one."""
         if writer is None or self._writer == writer:
             self._writer = None
-            self._on_complete = None
+            self._on_end = None
 
     async def append(self, message: bytes, now_s: float) -> None:
         """Number a message, keep it, and write it to the reader if there is one."""

@@ -9,9 +9,10 @@ Spec: 2026-07-28 basic/transports/streamable-http; 2025-11-25 basic/transports.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from waygate_mcp.errors import RateLimitedError, WaygateError
+from waygate_mcp.errors import ForbiddenError, LimitError, RateLimitedError, WaygateError
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Exchange
 from waygate_mcp.gateway.intake import Arrival, Attached, begin_legacy, begin_modern
@@ -51,6 +52,7 @@ __all__ = ["McpDoor"]
 _log = get_logger("web.mcp")
 
 _SESSION_HEADER = b"mcp-session-id"
+_OPEN_PERMISSION = "session:open"
 _USUAL_ACCEPT = b"application/json, text/event-stream"
 _ALLOW = (b"allow", b"GET, POST, DELETE, OPTIONS")
 _NO_SESSION = (
@@ -80,6 +82,9 @@ class McpDoor:
             body = jsonrpc.encode_error(None, jsonrpc.INTERNAL_ERROR, "Internal error", data)
             await visit.answer(500, body)
             await visit.end()
+        finally:
+            if not visit.is_ended:  # cancelled from outside
+                visit.abandon()
 
     async def _serve(self, visit: Visit, endpoint: str) -> None:
         """Admit a request and hand it to its method."""
@@ -91,18 +96,19 @@ class McpDoor:
             admit = guard.admit_open if method == "OPTIONS" else guard.admit
             admission = admit(scope)
         except Refused as refused:
+            visit.extra_headers = guard.cors_headers(dict(scope["headers"]).get(b"origin"))
             await self._refuse(visit, refused)
             return
         visit.headers = admission.headers
         visit.request_id = admission.request_id
         visit.principal = admission.principal
-        origin = admission.headers.get(b"origin")
-        if origin is not None:
-            visit.extra_headers = guard.cors_headers(origin)
         if method == "OPTIONS":
             allowed = guard.preflight(admission)
             await visit.answer(204 if allowed else 403, b"", allowed or ())
             return
+        origin = admission.headers.get(b"origin")
+        if origin is not None:
+            visit.extra_headers = guard.cors_headers(origin)
         found = generation.gateway.endpoints.get(endpoint)
         if found is None:
             await self._say(visit, 404, jsonrpc.INVALID_REQUEST, "Unknown endpoint")
@@ -122,8 +128,8 @@ class McpDoor:
 
     async def _refuse(self, visit: Visit, refused: Refused) -> None:
         """Word a refusal of the guard or of the body reader."""
-        visit.request_id = visit.request_id or refused.request_id or ""
-        code = {401: 4401, 403: 4403, 413: 4413, 408: 4408, 503: 4503}.get(
+        visit.request_id = visit.request_id or refused.request_id
+        code = {401: 4401, 403: 4403, 413: 4413, 408: 4408}.get(
             refused.status, jsonrpc.INVALID_REQUEST
         )
         visit.outcome = refused.code
@@ -132,7 +138,7 @@ class McpDoor:
 
     async def _say(self, visit: Visit, status: int, code: int, text: str) -> None:
         """Answer a JSON-RPC error that belongs to no request."""
-        visit.outcome = visit.outcome or "refused"
+        visit.outcome = "refused"
         await visit.answer(status, jsonrpc.encode_error(None, code, text))
 
     async def _busy(self, visit: Visit, message: str) -> None:
@@ -155,7 +161,8 @@ class McpDoor:
             text = "Accept must allow application/json and text/event-stream"
             await self._say(visit, 406, jsonrpc.INVALID_REQUEST, text)
             return
-        if self._in_flight >= generation.document.limits.calls_in_flight_max:
+        allowed = generation.document.limits.calls_in_flight_max
+        if self._in_flight >= allowed and self._at_work() >= allowed:
             await self._busy(visit, "Too many calls are under way; try again shortly.")
             return
         self._in_flight += 1
@@ -175,6 +182,14 @@ class McpDoor:
             await self._refuse(visit, refused)
         finally:
             self._in_flight -= 1
+
+    def _at_work(self) -> int:
+        """Count the requests that keep us busy: what is parked or listens waits for somebody else.
+
+        Those have limits of their own, and must not keep the retries out that end them.
+        """
+        live = self._house.live
+        return self._in_flight - len(live.parking) - live.listen_streams.total()
 
     async def _answer_refusal(self, visit: Visit, refusal: Refusal) -> None:
         visit.outcome = "refused"
@@ -247,7 +262,8 @@ class McpDoor:
             return
         exchange.arm_deadline()
         watch = self._watch(front.visit, front, exchange, generation)
-        front.watch = self._house.supervisor.start(watch, name="watch")
+        with suppress(LimitError):  # too many tasks, or the server stops: the deadline must do
+            front.watch = self._house.supervisor.start(watch, name="watch")
 
     async def _watch(
         self,
@@ -284,8 +300,12 @@ class McpDoor:
         """Open a listen stream: the acknowledgement first, then changes, then a graceful end."""
         wanted = read_listen_filter(message.params)
         if isinstance(wanted, str):
-            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_PARAMS, wanted)
-            await visit.answer(200, error)
+            await self._answer_refusal(
+                visit, Refusal(200, jsonrpc.INVALID_PARAMS, wanted, message.id)
+            )
+            return
+        if not visit.principal.may(_OPEN_PERMISSION):
+            await _tell(visit, ForbiddenError(permission=_OPEN_PERMISSION), MODERN, message)
             return
         house, gateway = self._house, generation.gateway
         limits = generation.document.limits
@@ -294,7 +314,7 @@ class McpDoor:
         if house.is_draining or readers[who] >= limits.listen_streams_per_principal:
             await self._busy(visit, "Too many listen streams, or the server stops.")
             return
-        confirmed = confirmed_filter(endpoint, wanted)
+        confirmed = confirmed_filter(endpoint, wanted, visit.principal)
         listener = open_listener(gateway.live.hub, endpoint.name, visit.principal, confirmed)
         readers[who] += 1
         identifier = message.wire_id
@@ -354,18 +374,21 @@ class McpDoor:
         """Open a session and name it in the answer."""
         hello = read_initialize(message.params)
         if isinstance(hello, str):
-            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_PARAMS, hello)
-            await visit.answer(400, error)
+            await self._answer_refusal(
+                visit, Refusal(400, jsonrpc.INVALID_PARAMS, hello, message.id)
+            )
+            return
+        if not visit.principal.may(_OPEN_PERMISSION):
+            error = ForbiddenError(permission=_OPEN_PERMISSION)
+            await _tell(visit, error, hello.revision, message)
             return
         if self._house.is_draining:
             await self._busy(visit, "The server stops.")
             return
         try:
             session = self._house.live.sessions.open(hello, endpoint.name, visit.principal)
-        except RateLimitedError as error:
-            failure = describe_failure(error, hello.revision)
-            retry = (b"retry-after", b"%d" % error.retry_after_s)
-            await visit.answer(429, failure.encode(message.id), (JSON, retry))
+        except RateLimitedError as limit:
+            await _tell_when(visit, limit, message)
             return
         assert session.token is not None
         header = (_SESSION_HEADER, session.token.encode())
@@ -380,13 +403,17 @@ class McpDoor:
         """
         token = visit.headers.get(_SESSION_HEADER)
         if token is None:
-            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_REQUEST, _NO_SESSION)
-            visit.outcome = "refused"
-            await visit.answer(400, error)
+            await self._answer_refusal(
+                visit, Refusal(400, jsonrpc.INVALID_REQUEST, _NO_SESSION, message.id)
+            )
             return None
-        session = self._house.live.sessions.find(
-            token.decode("latin-1"), visit.endpoint, visit.principal
-        )
+        try:
+            session = self._house.live.sessions.find(
+                token.decode("latin-1"), visit.endpoint, visit.principal
+            )
+        except RateLimitedError as limit:
+            await _tell_when(visit, limit, message)
+            return None
         if session is None:
             text = "Session not found; send initialize again"
             error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_REQUEST, text)
@@ -397,11 +424,10 @@ class McpDoor:
         if stated is not None and stated != session.revision.text.encode():
             known = stated.decode("latin-1").strip() in REVISIONS
             text = "the session was opened in another revision" if known else "unknown revision"
-            error = jsonrpc.encode_error(
-                message.id, jsonrpc.INVALID_REQUEST, f"MCP-Protocol-Version: {text}"
+            text = f"MCP-Protocol-Version: {text}"
+            await self._answer_refusal(
+                visit, Refusal(400, jsonrpc.INVALID_REQUEST, text, message.id)
             )
-            visit.outcome = "refused"
-            await visit.answer(400, error)
             return None
         return session
 
@@ -421,8 +447,9 @@ class McpDoor:
         visit.name = entry_name(message, method)
         if message.id in session.calls:
             text = "Invalid request: id is in use by another request"
-            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_REQUEST, text)
-            await visit.answer(400, error)
+            await self._answer_refusal(
+                visit, Refusal(400, jsonrpc.INVALID_REQUEST, text, message.id)
+            )
             return
         front = LegacyFront(
             visit,
@@ -486,38 +513,30 @@ class McpDoor:
             await self._busy(visit, "The server stops.")
             return
         keep_alive_s = generation.document.limits.keep_alive_s
-        last = visit.headers.get(b"last-event-id")
-        found = session.find_stream(last.decode("latin-1")) if last is not None else None
+        last = visit.headers.get(b"last-event-id", b"").decode("latin-1")
+        found = session.find_stream(last)
         if found is not None and found[0] is not session.standing_stream:
-            stream, number = found
-            missed = stream.since(number)
-            if missed is None:
-                await self._say(visit, 400, jsonrpc.INVALID_REQUEST, "Those events are gone")
+            stream, after = found
+            if stream.since(after) is not None:
+                await visit.begin_stream()
+                pump = serve_resumed(visit, stream, after, keep_alive_s)
+                await hold_open(visit, pump, house.supervisor)
                 return
-            await visit.begin_stream()
-            pump = serve_resumed(visit, stream, missed, keep_alive_s)
-            await hold_open(visit, pump, house.supervisor)
+        if session.is_of_call(last):
+            await self._say(visit, 400, jsonrpc.INVALID_REQUEST, "Those events are gone")
             return
-        await self._stand(visit, session, found, keep_alive_s)
+        await self._stand(visit, session, found[1] if found is not None else None, keep_alive_s)
 
     async def _stand(
-        self,
-        visit: Visit,
-        session: Session,
-        found: tuple[object, int] | None,
-        keep_alive_s: float,
+        self, visit: Visit, session: Session, after: int | None, keep_alive_s: float
     ) -> None:
         """Serve the one stream of a session that belongs to no call; a newer one takes over."""
         house = self._house
         reader = session.take_over_reading()
-        stream = session.stand(house.live.monotonic())
-        await visit.begin_stream()
-        if found is not None:
-            for event_id, message in stream.since(found[1]) or ():
-                await visit.write(encode_event(message, id=event_id))
-        pump = serve_session(visit, session, stream, keep_alive_s, house.live.monotonic)
         reader.on_replaced = lambda: house.supervisor.start(visit.end(), name="stream replaced")
         try:
+            await visit.begin_stream()
+            pump = serve_session(visit, session, after, keep_alive_s, house.live.monotonic)
             await hold_open(visit, pump, house.supervisor)
         finally:
             session.stop_reading(reader)
@@ -548,6 +567,14 @@ async def _tell(visit: Visit, error: WaygateError, revision: Revision, message: 
     failure = describe_failure(error, revision)
     visit.outcome = error.code
     await visit.answer(failure.status, failure.encode(message.id))
+
+
+async def _tell_when(visit: Visit, limit: RateLimitedError, message: Message) -> None:
+    """Answer that there is no room, and when there may be."""
+    failure = describe_failure(limit, LATEST_LEGACY)
+    visit.outcome = limit.code
+    retry_after = (b"retry-after", b"%d" % limit.retry_after_s)
+    await visit.answer(429, failure.encode(message.id), (JSON, retry_after))
 
 
 def _prefers_stream(accept: bytes | None) -> bool:

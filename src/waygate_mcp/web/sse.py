@@ -7,36 +7,37 @@ Spec: 2024-11-05 basic/transports, "HTTP with SSE".
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.gateway.conversation import Conversation
+from waygate_mcp.gateway.hub import Listener
 from waygate_mcp.protocol import jsonrpc
-from waygate_mcp.protocol.framing import KEEP_ALIVE, encode_event
-from waygate_mcp.web.body import BODY_TIMEOUT_S, read_body
+from waygate_mcp.protocol.framing import encode_event
+from waygate_mcp.telemetry.logs import get_logger
+from waygate_mcp.web.body import BODY_TIMEOUT_S, is_json, read_body
 from waygate_mcp.web.problems import Refused
-from waygate_mcp.web.streams import hold_open
+from waygate_mcp.web.streams import hold_open, serve_channel
 from waygate_mcp.web.visit import JSON, Receive, Scope, Send, Visit
 
 if TYPE_CHECKING:  # the house builds the door
-    from waygate_mcp.gateway.gateway import Gateway
     from waygate_mcp.runtime.house import House
     from waygate_mcp.web.guard import Guard
 
 __all__ = ["SseDoor"]
 
+_log = get_logger("web.sse")
+
 MESSAGES_PATH = "/messages/"
 _MAX_CHANNELS = 1_000
 _MAX_CHANNELS_OF_ONE = 64
-_DEFAULT = "default"
 
 
 class _Channel:
-    """One open stream and the conversation on it."""
+    """The conversation on one open stream."""
 
-    def __init__(self, visit: Visit, conversation: Conversation, owner: bytes) -> None:
-        self.visit = visit
+    def __init__(self, conversation: Conversation, owner: bytes) -> None:
         self.conversation = conversation
         self.owner = owner
 
@@ -49,24 +50,40 @@ class SseDoor:
         self._channels: dict[str, _Channel] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request of the old transport."""
+        """Serve one HTTP request of the old transport, whatever happens."""
         visit = Visit(self._house, scope, receive, send)
         visit.door = "sse"
-        generation = self._house.current()
         try:
-            admission = generation.guard.admit(scope)
+            await self._serve(visit)
+        except Exception:  # noqa: BLE001 - the door: a bug of ours must not cost the client its answer
+            _log.exception("request failed", request_id=visit.request_id)
+            visit.outcome = "failed"
+            data = jsonrpc.encode_json({"requestId": visit.request_id})
+            body = jsonrpc.encode_error(None, jsonrpc.INTERNAL_ERROR, "Internal error", data)
+            await visit.answer(500, body)
+            await visit.end()
+
+    async def _serve(self, visit: Visit) -> None:
+        """Admit a request and hand it to its method."""
+        generation = self._house.current()
+        guard, scope = generation.guard, visit.scope
+        visit.extra_headers = guard.cors_headers(dict(scope["headers"]).get(b"origin"))
+        try:
+            admit = guard.admit_open if scope["method"] == "OPTIONS" else guard.admit
+            admission = admit(scope)
         except Refused as refused:
-            visit.request_id = refused.request_id or ""
+            visit.request_id = refused.request_id
             await self._refuse(visit, refused)
             return
         visit.headers = admission.headers
         visit.request_id = admission.request_id
         visit.principal = admission.principal
-        visit.endpoint = _DEFAULT
-        origin = admission.headers.get(b"origin")
-        if origin is not None:
-            visit.extra_headers = generation.guard.cors_headers(origin)
-        if not generation.document.server.http_sse:
+        visit.endpoint = DEFAULT_ENDPOINT
+        if scope["method"] == "OPTIONS":
+            allowed = guard.preflight(admission)
+            visit.extra_headers = ()
+            await visit.answer(204 if allowed else 403, b"", allowed or ())
+        elif not generation.document.server.http_sse:
             text = "The HTTP+SSE transport is off; see server.http_sse"
             await self._say(visit, 404, text)
         elif scope["path"] == "/sse" and scope["method"] == "GET":
@@ -97,35 +114,39 @@ class SseDoor:
         async def write(message: bytes) -> None:
             await visit.write(encode_event(message, event="message"))
 
-        def gateway() -> Gateway:
-            return house.current().gateway
-
         conversation = Conversation(
-            gateway, _DEFAULT, principal, write, house.supervisor, accepts_modern=False
+            house.current,
+            DEFAULT_ENDPOINT,
+            principal,
+            write,
+            house.supervisor,
+            accepts_modern=False,
         )
         channel_id = os.urandom(24).hex()
-        self._channels[channel_id] = _Channel(visit, conversation, principal.fingerprint)
+        self._channels[channel_id] = _Channel(conversation, principal.fingerprint)
+        # Wants no change; it is closed with all others when the server stops.
+        end = Listener(DEFAULT_ENDPOINT, principal, frozenset())
+        house.live.hub.add(end)
         keep_alive_s = house.current().document.limits.keep_alive_s
         try:
             await visit.begin_stream()
             address = f"{MESSAGES_PATH}{channel_id}".encode()
             await visit.write(encode_event(address, event="endpoint"))
-            await hold_open(visit, self._keep_alive(visit, keep_alive_s), house.supervisor)
+            pump = serve_channel(visit, end, conversation.settle, keep_alive_s)
+            await hold_open(visit, pump, house.supervisor)
         finally:
             del self._channels[channel_id]
+            house.live.hub.remove(end)
             await conversation.close()
-
-    async def _keep_alive(self, visit: Visit, keep_alive_s: float) -> None:
-        """Break silences until the server stops."""
-        while not self._house.is_draining:
-            await asyncio.sleep(keep_alive_s)
-            await visit.write(KEEP_ALIVE)
 
     async def _post(self, visit: Visit) -> None:
         """Take a message for an open stream; its answer goes there."""
         channel = self._channels.get(visit.scope["path"].removeprefix(MESSAGES_PATH))
         if channel is None or channel.owner != visit.principal.fingerprint:
             await self._say(visit, 404, "Session not found")
+            return
+        if not is_json(visit.headers):
+            await self._say(visit, 415, "Content-Type must be application/json")
             return
         try:
             limit = self._house.settings.max_request_size

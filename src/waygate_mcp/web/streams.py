@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from waygate_mcp.gateway.hub import Listener
 from waygate_mcp.gateway.sessions import Session
@@ -21,27 +22,24 @@ from waygate_mcp.protocol.stateless import tag_notification
 from waygate_mcp.web.fronts import prime
 from waygate_mcp.web.visit import Visit
 
-__all__ = ["hold_open", "serve_listener", "serve_resumed", "serve_session"]
+__all__ = ["hold_open", "serve_channel", "serve_listener", "serve_resumed", "serve_session"]
 
 
-async def hold_open(visit: Visit, pump: Awaitable[None], supervisor: Supervisor) -> bool:
-    """Run `pump`, which writes to the visit, until it ends or the client is gone.
-
-    Returns whether the pump ended by itself.
-    """
+async def hold_open(visit: Visit, pump: Awaitable[None], supervisor: Supervisor) -> None:
+    """Run `pump`, which writes to the visit, until it ends or the client is gone."""
 
     async def run() -> None:
-        await pump
-        await visit.end()
+        try:
+            await pump
+        finally:  # a bug of ours must not leave the client with a stream that is dead
+            await visit.end()
 
     task = supervisor.start(run(), name="stream")
     try:
         await visit.until_disconnect()
     finally:
-        ended = task.done() and not task.cancelled()
         task.cancel()
         visit.abandon()
-    return ended
 
 
 async def _changes(
@@ -74,56 +72,75 @@ async def serve_listener(
     await visit.write(encode_event(ending()))
 
 
+async def serve_channel(
+    visit: Visit,
+    end: Listener,
+    settle: Callable[[], Awaitable[None]],
+    keep_alive_s: float,
+) -> None:
+    """Break the silences of a stream others write to; when the server stops, let calls settle first."""
+    async for _ in _changes(end, visit, keep_alive_s):
+        pass
+    await settle()
+
+
 async def serve_session(
     visit: Visit,
     session: Session,
-    stream: StreamBuffer,
+    after: int | None,
     keep_alive_s: float,
     monotonic: Callable[[], float],
 ) -> None:
-    """Write the changes a legacy session wants to hear of, numbered and kept."""
+    """Write the changes a legacy session wants to hear of, numbered and kept.
 
-    async def write(event_id: str, message: bytes) -> None:
-        await visit.write(encode_event(message, id=event_id))
-
-    stream.attach(write)
-    await prime(visit, session, stream)
-    try:
+    `after` is the event the client saw last, None where it does not come back.
+    """
+    stream = session.stand(monotonic())
+    async with _reading(visit, stream, after):
+        if after is None:
+            await prime(visit, session, stream)
         async for method, uri in _changes(session.listener, visit, keep_alive_s):
             params = jsonrpc.encode_json({"uri": uri}) if uri is not None else None
             await stream.append(jsonrpc.encode_notification(method, params), monotonic())
-    finally:
-        stream.detach(write)
 
 
 async def serve_resumed(
-    visit: Visit, stream: StreamBuffer, missed: list[tuple[str, bytes]], keep_alive_s: float
+    visit: Visit, stream: StreamBuffer, after: int, keep_alive_s: float
 ) -> None:
     """Write what a client missed of a call's stream, then what still comes, to its end."""
     over = asyncio.Event()
+    async with _reading(visit, stream, after, over.set):
+        if stream.is_complete:
+            return
+        while not over.is_set():
+            try:
+                async with asyncio.timeout(keep_alive_s):
+                    await over.wait()
+            except TimeoutError:
+                await visit.write(KEEP_ALIVE)
+
+
+@asynccontextmanager
+async def _reading(
+    visit: Visit,
+    stream: StreamBuffer,
+    after: int | None,
+    on_end: Callable[[], None] | None = None,
+) -> AsyncIterator[None]:
+    """Be the one reader of a stream: first what was missed after event `after`, then what comes."""
+    turn = asyncio.Lock()
 
     async def write(event_id: str, message: bytes) -> None:
-        await visit.write(encode_event(message, id=event_id))
+        async with turn:
+            await visit.write(encode_event(message, id=event_id))
 
-    # Attached before the first await: an event that comes while the missed ones are written would
-    # otherwise be lost; `backlog` keeps their order.
-    backlog = list(missed)
-    writing = asyncio.Lock()
-
-    async def write_in_turn(event_id: str, message: bytes) -> None:
-        async with writing:
-            await write(event_id, message)
-
-    async with writing:
-        stream.attach(write_in_turn, over.set)
-        if stream.is_complete:
-            over.set()
-        for event_id, message in backlog:
-            await write(event_id, message)
-    while not over.is_set():
-        try:
-            async with asyncio.timeout(keep_alive_s):
-                await over.wait()
-        except TimeoutError:
-            await visit.write(KEEP_ALIVE)
-    stream.detach(write_in_turn)
+    # In one step: an event that came between the two would be lost, or be written twice.
+    missed = stream.since(after) if after is not None else None
+    stream.attach(write, on_end)
+    try:
+        async with turn:  # what comes meanwhile waits, so that the order stays
+            for event_id, message in missed or ():
+                await visit.write(encode_event(message, id=event_id))
+        yield
+    finally:
+        stream.detach(write)

@@ -40,10 +40,10 @@ class SlowWatch(Generic[T]):
     def _tick(self) -> None:
         """Hand on what has grown old, and let the young ones age."""
         slow, self._old, self._young = self._old, self._young, {}
-        for what in tuple(slow):
-            self._on_slow(what)
-        slow.clear()
         if self._old:
             asyncio.get_running_loop().call_later(TICK_S, self._tick)
         else:
             self._is_ticking = False
+        for what in tuple(slow):
+            self._on_slow(what)
+        slow.clear()
