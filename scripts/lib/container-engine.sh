@@ -250,8 +250,12 @@ deb $mirror $engine_suite main
 deb $mirror $engine_suite-updates main
 deb $(_engine_mirror debian-security) $engine_suite-security main
 LIST
-  printf 'path-exclude /usr/share/%s/*\n' man info locale >"$root/etc/dpkg/dpkg.cfg.d/slim"
+  # As in the public image: no manuals, no translations, of the documentation the copyrights.
+  printf 'path-exclude /usr/share/%s/*\n' doc info locale man >"$root/etc/dpkg/dpkg.cfg.d/slim"
+  echo 'path-include /usr/share/doc/*/copyright' >>"$root/etc/dpkg/dpkg.cfg.d/slim"
   echo 'APT::Install-Recommends "false";' >"$root/etc/apt/apt.conf.d/slim"
-  rm -rf "$root"/usr/share/{man,info,locale}/* "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/log/*
+  find "$root/usr/share/doc" -type f ! -name copyright -delete
+  rm -rf "$root"/usr/share/{info,locale,man}/* "$root"/var/lib/apt/lists/* "$root"/var/cache/{apt,debconf/*-old,ldconfig}/* \
+    "$root"/var/log/*
   tar --directory "$root" --create --numeric-owner . | docker import --change 'CMD ["bash"]' - "$1"
 }
