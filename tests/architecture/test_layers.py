@@ -86,7 +86,7 @@ def test_a_lawful_house_keeps_the_contract(tmp_path: Path) -> None:
 def test_an_offence_breaks_the_contract(tmp_path: Path, offence: dict[str, str]) -> None:
     result = lint(tmp_path, {**LAWFUL, **offence})
     assert result.returncode != 0, result.stdout
-    assert re.search(r"[1-9] broken|Missing layers|not contain", result.stdout), result.stdout
+    assert re.search(r"[1-9] broken", result.stdout), result.stdout
 
 
 def test_the_contract_is_exhaustive() -> None:
