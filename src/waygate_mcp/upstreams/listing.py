@@ -41,6 +41,7 @@ _MEMBERS = {
 _MAX_NAME_CHARS = 8_192
 _MAX_CURSOR_CHARS = 65_536
 _KEPT = 512
+_KEPT_TOOLS = 20_000
 
 CacheScope = Literal["public", "private"]
 
@@ -237,10 +238,14 @@ class Listings:
         kept = self._kept.get(key)
         if kept is None or kept.fresh_until_s <= self._now():
             lock = self._locks.setdefault(key, asyncio.Lock())
-            async with lock:
-                kept = self._kept.get(key)
-                if kept is None or kept.fresh_until_s <= self._now():
-                    kept = await self._refresh(kind, key, read, watched=watched)
+            try:
+                async with lock:
+                    kept = self._kept.get(key)
+                    if kept is None or kept.fresh_until_s <= self._now():
+                        kept = await self._refresh(kind, key, read, watched=watched)
+            finally:
+                if key not in self._kept:
+                    self._locks.pop(key, None)
         self._kept.move_to_end(key)
         left_ms = int(max(kept.fresh_until_s - self._now(), 0.0) * 1000)
         return msgspec.structs.replace(kept.listing, ttl_ms=left_ms)
@@ -281,9 +286,15 @@ class Listings:
         )
         self._keep(key, kept)
         if kind is Kind.TOOL:
-            for entry in listing.entries:
-                self._header_params[entry.name] = entry.header_params
+            self._remember_header_params(listing)
         return kept
+
+    def _remember_header_params(self, listing: Listing) -> None:
+        """Remember what to mirror; a server that renames its tools for ever starts anew."""
+        if len(self._header_params) > _KEPT_TOOLS:
+            self._header_params.clear()
+        for entry in listing.entries:
+            self._header_params[entry.name] = entry.header_params
 
     def _keep(self, key: Hashable, kept: _Kept) -> None:
         """Keep a list, dropping those not looked at for longest."""

@@ -20,6 +20,7 @@ import msgspec
 
 import waygate_mcp
 from waygate_mcp.errors import (
+    LimitError,
     UnknownMethodError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
@@ -320,12 +321,19 @@ class Upstream:
             outcome = await self._legacy.call(session, call, on_sent)
         except asyncio.CancelledError:
             if identifier:
-                telling = self._legacy.cancel(session, identifier, "the client cancelled")
-                self._supervisor.start(telling, name=f"cancel:{self._name}")
+                self._tell_of_cancellation(session, identifier)
             raise
         if call.method == "resources/subscribe":
             session.subscribed[call.target] += 1
         return outcome
+
+    def _tell_of_cancellation(self, session: LegacySession, identifier: str) -> None:
+        """Let the upstream know in the background: whoever was cancelled waits for nothing."""
+        telling = self._legacy.cancel(session, identifier, "the client cancelled")
+        try:
+            self._supervisor.start(telling, name=f"cancel:{self._name}")
+        except LimitError as exc:
+            _log.debug("%s: not told of a cancellation: %s", self._name, exc)
 
     def _release(self, session: LegacySession, uri: str) -> bool:
         """Take one subscription back; True where it was the last."""

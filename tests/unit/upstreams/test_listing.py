@@ -263,11 +263,23 @@ async def test_a_list_that_fails_is_shown_as_it_was_for_a_day() -> None:
         await kept.get()
 
 
-async def test_a_list_that_never_was_read_fails() -> None:
+async def test_a_list_that_never_was_read_fails_and_leaves_nothing_behind() -> None:
     kept = Kept()
     kept.read.failure = UpstreamError("up", "down")
     with pytest.raises(UpstreamError):
         await kept.get()
+    assert not kept.listings._locks
+
+
+async def test_what_is_remembered_of_tools_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waygate_mcp.upstreams.listing._KEPT_TOOLS", 3)
+    kept = Kept()
+    for number in range(20):
+        kept.read.names = [str(number)]
+        kept.listings.forget(Kind.TOOL)
+        await kept.get()
+    assert len(kept.listings._header_params) <= 4
+    assert kept.listings.header_params("19") == ()
 
 
 async def test_copies_not_looked_at_are_dropped() -> None:

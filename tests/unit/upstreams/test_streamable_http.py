@@ -30,6 +30,7 @@ from tests.support.providers import (
     viewer,
 )  # fmt: skip
 from waygate_mcp.errors import (
+    LimitError,
     UnknownMethodError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
@@ -293,6 +294,33 @@ async def test_a_cancelled_legacy_call_is_told_to_the_server() -> None:
             await task
     (told,) = server.exchange.asked("notifications/cancelled")
     assert told.params["requestId"] == server.exchange.asked("tools/call")[0].message["id"]
+
+
+async def test_a_cancellation_passes_even_where_nobody_can_be_told_any_more() -> None:
+    class Stopping(TaskGroupSupervisor):
+        def start(self, coroutine: Any, *, name: str) -> Any:
+            coroutine.close()
+            raise LimitError("the server stops")
+
+    server = Server(modern=False)
+    entered = asyncio.Event()
+
+    async def silent(_: Request) -> Response:
+        entered.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server.exchange.handlers["tools/call"] = silent
+    limits = UpstreamLimits(watches_changes=False)
+    opened = connect(
+        "up", server.exchange, "/mcp", Announced(), supervisor=Stopping(), limits=limits
+    )
+    async with opened as upstream:
+        task = asyncio.get_running_loop().create_task(era_of(upstream))
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 # --- lists
