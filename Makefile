@@ -21,10 +21,12 @@ serve:  ## a running gateway in the foreground, with its key and client snippets
 	./quickstart.sh
 
 docs:  ## the documents against the code: settings, commands, routes, links
-	$(PYTHON_IN_VENV) -m pytest tests/docs tests/architecture/test_files.py
+	$(PYTHON_IN_VENV) -m pytest tests/architecture/test_files.py tests/architecture/test_declarations.py \
+	  tests/architecture/test_api_page.py tests/conformance/test_protocol_errors.py \
+	  tests/integration/test_plugin_guide.py tests/unit/config
 
-fuzz:  ## the fuzz tests for FUZZ_SECONDS (an hour)
-	WAYGATE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON_IN_VENV) -m pytest -m fuzz --timeout=0
+fuzz:  ## mutated input for FUZZ_SECONDS (an hour) and every target
+	./scripts/fuzz.sh --seconds $(FUZZ_SECONDS)
 
 bench:  ## throughput and latency beside a raw floor and other servers
 	$(PYTHON_IN_VENV) bench/run.py

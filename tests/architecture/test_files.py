@@ -175,3 +175,23 @@ def test_make_has_at_most_twelve_targets_and_says_what_each_does() -> None:
     targets = re.findall(r"^([a-z][a-z-]*):(?!=)(.*)$", text, re.MULTILINE)
     assert 0 < len(targets) <= 12
     assert [name for name, rest in targets if "## " not in rest] == []
+
+
+def dead_links(page: Path) -> list[str]:
+    """Relative links of a Markdown page that lead to no file; addresses on the web are not asked."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    return [each for each in targets if "://" not in each and not (page.parent / each).exists()]
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [path for path in files_in_git() if path.suffix == ".md"]
+    assert pages
+    dead = {str(page.relative_to(ROOT)): found for page in pages if (found := dead_links(page))}
+    assert not dead
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("[a](gone.md) [b](page.md#part) [c](https://example.com/x) `[d](x.md)`")
+    assert dead_links(page) == ["gone.md"]
