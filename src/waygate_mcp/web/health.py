@@ -110,12 +110,7 @@ class HealthRoutes:
         """Measure. Callers with `diagnostics:read` see names and figures as well."""
         house = self._house
         admission: Admission = request.state.admission
-        checks = {
-            "filesystem": await self._disk.check(house.clock.monotonic()),
-            "plugins": _check_plugins(house),
-            "event_loop": _check_loop(house),
-            "configuration": _check_configuration(house),
-        }
+        checks = await self.checks()
         status = max((check["status"] for check in checks.values()), key=_WORST.__getitem__)
         if not admission.principal.may("diagnostics:read"):
             checks = {name: {"status": check["status"]} for name, check in checks.items()}
@@ -127,6 +122,16 @@ class HealthRoutes:
             "timestamp": house.stamp.now(),
         }
         return _json(body, 503 if status == "unhealthy" else 200)
+
+    async def checks(self) -> dict[str, Check]:
+        """Make every check: its name, and a mapping with `status` and what was measured."""
+        house = self._house
+        return {
+            "filesystem": await self._disk.check(house.clock.monotonic()),
+            "plugins": _check_plugins(house),
+            "event_loop": _check_loop(house),
+            "configuration": _check_configuration(house),
+        }
 
     async def ready(self) -> Response:
         """Say whether new work is welcome."""
