@@ -29,7 +29,7 @@ skip() {
 }
 require() { # require WHAT WANTED SEEN
   [ "$2" = "$3" ] || fail "$1: wanted '$2', got '$3'"
-  good "$1: $3"
+  good "$1: ${3:-nothing}"
 }
 
 now() { "$python" -c 'import time; print(time.monotonic())'; }
@@ -229,6 +229,21 @@ check_stop() {
   good "stopped in $stopped_s s"
 }
 
+# What README.md says: one command to the same stack. Its check is a project of its own and leaves nothing behind.
+check_quickstart() {
+  local began
+  say "./quickstart.sh --docker --check"
+  compose down --volumes --timeout 10 >"$folder/down.log" 2>&1 || fail "docker compose down"
+  began=$(now)
+  CONTAINER_BASE=$engine_base_image timeout 300 ./quickstart.sh --docker --check >"$folder/quickstart.log" 2>&1 || {
+    tail -n 30 "$folder/quickstart.log" >&2
+    fail "quickstart.sh"
+  }
+  require "a tool answers" 1 "$(grep -c 'ok  the tool greet answers' "$folder/quickstart.log")"
+  require "what it leaves behind" "" "$(docker ps --all --quiet --filter label=com.docker.compose.project --filter name=waygate-check)"
+  good "done in $(since "$began") s"
+}
+
 case "${1:-}" in
   '') ;;
   *)
@@ -253,5 +268,6 @@ check_publishing
 check_logs
 check_restart
 check_stop
+check_quickstart
 printf '\nwell: image %s MB, built in %s s, ready in %s s, healthy in %s s, back after a kill in %s s, stopped in %s s\n' \
   "$size_mb" "$built_s" "$ready_s" "$healthy_s" "$restarted_s" "$stopped_s"

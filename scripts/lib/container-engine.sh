@@ -71,9 +71,11 @@ engine_base() {
 
 engine_build() {
   local options=(--build-arg "BASE=$engine_base_image" --tag "$1") bundle
-  # Some networks answer with certificates of their own; whoever sits in one has told Python's tools where they lie.
+  # Some networks answer with certificates of their own, some have a package index of their own; whoever sits in one
+  # has told Python's tools so, and the build is told as quickstart.sh --docker tells it.
   bundle=${PIP_CERT:-${REQUESTS_CA_BUNDLE:-${SSL_CERT_FILE:-}}}
-  if [ -n "$bundle" ] && [ -r "$bundle" ]; then options+=(--secret "id=ca,src=$bundle"); fi
+  [ -z "$bundle" ] || options+=(--secret "id=ca,src=$bundle")
+  [ -z "${PIP_CONFIG_FILE:-}" ] || options+=(--secret "id=pip,src=$PIP_CONFIG_FILE")
   DOCKER_BUILDKIT=1 docker build "${options[@]}" .
 }
 

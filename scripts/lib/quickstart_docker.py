@@ -166,6 +166,8 @@ def succeeds(*command: str) -> bool:
 def build_image() -> None:
     """Build it as docker-compose.yml would, and with what this machine's pip needs to reach its package index."""
     command = ["docker", "build", "--progress", "plain", "--tag", IMAGE]
+    if base := os.environ.get("CONTAINER_BASE"):
+        command += ["--build-arg", f"BASE={base}"]
     for secret, names in BUILD_SECRETS.items():
         files = [os.environ[name] for name in names if os.environ.get(name)]
         command += [f"--secret=id={secret},src={file}" for file in files[:1]]
