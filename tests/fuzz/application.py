@@ -66,6 +66,14 @@ _STATE = re.compile(rb'"requestState":"([A-Za-z0-9_-]+)"')
 Message = MutableMapping[str, Any]
 
 
+class BrokenError(AssertionError):
+    """The application is not well any more, and this input did it."""
+
+    def __init__(self, cause: AssertionError, data: bytes) -> None:
+        self.data = data
+        super().__init__(*cause.args)
+
+
 class Exchange:
     """One request to the application and all it sends back."""
 
@@ -159,6 +167,7 @@ class Application:
         self._state = b"none yet"
         self._under_way: set[asyncio.Task[None]] = set()
         self._count = 0
+        self._recent: list[bytes] = []
         self._log_read = 0
         self.statuses: dict[int, int] = {}
 
@@ -211,10 +220,25 @@ class Application:
         if (state := _STATE.search(exchange.body)) is not None:
             self._state = state[1]
         self.statuses[exchange.status] = self.statuses.get(exchange.status, 0) + 1
+        self._recent.append(data)
         if self._count % _CHECK_EVERY == 0:
-            self.check_health(data)
+            try:
+                self.check_health()
+            except AssertionError as found:
+                raise self._blame(found) from found
+            self._recent.clear()
 
-    def check_health(self, data: bytes = b"") -> None:
+    def _blame(self, found: AssertionError) -> AssertionError:
+        """Find which of the last inputs did it, by giving them again one by one."""
+        for data in self._recent:
+            self._exchange(read_request(self._filled(data)))
+            try:
+                self.check_health()
+            except AssertionError as again:
+                return BrokenError(again, data)
+        return found
+
+    def check_health(self) -> None:
         """Assert that a good request is served and that the log is clean."""
         served = self._exchange(read_request(self._filled(GOOD)))
         assert served.status == 200, (served.status, served.body)

@@ -165,6 +165,7 @@ def _keeping(name: str, data: bytes, seed: int, folder: Path) -> Iterator[None]:
         yield
     except Exception as exc:
         folder.mkdir(exist_ok=True)
+        data = getattr(exc, "data", data)  # found later than it was given
         path = folder / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
         path.write_bytes(data)
         raise Finding(name, path, seed) from exc
