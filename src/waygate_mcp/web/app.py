@@ -79,7 +79,8 @@ class App:
     async def _serve(self, path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         if (named := _NAMED.fullmatch(path)) is not None:
             await self._mcp(scope, receive, send, named[1].decode("latin-1"))
-        elif path == SSE_PATH or path.startswith(MESSAGES_PATH):
+        elif (path == SSE_PATH or path.startswith(MESSAGES_PATH)) and scope["method"] != "OPTIONS":
+            # Preflights are answered by the REST door, which asks nobody for a key before.
             await self._sse(scope, receive, send)
         else:
             rest = self._rest or await self._loaded_rest()

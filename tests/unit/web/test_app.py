@@ -74,9 +74,20 @@ async def test_the_raw_path_decides_the_door(
     async with open_app(settings_in(tmp_path, {})) as (app, _house):
         names = Names()
         app._mcp, app._sse, app._rest = names.mcp, names.sse, names.rest  # type: ignore[assignment]  # doors that only note
-        scope = {"type": "http", "raw_path": path.encode(), "path": "/decoded"}
+        scope = {"type": "http", "method": "GET", "raw_path": path.encode(), "path": "/decoded"}
         await app(scope, None, None)  # type: ignore[arg-type]  # nothing is read or sent
         assert names.seen == [door]
+
+
+async def test_a_page_may_ask_whether_it_may_call_the_old_transport(tmp_path: Path) -> None:
+    document = DOCUMENT | {"server": {"http_sse": True, "cors_origins": ["https://web.example"]}}
+    asks = (b"access-control-request-method", b"GET")
+    async with open_app(settings_in(tmp_path, document)) as (app, _house):
+        for path in ("/sse", "/messages/1", "/mcp", "/servers/dev/mcp"):
+            headers = (HOST, (b"origin", b"https://web.example"), asks)
+            answer = await ask(app, path, "OPTIONS", headers)
+            assert answer.status == 204
+            assert answer.header("access-control-allow-origin") == "https://web.example"
 
 
 async def test_a_server_that_gives_no_raw_path_is_served_by_the_path(tmp_path: Path) -> None:
