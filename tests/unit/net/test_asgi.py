@@ -179,8 +179,10 @@ async def test_leaving_early_disconnects_and_lets_a_blocked_application_go_on() 
     async with AsgiTransport(app_of(serve), "x") as transport:
         async with transport.request("GET", "/", []) as response:
             async for _ in response.chunks():
+                for _ in range(50):
+                    await asyncio.sleep(0)  # until the application waits for room
                 break
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(2):
             await ended.wait()
     assert story == ["http.disconnect"]
 

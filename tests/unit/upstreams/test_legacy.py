@@ -245,6 +245,7 @@ async def test_several_questions_are_asked_at_once() -> None:
 
     class Slow(FakeCaller):
         async def ask(self, question: Question) -> Answer:
+            self.questions.append(question)
             await both.wait()
             return ACCEPT
 
@@ -259,8 +260,10 @@ async def test_several_questions_are_asked_at_once() -> None:
 
     server.exchange.handlers["tools/call"] = answer
     session = await server.connector.open(EVERYTHING)
-    assert isinstance(await server.call(session, Slow()), Reply)
-    assert len(server.exchange.asked("response")) == 2  # the repeated one is the same question
+    caller = Slow()
+    assert isinstance(await server.call(session, caller), Reply)
+    assert len(caller.questions) == 2  # the repeated one is the same question
+    assert len(server.exchange.asked("response")) == 2
 
 
 @pytest.mark.parametrize(

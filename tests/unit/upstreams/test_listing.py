@@ -28,8 +28,12 @@ async def read(
 ) -> Listing:
     """Read pages whose cursors are their positions."""
     given = dict(enumerate(pages))
+    fetched = 0
 
     async def fetch(cursor: str | None) -> Page:
+        nonlocal fetched
+        fetched += 1
+        assert fetched <= len(pages), "no page is worth fetching twice"
         return given[0 if cursor is None else int(cursor)]
 
     return await read_all("up", kind, fetch, bounds, is_modern=modern)
