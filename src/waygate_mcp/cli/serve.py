@@ -74,7 +74,10 @@ def announce(started: Started) -> None:
     if started.key is not None:
         auth = f"{auth} ({_KEY_SOURCES[started.key.source]})"
     address = f"[{started.host}]" if ":" in started.host else started.host
-    say(f"waygate: http://{address}:{started.port} · MCP at {', '.join(paths)} · auth: {auth}")
+    say(
+        f"waygate: http://{address}:{started.port} · MCP at {', '.join(paths)} · auth: {auth} · "
+        f"document: {started.document_path or 'built in'}"
+    )
     if started.key is not None and started.key.shown_once is not None:
         say(f"API key, shown once: {started.key.shown_once}")
     # Into a file or a pipe as well, and now: whoever started us waits for these lines.

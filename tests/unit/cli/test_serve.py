@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,14 @@ def test_the_start_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert out == (
         "waygate: http://127.0.0.1:8000 · MCP at /mcp, /servers/dev/mcp · "
-        "auth: keys (key from WAYGATE_API_KEY)\n"
+        "auth: keys (key from WAYGATE_API_KEY) · document: built in\n"
     )
     assert err == ""
+
+
+def test_the_document_in_force_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    announce(replace(started(), document_path=Path("waygate.yaml")))
+    assert "document: waygate.yaml" in capsys.readouterr().out
 
 
 def test_a_key_made_now_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
