@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.gateway_process import Gateway, serving
-from tests.integration.test_web_shell import call, get, slow_call, until
+from tests.integration.test_web_shell import await_all, call, get, slow_call, until
 
 HELLO = {"use": "waygate_mcp.plugins.builtin.hello"}
 FIRST: Mapping[str, Any] = {"version": 1, "plugins": {"hello": HELLO}}
@@ -109,6 +109,7 @@ def test_a_change_of_the_file_alone_is_no_reload(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", ["2"])
 def test_a_hang_up_signal_reaches_every_worker(tmp_path: Path, workers: str) -> None:
     with serving(tmp_path, FIRST, arguments=("--workers", workers)) as running:
+        await_all(running)
         rewrite(running, SECOND)
         running.process.send_signal(signal.SIGHUP)
         until(lambda: running.log().count('"reloaded"') >= 2, "both workers' word")

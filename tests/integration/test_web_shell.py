@@ -320,6 +320,11 @@ def workers_of(gateway: Gateway) -> set[int]:
     }
 
 
+def await_all(gateway: Gateway) -> None:
+    """Wait for the line that says that every worker serves; the first one answers before that."""
+    until(lambda: "waygate: http" in gateway.output.read_text(), "the line of the start")
+
+
 def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -329,6 +334,7 @@ def is_running(pid: int) -> bool:
 
 def test_a_dead_worker_is_replaced_and_all_end_together(tmp_path: Path) -> None:
     with serving(tmp_path, EVERYTHING, arguments=("--workers", "2")) as running:
+        await_all(running)
         before = workers_of(running)
         assert len(before) == 2
         victim = min(before)
@@ -360,6 +366,7 @@ def test_workers_share_their_numbers_and_their_key(tmp_path: Path) -> None:
 
 def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
     with serving(tmp_path, EVERYTHING, arguments=("--workers", "2")) as running:
+        await_all(running)
         everyone = workers_of(running)
         assert len(everyone) == 2
         running.process.kill()
