@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Awaitable, Sequence
 
+from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.ports import Handler, Step
 
 __all__ = ["compose"]
@@ -13,5 +13,14 @@ __all__ = ["compose"]
 def compose(steps: Sequence[Step], last: Handler) -> Handler:
     """Wrap `last` in `steps`, the first outermost."""
     for step in reversed(steps):
-        last = partial(step, call_next=last)
+        last = _ring(step, last)
     return last
+
+
+def _ring(step: Step, inner: Handler) -> Handler:
+    """Put one step around a handler. A closure: `partial` costs twice as much on every call."""
+
+    def handle(call: Call) -> Awaitable[Outcome]:
+        return step(call, inner)
+
+    return handle

@@ -17,7 +17,7 @@ from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.call import Answer, InputRequired, Outcome, Question, Reply
 from waygate_mcp.model.ports import Handler
 from waygate_mcp.protocol import jsonrpc
-from waygate_mcp.protocol.handshake import downgrade_content, downgrade_form
+from waygate_mcp.protocol.handshake import downgrade_content, downgrade_form, name_input_key
 
 __all__ = ["LegacyExchange"]
 
@@ -55,6 +55,8 @@ class LegacyExchange(Exchange):
         if front is None or self.is_settled:
             raise LimitError("asked after the end", safe_message="The call is over.")
         params = self._params_for_reader(question)
+        if question.key is not None:
+            params = name_input_key(params, question.key)
         identifier = "q-" + os.urandom(12).hex()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._session.questions[identifier] = future

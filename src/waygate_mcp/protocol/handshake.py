@@ -19,11 +19,13 @@ from waygate_mcp.protocol.jsonrpc import encode_json
 from waygate_mcp.protocol.versions import Revision, negotiate
 
 __all__ = [
+    "INPUT_KEY_META",
     "Hello",
     "downgrade_content",
     "downgrade_definition",
     "downgrade_form",
     "initialize_result",
+    "name_input_key",
     "read_initialize",
 ]
 
@@ -33,6 +35,12 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _read_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _read_text = msgspec.json.Decoder(str).decode
+
+
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+INPUT_KEY_META = "waygate-mcp/inputKey"
+"""The member of a legacy question's `_meta` that names its key, between gateways of ours."""
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -244,3 +252,16 @@ def _name_choices(field: dict[str, msgspec.Raw]) -> bool:
     field["enum"] = _raw([choice["const"] for choice in choices])
     field["enumNames"] = _raw([choice.get("title", choice["const"]) for choice in choices])
     return True
+
+
+def name_input_key(params: bytes, key: str) -> bytes:
+    """Name a question's key in its `_meta`, which legacy questions have no other place for.
+
+    A gateway of ours takes it out again, so that a modern client behind it sees the key the asker
+    chose. Every other member stays as it was written.
+    """
+    members = _decode_members(params)
+    meta = _decode_members(members["_meta"]) if "_meta" in members else {}
+    meta[INPUT_KEY_META] = msgspec.Raw(encode_json(key))
+    members["_meta"] = msgspec.Raw(encode_json(meta))
+    return encode_json(members)

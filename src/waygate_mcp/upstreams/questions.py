@@ -15,11 +15,11 @@ import msgspec
 from waygate_mcp.errors import WaygateError
 from waygate_mcp.model.call import Answer, InputRequired, Question, QuestionMethod
 from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.protocol.handshake import INPUT_KEY_META
 from waygate_mcp.upstreams.channel import Incoming
 from waygate_mcp.upstreams.slices import Members, NotAnObjectError, cut, join
 
 __all__ = [
-    "KEY_META",
     "answer_message",
     "input_required",
     "input_responses",
@@ -30,9 +30,6 @@ __all__ = [
 ]
 
 _METHODS: frozenset[str] = frozenset(get_args(QuestionMethod))
-KEY_META = "waygate-mcp/inputKey"
-"""The member of a question's `_meta` that names its key, between gateways of ours."""
-
 _MAX_KEY_CHARS = 256
 _MAX_QUESTIONS = 64
 _MAX_URL_QUESTIONS = 16
@@ -73,7 +70,7 @@ def question_of(incoming: Incoming) -> Question | None:
         return None
     method = cast("QuestionMethod", incoming.method)
     params = bytes(incoming.params) or b"{}"
-    if KEY_META.encode() not in params:
+    if INPUT_KEY_META.encode() not in params:
         return Question(method, params)
     key, rest = _take_key(params)
     return Question(method, rest, key)
@@ -84,7 +81,7 @@ def _take_key(params: bytes) -> tuple[str | None, bytes]:
     try:
         members = cut(params)
         meta = cut(members.get("_meta", msgspec.Raw(b"{}")))
-        key = _decode_text(meta.pop(KEY_META))
+        key = _decode_text(meta.pop(INPUT_KEY_META))
     except (NotAnObjectError, msgspec.DecodeError, KeyError):
         return None, params
     if meta:

@@ -48,6 +48,7 @@ class Connection(HttpToolsProtocol):
     _is_in_body = False
     _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection, or refuse it where there are too many."""
@@ -60,6 +61,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._disarm()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -85,6 +89,10 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header as it is; what it asks for is looked at once, when all are here."""
+        self.headers.append((name.lower(), value))
+
     def on_headers_complete(self) -> None:
         """Begin the request: as uvicorn does, with a cycle of ours and without what we never use."""
         self._is_in_head = False
@@ -99,6 +107,7 @@ class Connection(HttpToolsProtocol):
         path = raw_path.decode("ascii")
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = raw_path
+        self.expect_100_continue = (b"expect", b"100-continue") in self.headers
         before: Any = self.cycle  # None before the first request
         self.cycle = Cycle(self, version != "1.0" and parser.should_keep_alive())
         if before is None or before.response_complete:
@@ -120,8 +129,15 @@ class Connection(HttpToolsProtocol):
             self._arm_keep_alive()
 
     def on_response_complete(self) -> None:
-        """Go on, or drop what is left of a request that was answered early."""
-        super().on_response_complete()
+        """Go on with what is pipelined, wait for more, or drop what is left of a request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._arm_keep_alive()
         if self._is_in_body and self._is_idle and not self.transport.is_closing():
             self._unset_keepalive_if_required()
             self._arm(LINGER_S, self.transport.close)
@@ -151,10 +167,28 @@ class Connection(HttpToolsProtocol):
         cycle: Any = self.cycle  # None before the first request, whatever the library's types say
         return cycle is None or bool(cycle.response_complete)
 
+    def _unset_keepalive_if_required(self) -> None:
+        """Note that it is not idle. The timer stays: it looks again when its time comes."""
+        self._idle_since = None
+
     def _arm_keep_alive(self) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self._close_if_idle
+            )
+
+    def _close_if_idle(self) -> None:
+        """Close what nobody used for the whole time; one timer serves any number of requests."""
+        self.timeout_keep_alive_task = None
+        since = self._idle_since
+        if since is None:
+            return
+        left = since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            self.timeout_keep_alive_handler()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self._close_if_idle)
 
     def _head_is_late(self) -> None:
         self._timer = None

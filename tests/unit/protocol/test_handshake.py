@@ -14,6 +14,7 @@ from waygate_mcp.protocol.handshake import (
     downgrade_definition,
     downgrade_form,
     initialize_result,
+    name_input_key,
     read_initialize,
 )
 from waygate_mcp.protocol.jsonrpc import encode_json, encode_result
@@ -352,3 +353,9 @@ def test_a_form_of_another_shape_is_left_alone(params: dict[str, Any]) -> None:
     found = downgrade_form(encode_json(params), REVISIONS["2025-06-18"])
     assert found is not None
     assert json.loads(found) == params
+
+
+def test_a_key_is_named_beside_what_meta_holds_and_everything_else_stays_as_written() -> None:
+    named = name_input_key(b'{"_meta":{"x":1.50},"n":1e2}', "user_name")
+    assert named == b'{"_meta":{"x":1.50,"waygate-mcp/inputKey":"user_name"},"n":1e2}'
+    assert name_input_key(b"{}", "k") == b'{"_meta":{"waygate-mcp/inputKey":"k"}}'

@@ -93,7 +93,7 @@ class Echo:
 def timers(line: Wire) -> tuple[bool, bool]:
     """Whether our own timer runs, and whether the one between two requests does."""
     connection = line.connection
-    return connection._timer is not None, connection.timeout_keep_alive_task is not None
+    return connection._timer is not None, connection._idle_since is not None
 
 
 @contextmanager
@@ -284,7 +284,7 @@ async def test_the_head_once_there_there_is_no_timer() -> None:
         line.send(b"hello")
         await line.finish()
         assert line.connection._timer is None
-        assert line.connection.timeout_keep_alive_task is not None
+        assert line.connection._idle_since is not None
 
 
 async def test_empty_lines_between_requests_do_not_keep_a_connection_for_ever() -> None:
@@ -292,7 +292,7 @@ async def test_empty_lines_between_requests_do_not_keep_a_connection_for_ever() 
         line.send(GET)
         await line.finish()
         line.send(b"\r\n")
-        assert line.connection.timeout_keep_alive_task is not None
+        assert line.connection._idle_since is not None
 
 
 async def test_the_rest_of_a_request_answered_early_is_dropped_for_a_moment() -> None:
@@ -331,3 +331,25 @@ async def test_a_lost_connection_leaves_no_timer() -> None:
 def test_a_connection_without_limits_of_its_own_is_none_of_ours() -> None:
     with pytest.raises(NotImplementedError):
         Connection.current_limits()
+
+
+async def test_an_idle_connection_is_closed_when_its_time_is_up() -> None:
+    with wire() as line:
+        line.send(GET)
+        await line.finish()
+        line.connection.timeout_keep_alive = 0
+        line.connection._close_if_idle()
+        assert line.closing
+
+
+async def test_a_connection_used_since_is_left_and_looked_at_again_in_time() -> None:
+    with wire() as line:
+        line.send(GET)
+        await line.finish()
+        line.connection._close_if_idle()
+        assert not line.closing
+        assert line.connection.timeout_keep_alive_task is not None
+        line.send(POST % b"" + b"he")  # in the middle of a request: nothing to look at
+        line.connection._close_if_idle()
+        assert line.connection.timeout_keep_alive_task is None
+        assert not line.closing
