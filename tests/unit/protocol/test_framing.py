@@ -81,11 +81,15 @@ def test_any_stream_gives_the_same_events_however_it_is_cut(stream: bytes, cuts:
         (b"data: x\n\n", [SseEvent(b"x")]),
         (b"data:x\r\n\r\n", [SseEvent(b"x")]),
         (b"data:  x\r\r", [SseEvent(b" x")]),
+        (b"data: a\r\ndata: b\r\n\r\n", [SseEvent(b"a\nb")]),
+        (b"data: a\rdata: b\ndata: c\r\n\r\n", [SseEvent(b"a\nb\nc")]),
+        (b"data: a\r\n\rdata: b\r\r\n", [SseEvent(b"a"), SseEvent(b"b")]),
         (b"data\n\n", [SseEvent(b"")]),
         (b"data: a\ndata: b\ndata\n\n", [SseEvent(b"a\nb\n")]),
         (b"id: 7\ndata:\n\n", [SseEvent(b"", id="7")]),
         (b"id: 7\n\n", [SseEvent(None, id="7")]),
         (b"retry: 100\n\n", [SseEvent(None, retry_ms=100)]),
+        (b"retry: 999999999\n\n", [SseEvent(None, retry_ms=999_999_999)]),
         (b"retry: 1e3\n\n", []),
         (b"retry: -1\ndata: x\n\n", [SseEvent(b"x")]),
         (b"retry: 9999999999\ndata: x\n\n", [SseEvent(b"x")]),
@@ -110,6 +114,8 @@ def test_any_stream_gives_the_same_events_however_it_is_cut(stream: bytes, cuts:
 )
 def test_streams_are_read_as_the_standard_says(stream: bytes, expected: list[SseEvent]) -> None:
     assert events(stream) == expected
+    for size in range(1, 8):
+        assert events(stream, list(range(0, len(stream), size))) == expected
 
 
 def test_an_event_ended_by_bare_carriage_returns_is_given_at_once() -> None:
@@ -129,7 +135,7 @@ def test_raw_line_breaks_in_a_message_cannot_add_fields_to_the_stream() -> None:
 @pytest.mark.parametrize("cuts", [[], [40], list(range(200))])
 def test_an_event_beyond_the_limit_is_refused_complete_or_not(cuts: list[int]) -> None:
     exact = b"data: " + b"x" * 93
-    assert events(exact + b"\n\n", cuts, limit=100) == [SseEvent(b"x" * 93)]
+    assert events((exact + b"\n\n") * 2, cuts, limit=100) == [SseEvent(b"x" * 93)] * 2
     for stream in (
         exact + b"xx\n\n",
         exact + b"xx",
