@@ -235,7 +235,8 @@ class EndpointSection(Section):
     prefix: Literal["auto", "none"] = Field(
         "auto",
         description="`auto`: names are `plugin__name` where several plugins are bound, and verbatim "
-        "where there is one. `none`: always verbatim; a clash is an error.",
+        "where there is one. `none`: always verbatim; where names clash, the first bound keeps its "
+        "own and the other is left out and reported.",
     )
     prefixes: dict[Name, Prefix] = Field(
         default_factory=dict,

@@ -114,15 +114,15 @@ class McpDoor:
             await self._say(visit, 404, jsonrpc.INVALID_REQUEST, "Unknown endpoint")
             return
         visit.endpoint = endpoint
-        with generation.in_use():
-            if method == "POST":
+        if method == "POST":
+            with generation.in_use():
                 await self._post(visit, generation, found)
-            elif method == "GET":
-                await self._get(visit, generation)
-            elif method == "DELETE":
-                await self._delete(visit, generation)
-            else:
-                await visit.answer(405, b"", (_ALLOW,))
+        elif method == "GET":
+            await self._get(visit, generation)
+        elif method == "DELETE":
+            await self._delete(visit, generation)
+        else:
+            await visit.answer(405, b"", (_ALLOW,))
 
     # --- refusals
 
@@ -327,7 +327,12 @@ class McpDoor:
             await visit.begin_stream()
             await visit.write(encode_event(acknowledgement(identifier, confirmed)))
             pump = serve_listener(visit, listener, identifier, ending, limits.keep_alive_s)
-            await hold_open(visit, pump, house.supervisor)
+            # A stream may stay open for days: it keeps no generation open.
+            generation.calls.leave()
+            try:
+                await hold_open(visit, pump, house.supervisor)
+            finally:
+                generation.calls.hold()
         finally:
             gateway.live.hub.remove(listener)
             readers[who] -= 1
