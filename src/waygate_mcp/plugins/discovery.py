@@ -1,7 +1,8 @@
 """From `use:` to an object.
 
-Knows modules, `module:attribute` and the entry points of the group `waygate.plugins`. Refuses to know
-what a plugin looks like (`lifecycle.py`). Importing a plugin runs its code: plugins are trusted.
+Knows modules, `module:attribute`, the entry points of the group `waygate.plugins`, and who runs files
+(`files.py`). Refuses to know what a plugin looks like (`lifecycle.py`). Importing a plugin runs its
+code: plugins are trusted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.errors import ConfigError, ConfigProblem, PluginError
+from waygate_mcp.plugins.files import PluginFiles, is_file_use
 
 __all__ = ["ENTRY_POINT_GROUP", "InstalledPlugin", "installed_plugins", "load_plugin"]
 
@@ -38,29 +40,30 @@ def installed_plugins() -> tuple[InstalledPlugin, ...]:
     )
 
 
-def load_plugin(name: str, use: str) -> Any:
+def load_plugin(name: str, use: str, files: PluginFiles | None = None) -> Any:
     """Give the object `use` means for the plugin called `name` in the document.
 
-    Without a `:` an entry point of that name is looked for first, then a module.
+    `./file.py` and `./file.py:attribute` are run by `files`, which forgets them again; without it
+    the file's path must be whole, and it is known to the process's end. Of the others, without a `:` an entry
+    point of that name is looked for first, then a module.
 
     Raises:
-        ConfigError: there is no such module or attribute; the path is `plugins.NAME.use`, and the
-            message lists what is installed.
+        ConfigError: there is no such file, module or attribute, or others may write the file; the
+            path is `plugins.NAME.use`, and the message lists what is installed.
         PluginError: it is there, and importing it fails.
     """
     path = f"plugins.{name}.use"
     module_name, _, attribute = use.partition(":")
+    if is_file_use(use):
+        module = (files or PluginFiles()).load(name, module_name)
+        return _attribute(module, module_name, attribute, path)
     if not attribute:
         for point in _entry_points():
             if point.name == use:
                 module_name, _, attribute = point.value.partition(":")
                 break
-    found: Any = _import(name, module_name.strip(), path)
-    for part in filter(None, attribute.strip().split(".")):
-        if not hasattr(found, part):
-            raise _no_attribute(found, module_name, part, path)
-        found = getattr(found, part)
-    return found
+    module = _import(name, module_name.strip(), path)
+    return _attribute(module, module_name, attribute.strip(), path)
 
 
 def _import(name: str, module_name: str, path: str) -> ModuleType:
@@ -79,6 +82,15 @@ def _import(name: str, module_name: str, path: str) -> ModuleType:
     except (Exception, SystemExit) as exc:  # the plugin boundary: importing runs its code
         reason = f"{type(exc).__name__}: {exc}"
         raise PluginError(name, f"{module_name} cannot be imported: {reason}") from exc
+
+
+def _attribute(module: ModuleType, module_name: str, attribute: str, path: str) -> Any:
+    found: Any = module
+    for part in filter(None, attribute.split(".")):
+        if not hasattr(found, part):
+            raise _no_attribute(found, module_name, part, path)
+        found = getattr(found, part)
+    return found
 
 
 def _no_attribute(found: Any, module_name: str, part: str, path: str) -> ConfigError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from waygate_mcp import __version__
@@ -55,10 +56,13 @@ async def open_generation(
     document: Document,
     make_guard: MakeGuard[Guard],
     bootstrap: Callable[[], BootstrapKey],
+    folder: Path | None = None,
+    on_file: Callable[[Path], object] | None = None,
 ) -> Generation[Guard]:
     """Build a generation and open all it needs. What fails leaves nothing open.
 
-    `bootstrap` gives the bootstrap key; it is asked only where the document wants keys.
+    `bootstrap` gives the bootstrap key; it is asked only where the document wants keys. `folder` is
+    the document's, and `on_file` is told of the files plugins are run from (see `open_plugins`).
 
     Raises:
         ConfigError: the document does not fit this process or its plugins.
@@ -73,6 +77,8 @@ async def open_generation(
                 announcer,
                 mount=partial(mount, connect=partial(connect, supervisor=foundation.supervisor)),
                 sync_threads=document.limits.sync_threads,
+                folder=folder,
+                on_file=on_file,
             )
         )
         gateway = Gateway(

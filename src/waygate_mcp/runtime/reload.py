@@ -4,7 +4,8 @@
         ▲                     │             │               └▶ n drains, then closes
         └──── n stays ◀───────┴─────────────┘  with the path of what is wrong
 
-One reload at a time; requests that come meanwhile become one more after it. The step that swaps is
+What it is made of is the document and the files plugins were run from; `watch` looks at both. One
+reload at a time; requests that come meanwhile become one more after it. The step that swaps is
 one assignment, so there is no moment without a whole configuration (threat model rule 42).
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -31,6 +32,8 @@ from waygate_mcp.telemetry.logs import get_logger
 __all__ = ["ReloadReport", "Reloader"]
 
 Guard = TypeVar("Guard")
+Stamp = tuple[int, int, int] | None
+"""A file at one moment: when it was written, in ns, its size in bytes, its inode."""
 
 _log = get_logger("runtime.reload")
 
@@ -65,6 +68,8 @@ class Reloader(Generic[Guard]):
         self._bootstrap = bootstrap
         self._put_in_force = put_in_force
         self._keeper: Keeper[Guard] | None = None
+        self._seen: dict[Path, Stamp] = {}
+        self._moved = asyncio.Event()
         self._retired: set[Keeper[Guard]] = set()
         self._lock = asyncio.Lock()
         self._is_requested = False
@@ -96,10 +101,9 @@ class Reloader(Generic[Guard]):
             self._foundation.supervisor.start(self._requested(reason), name="reload")
 
     def watch(self) -> None:
-        """Reload when the document's file changes, until the supervisor ends it."""
+        """Reload when the document or a file of a plugin changes, until the supervisor ends it."""
         if self._path is not None:
-            path = self._path.resolve()
-            self._foundation.supervisor.start(self._watch(path), name="watch-document")
+            self._foundation.supervisor.start(self._watch(), name="watch-files")
 
     async def drain(self, timeout_s: float | None = None) -> bool:
         """Wait until no generation is in use; True where that came within the time."""
@@ -123,7 +127,27 @@ class Reloader(Generic[Guard]):
             await keeper.close()
 
     async def _advance(self) -> int:
+        seen: dict[Path, Stamp] = {}
+        try:
+            number = await self._build(seen)
+        except BaseException:
+            # The old generation stays, and any file of the failed one may be what has to be mended.
+            self._follow(self._seen | seen)
+            raise
+        self._follow(seen)
+        return number
+
+    async def _build(self, seen: dict[Path, Stamp]) -> int:
+        """Build and put in force; `seen` gets the files it is made of, as they were before a look."""
+
+        def see(file: Path) -> None:
+            seen.setdefault(file, _stamp(file))
+
         settings = self._foundation.settings
+        folder = None
+        if self._path is not None:
+            see(self._path)
+            folder = self._path.parent
         # Small files, but a disk may be slow, and the loop serves others meanwhile.
         document = await asyncio.to_thread(load_document, self._path, settings)
         old = self._keeper
@@ -138,6 +162,8 @@ class Reloader(Generic[Guard]):
                 document,
                 self._make_guard,
                 self._bootstrap,
+                folder,
+                see,
             ),
         )
         generation = await new.open()
@@ -167,14 +193,33 @@ class Reloader(Generic[Guard]):
         self._is_requested = False
         await self.reload(reason)
 
-    async def _watch(self, path: Path) -> None:
+    def _follow(self, seen: dict[Path, Stamp]) -> None:
+        """Watch these files from now on; where they lie elsewhere, the watcher begins anew."""
+        is_moved = _folders(seen) != _folders(self._seen)
+        self._seen = seen
+        if is_moved:
+            self._moved.set()
+
+    def _is_stale(self) -> bool:
+        return any(_stamp(file) != stamp for file, stamp in list(self._seen.items()))
+
+    async def _watch(self) -> None:
         # Loaded by those who asked for it only: it costs every other start its time.
         watchfiles: Any = importlib.import_module("watchfiles")
-        name = path.name
-        # The folder, not the file: editors replace the file by another of the same name.
-        async for changes in watchfiles.awatch(path.parent, recursive=False):
-            if any(Path(changed).name == name for _, changed in changes):
-                await self.reload("file changed")
+        while True:
+            self._moved = asyncio.Event()
+            # Folders, not files: editors replace a file by another of the same name. And a look every
+            # few seconds besides, for file systems that tell of nothing and links that lead elsewhere.
+            async for _ in watchfiles.awatch(
+                *_folders(self._seen),
+                recursive=False,
+                stop_event=self._moved,
+                yield_on_timeout=True,
+            ):
+                if self._is_stale():
+                    await self.reload("file changed")
+            if not self._moved.is_set():
+                return
 
     def _failed(self, reason: str, exc: WaygateError) -> ReloadReport:
         problems = (
@@ -185,3 +230,17 @@ class Reloader(Generic[Guard]):
         number = self._keeper.number if self._keeper else 0
         _log.error("reload_failed", generation=number, reason=reason, problems=problems)
         return ReloadReport(is_done=False, number=number, reason=reason, problems=problems)
+
+
+def _stamp(file: Path) -> Stamp:
+    """Give what changes when a file is written or replaced; None where there is none."""
+    try:
+        info = file.stat()
+    except OSError:
+        return None
+    return info.st_mtime_ns, info.st_size, info.st_ino
+
+
+def _folders(files: Iterable[Path]) -> list[Path]:
+    """Give the folders there are of these files."""
+    return sorted({file.parent.resolve() for file in files if file.parent.is_dir()})

@@ -206,25 +206,86 @@ async def test_the_documents_own_drain_time_is_the_default(tmp_path: Path) -> No
         assert not await house.reloader.drain()
 
 
-async def test_a_change_of_the_file_reloads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = Path(os.path.realpath(tmp_path))
+class Watcher(ModuleType):
+    """Stands for watchfiles: the test says when it speaks."""
 
-    class Watching(ModuleType):
-        @staticmethod
-        async def awatch(folder: Path, *, recursive: bool) -> AsyncIterator[set[tuple[int, str]]]:
-            assert folder == place
-            yield {(1, str(folder / "another.txt"))}
-            yield {(1, str(folder / "waygate.yaml"))}
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__("watchfiles")
+        self.watched: list[tuple[Path, ...]] = []
+        self._news: list[set[Any]] = []
+        monkeypatch.setitem(sys.modules, "watchfiles", self)
 
-    monkeypatch.setitem(sys.modules, "watchfiles", Watching("watchfiles"))
+    async def awatch(
+        self,
+        *folders: Path,
+        recursive: bool,
+        stop_event: asyncio.Event,
+        yield_on_timeout: bool,
+    ) -> AsyncIterator[set[Any]]:
+        assert not recursive
+        assert yield_on_timeout
+        self.watched.append(folders)
+        while not stop_event.is_set():
+            if self._news:
+                yield self._news.pop()
+            await asyncio.sleep(0)
+
+    async def speak(self) -> None:
+        """Say that something may have changed, and let it be heard."""
+        self._news.append(set())
+        await until(lambda: not self._news)
+        await settle()
+
+
+@pytest.fixture
+def watcher(monkeypatch: pytest.MonkeyPatch) -> Watcher:
+    return Watcher(monkeypatch)
+
+
+async def test_a_change_of_the_file_reloads(tmp_path: Path, watcher: Watcher) -> None:
     async with open_house(settings_in(tmp_path, GOOD)) as house:
         house.watch_document()
+        await watcher.speak()
+        assert house.current().number == 1  # nothing has changed
+        write_document(tmp_path / "waygate.yaml", GOOD | {"endpoints": {"dev": {}}})
+        await watcher.speak()
         await until(lambda: house.current().number == 2)
-        await settle()
+        await watcher.speak()
         assert house.reloader.last is not None
         assert (house.reloader.last.number, house.reloader.last.reason) == (2, "file changed")
+        assert watcher.watched == [(Path(os.path.realpath(tmp_path)),)]
+
+
+async def test_a_document_that_is_replaced_and_one_that_comes_back_reload(
+    tmp_path: Path, watcher: Watcher
+) -> None:
+    path = tmp_path / "waygate.yaml"
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        house.watch_document()
+        write_document(tmp_path / "new", GOOD)
+        (tmp_path / "new").replace(path)
+        await watcher.speak()
+        await until(lambda: house.current().number == 2)
+        path.unlink()
+        await watcher.speak()
+        await until(lambda: house.reloader.last is not None and not house.reloader.last.is_done)
+        write_document(path, GOOD)
+        await watcher.speak()
+        await until(lambda: house.current().number == 3)
+
+
+async def test_a_change_that_failed_is_not_tried_again_before_the_next(
+    tmp_path: Path, watcher: Watcher
+) -> None:
+    async with open_house(settings_in(tmp_path, GOOD)) as house:
+        house.watch_document()
+        write_document(tmp_path / "waygate.yaml", MISSPELT)
+        await watcher.speak()
+        await until(lambda: house.reloader.last is not None)
+        first = house.reloader.last
+        await watcher.speak()
+        await watcher.speak()
+        assert house.reloader.last is first
 
 
 async def test_without_a_document_there_is_nothing_to_watch(
