@@ -1,0 +1,124 @@
+"""Changes on their way to those who listen: coalesced, filtered, never lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.support.dialogues import person
+from tests.support.virtual_time import settle, virtual_time
+from waygate_mcp.gateway.hub import Change, Hub, Listener
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import ListChanged, ResourceUpdated
+
+TOOLS = Change("notifications/tools/list_changed")
+PROMPTS = Change("notifications/prompts/list_changed")
+RESOURCES = Change("notifications/resources/list_changed")
+
+
+def listener(*kinds: Kind, endpoint: str = "default") -> Listener:
+    return Listener(endpoint, person("alice"), frozenset(kinds))
+
+
+@virtual_time
+async def test_a_list_that_changed_twice_before_it_was_told_is_told_once() -> None:
+    hub, hears = Hub(), listener(*Kind)
+    hub.add(hears)
+    for kind in (Kind.TOOL, Kind.PROMPT, Kind.TOOL, Kind.RESOURCE, Kind.TEMPLATE):
+        hub.announce(ListChanged("box", kind))
+    assert await hears.take() == [TOOLS, PROMPTS, RESOURCES]
+    hub.announce(ListChanged("box", Kind.TOOL))
+    assert await hears.take() == [TOOLS]
+
+
+@virtual_time
+async def test_a_listener_waits_until_there_is_something() -> None:
+    hub, hears = Hub(), listener(Kind.TOOL)
+    hub.add(hears)
+    taking = asyncio.get_running_loop().create_task(hears.take())
+    await settle()
+    assert not taking.done()
+    hub.announce(ListChanged("box", Kind.TOOL))
+    assert await taking == [TOOLS]
+
+
+@virtual_time
+async def test_only_what_is_wanted_is_offered() -> None:
+    hub, hears = Hub(), listener(Kind.PROMPT)
+    hub.add(hears)
+    hears.uris.add("memo://a")
+    hub.announce(ListChanged("box", Kind.TOOL))
+    hub.announce(ResourceUpdated("box", "memo://b"))
+    hub.announce(ResourceUpdated("box", "memo://a"))
+    hub.announce(ListChanged("box", Kind.PROMPT))
+    assert await hears.take() == [Change("notifications/resources/updated", "memo://a"), PROMPTS]
+
+
+@virtual_time
+async def test_only_endpoints_that_bind_the_provider_hear_of_it() -> None:
+    hub = Hub()
+    here, there = listener(Kind.TOOL, endpoint="a"), listener(Kind.TOOL, endpoint="b")
+    hub.add(here)
+    hub.add(there)
+    hub.route_by(lambda endpoint, provider: (endpoint, provider) == ("a", "box"))
+    hub.announce(ListChanged("box", Kind.TOOL))
+    hub.close()
+    assert await here.take() == [TOOLS]
+    assert await there.take() is None
+
+
+@virtual_time
+async def test_a_removed_listener_hears_no_more() -> None:
+    hub, hears = Hub(), listener(Kind.TOOL)
+    hub.add(hears)
+    assert len(hub) == 1
+    hub.remove(hears)
+    hub.remove(hears)
+    assert len(hub) == 0
+    hub.announce(ListChanged("box", Kind.TOOL))
+    hears.close()
+    assert await hears.take() is None
+
+
+@virtual_time
+async def test_a_closed_listener_gives_what_is_due_and_then_its_end_for_ever() -> None:
+    hears = listener(Kind.TOOL)
+    hears.offer(TOOLS)
+    hears.close()
+    hears.offer(PROMPTS)
+    assert await hears.take() == [TOOLS]
+    assert await hears.take() is None
+    assert await hears.take() is None
+
+
+@virtual_time
+async def test_of_two_who_take_at_once_one_gets_it_and_the_other_nothing() -> None:
+    hears = listener(Kind.TOOL)
+    both = asyncio.gather(hears.take(), hears.take())
+    await settle()
+    hears.offer(TOOLS)
+    await settle()
+    first, second = await both
+    assert (first, second) == ([TOOLS], [])
+
+
+@virtual_time
+async def test_a_take_that_was_given_up_loses_nothing() -> None:
+    hears = listener(Kind.TOOL)
+    taking = asyncio.get_running_loop().create_task(hears.take())
+    await settle()
+    hears.offer(TOOLS)
+    taking.cancel()
+    await settle()
+    assert taking.cancelled()
+    assert await hears.take() == [TOOLS]
+
+
+@virtual_time
+async def test_after_a_reload_every_list_may_have_changed() -> None:
+    hub = Hub()
+    everything, one = listener(*Kind), listener(Kind.PROMPT)
+    hub.add(everything)
+    hub.add(one)
+    hub.announce_everything()
+    assert await everything.take() == [PROMPTS, RESOURCES, TOOLS]
+    assert await one.take() == [PROMPTS]
