@@ -13,7 +13,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.house import open_house, settings_in, write_document
+from waygate_mcp.config import load
+from waygate_mcp.config.document import Document, PluginSection
+from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import PluginError
+from waygate_mcp.runtime import reload
+from waygate_mcp.runtime.generation import Generation
+from waygate_mcp.testing.fakes import call_tool, text_of
 from waygate_mcp.toolkit.toolbox import Toolbox
 
 HELLO = {"use": "waygate_mcp.plugins.builtin.hello"}
@@ -286,6 +292,146 @@ async def test_a_change_that_failed_is_not_tried_again_before_the_next(
         await watcher.speak()
         await watcher.speak()
         assert house.reloader.last is first
+
+
+# ---------------------------------------------------------------------- files of plugins
+
+WEATHER = """\
+from waygate_mcp import Toolbox
+
+box = Toolbox()
+
+
+@box.tool(structured=False)
+async def say() -> str:
+    return {word}
+"""
+
+
+class Folder:
+    """A folder with a document that names file plugins, and what its house offers."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path.chmod(0o755)
+        self.path = path
+        self.uses = {"weather": "./weather.py"}
+
+        def load_document(document: Path, settings: Settings) -> Document:
+            # Which words `use` may hold is the document's own business.
+            plugins = {
+                name: PluginSection.model_construct(use=use, config={}, enabled=True)
+                for name, use in self.uses.items()
+            }
+            return load.load_document(document, settings).model_copy(update={"plugins": plugins})
+
+        monkeypatch.setattr(reload, "load_document", load_document)
+        self.write("weather.py", WEATHER.format(word="'sunny'"))
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file that only its owner may write."""
+        file = self.path / name
+        file.parent.mkdir(mode=0o755, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o644)
+
+    async def says(self, generation: Generation[Any]) -> list[str]:
+        """What each plugin of a generation answers."""
+        return [text_of(await call_tool(one, "say")) for one in generation.providers]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    return Folder(tmp_path, monkeypatch)
+
+
+async def test_a_changed_file_of_a_plugin_reloads_and_calls_in_flight_keep_the_old_code(
+    folder: Folder, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_house(settings_in(folder.path, {})) as house:
+        house.watch_document()
+        heard: list[bool] = []
+        monkeypatch.setattr(house.live.hub, "announce_everything", lambda: heard.append(True))
+        old = house.current()
+        with old.in_use():
+            folder.write("weather.py", WEATHER.format(word="'rainy'"))
+            await watcher.speak()
+            await until(lambda: house.current().number == 2)
+            assert await folder.says(house.current()) == ["rainy"]
+            assert await folder.says(old) == ["sunny"]
+        assert heard == [True]
+
+
+async def test_a_broken_file_keeps_the_old_code_and_its_line_is_in_the_log(
+    folder: Folder, watcher: Watcher
+) -> None:
+    async with open_house(settings_in(folder.path, {})) as house:
+        house.watch_document()
+        with capture_logs() as lines:
+            folder.write("weather.py", "x = 1\ny = nothing\n")
+            await watcher.speak()
+            await until(lambda: house.reloader.last is not None)
+        (line,) = [one for one in lines if one["event"] == "reload_failed"]
+        assert f"{folder.path / 'weather.py'}, line 2: NameError" in str(line["problems"])
+        assert house.current().number == 1
+        assert await folder.says(house.current()) == ["sunny"]
+        folder.write("weather.py", WEATHER.format(word="'mended'"))
+        await watcher.speak()
+        await until(lambda: house.current().number == 2)
+        assert await folder.says(house.current()) == ["mended"]
+
+
+async def test_what_a_file_imports_from_beside_it_is_watched_too(
+    folder: Folder, watcher: Watcher
+) -> None:
+    folder.write("words.py", "WORD = 'mild'\n")
+    folder.write("weather.py", "from .words import WORD\n" + WEATHER.format(word="WORD"))
+    async with open_house(settings_in(folder.path, {})) as house:
+        house.watch_document()
+        assert await folder.says(house.current()) == ["mild"]
+        folder.write("words.py", "WORD = 'cold'\n")
+        await watcher.speak()
+        await until(lambda: house.current().number == 2)
+        assert await folder.says(house.current()) == ["cold"]
+
+
+async def test_the_folders_watched_are_those_of_the_files_last_tried(
+    folder: Folder, watcher: Watcher
+) -> None:
+    root = Path(os.path.realpath(folder.path))
+    async with open_house(settings_in(folder.path, {})) as house:
+        house.watch_document()
+        await watcher.speak()
+        folder.uses["second"] = "./inner/second.py"
+        folder.write("inner/second.py", "1 / 0\n")
+        await house.reload("test")
+        await until(lambda: len(watcher.watched) == 2)
+        # The new one is broken, and not in force; its file is what will be mended.
+        folder.write("inner/second.py", WEATHER.format(word="'second'"))
+        await watcher.speak()
+        await until(lambda: house.current().number == 2)
+        assert await folder.says(house.current()) == ["sunny", "second"]
+        del folder.uses["second"]
+        await house.reload("test")
+        await until(lambda: len(watcher.watched) == 3)
+        assert watcher.watched == [(root,), (root, root / "inner"), (root,)]
+
+
+async def test_a_watcher_that_ends_by_itself_is_not_begun_anew_for_ever(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ending(ModuleType):
+        @staticmethod
+        async def awatch(*_: Path, **__: Any) -> AsyncIterator[set[Any]]:
+            no_news: tuple[set[Any], ...] = ()
+            for news in no_news:
+                yield news
+
+    monkeypatch.setitem(sys.modules, "watchfiles", Ending("watchfiles"))
+    async with open_house(settings_in(folder.path, {})) as house:
+        before = len(house.supervisor)
+        house.watch_document()
+        await settle()
+        assert len(house.supervisor) == before
 
 
 async def test_without_a_document_there_is_nothing_to_watch(
