@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.application import PATIENCE_S, Application
+from tests.fuzz.application import PATIENCE_S, RUNNING
 from tests.fuzz.engine import Finding, run
 from tests.fuzz.targets import TARGETS
 
@@ -18,7 +18,7 @@ ROUND_S = 30.0
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/fuzz.sh", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="for how long, 60 by default")
-    parser.add_argument("--target", choices=[*TARGETS, "app"], help="one target instead of all")
+    parser.add_argument("--target", choices=[*TARGETS, *RUNNING], help="one target instead of all")
     parser.add_argument("--seed", type=int, help="repeat a run; printed by each")
     return parser.parse_args()
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Run until the time is over or something breaks."""
     arguments = _arguments()
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
-    names = [arguments.target] if arguments.target else [*TARGETS, "app"]
+    names = [arguments.target] if arguments.target else [*TARGETS, *RUNNING]
     # Hours are spent in rounds, so that every target gets its turn and new seeds.
     left, number = arguments.seconds, 0
     try:
@@ -43,10 +43,10 @@ def main() -> None:
 
 
 def _run_one(name: str, seconds: float, seed: int) -> None:
-    if name != "app":
+    if name not in RUNNING:
         print(run(name, TARGETS[name], seconds, seed), flush=True)
         return
-    with tempfile.TemporaryDirectory() as folder, Application(Path(folder)) as application:
+    with tempfile.TemporaryDirectory() as folder, RUNNING[name](Path(folder)) as application:
         report = run(name, application, seconds, seed, patience_s=4 * PATIENCE_S)
         application.check_health()
         report.notes = application.statuses

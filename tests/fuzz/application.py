@@ -27,6 +27,8 @@ from pydantic import SecretStr
 
 from tests.fuzz.request_text import Request, read_request
 from waygate_mcp.config.settings import Settings
+from waygate_mcp.gateway.conversation import Conversation
+from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import open_logs
 from waygate_mcp.web.app import App, build_app
@@ -201,7 +203,8 @@ class Application:
         events: asyncio.Queue[Message] = asyncio.Queue()
         said: asyncio.Queue[Message] = asyncio.Queue()
         with open_logs(self._settings, descriptor=None) as logs:
-            app = build_app(House(self._settings, logs, guard_of))
+            self._house = House(self._settings, logs, guard_of)
+            app = build_app(self._house)
             life = self._loop.create_task(app({"type": "lifespan"}, events.get, said.put))
             await events.put({"type": "lifespan.startup"})
             assert (await said.get())["type"] == "lifespan.startup.complete"
@@ -243,6 +246,10 @@ class Application:
         served = self._exchange(read_request(self._filled(GOOD)))
         assert served.status == 200, (served.status, served.body)
         assert json.loads(served.body)["result"]["content"][0]["text"] == "good", served.body
+        self._check_log()
+
+    def _check_log(self) -> None:
+        """Assert that nothing was written since the last time that should not be."""
         time.sleep(0.02)  # the log has a writer of its own
         files = sorted((self._folder / "logs").glob("*.log"))
         text = "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
@@ -304,8 +311,7 @@ class Application:
         if not kind.startswith(b"text/event-stream"):
             assert exchange.is_over.is_set(), "an answer that does not end"
         if kind == b"application/json" and exchange.request.path == b"/mcp":
-            answer = json.loads(exchange.body)
-            for message in answer if isinstance(answer, list) else [answer]:
+            for message in _messages(exchange.body):
                 assert message["jsonrpc"] == "2.0"
                 assert ("result" in message) != ("error" in message)
 
@@ -320,6 +326,84 @@ class Application:
             opened = self._exchange(request)
             assert opened.status == 200, (opened.status, opened.body)
             self._sessions[revision] = opened.headers[b"mcp-session-id"]
+
+
+class Channel(Application):
+    """The same gateway behind one two-way channel, as standard input and output are: inputs are lines.
+
+    Of a corpus request only the body is given. Each line is taken without an error, what is written is
+    one message each, and good requests are answered in between.
+    """
+
+    def __enter__(self) -> Channel:
+        super().__enter__()
+        self._written: list[bytes] = []
+        self._conversation: Conversation | None = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._conversation is not None:
+            self._await(self._conversation.close())
+        super().__exit__()
+
+    def __call__(self, data: bytes) -> None:
+        """Give one line and check what is written."""
+        if self._count % _RENEW_EVERY == 0:
+            self._await(self._renew())
+        self._count += 1
+        line = self._filled(data.rpartition(b"\n\n")[2]).replace(b"\n", b" ")
+        self._await(self._take(line))
+        self._recent.append(data)
+        if self._count % _CHECK_EVERY == 0:
+            self.check_health()
+            self._recent.clear()
+
+    def check_health(self) -> None:
+        """Assert that a good request is answered and that the log is clean."""
+        identifier = f"good-{self._count}"
+        self._await(
+            self._take(
+                GOOD.rpartition(b"\n\n")[2].replace(b'"id":1', b'"id":"%b"' % identifier.encode())
+            )
+        )
+        answers = [
+            m
+            for m in map(json.loads, self._written)
+            if isinstance(m, dict) and m.get("id") == identifier
+        ]
+        assert [answer["result"]["content"][0]["text"] for answer in answers] == ["good"]
+        self._written.clear()
+        self._check_log()
+
+    async def _renew(self) -> None:
+        """End the conversation and begin another, of the legacy era too."""
+        if self._conversation is not None:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._conversation.close()
+        house = self._house
+        self._conversation = Conversation(
+            house.current, "default", LOCAL, self._write, house.supervisor
+        )
+        await self._take(INITIALIZE.rpartition(b"\n\n")[2].replace(b"REVISION", b"2025-03-26"))
+
+    async def _take(self, line: bytes) -> None:
+        assert self._conversation is not None
+        async with asyncio.timeout(PATIENCE_S):
+            await self._conversation.take(line)
+            await asyncio.sleep(0.002)  # most answers come from a task of their own
+
+    async def _write(self, message: bytes) -> None:
+        for one in _messages(message):
+            assert one["jsonrpc"] == "2.0"
+        if (state := _STATE.search(message)) is not None:
+            self._state = state[1]
+        self._written.append(message)
+
+
+def _messages(frame: bytes) -> list[dict[str, Any]]:
+    """The message of a frame, or the messages of a batch."""
+    value = json.loads(frame)
+    return value if isinstance(value, list) else [value]
 
 
 def _is_public(log_line: str) -> bool:
@@ -351,3 +435,6 @@ Accept: application/json, text/event-stream
 {"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"REVISION",\
 "capabilities":{"roots":{},"sampling":{},"elicitation":{"form":{},"url":{}}},\
 "clientInfo":{"name":"fuzz","version":"1"}}}"""
+
+RUNNING: Mapping[str, type[Application]] = {"app": Application, "channel": Channel}
+"""Every target that needs a running gateway, by its name."""

@@ -30,6 +30,7 @@ _MEASURE_EVERY = 500
 _STARTS = {
     "post": ("*.http",),
     "app": ("*.http",),
+    "channel": ("*.http",),
     "line": ("*.http",),
     "json": ("*.json", "*.http"),
     "lines": ("lines.txt", "events.txt"),

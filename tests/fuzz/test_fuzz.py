@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.application import PATIENCE_S, Application
+from tests.fuzz.application import PATIENCE_S, Application, Channel
 from tests.fuzz.engine import Finding, check, check_memory, crashes, run, run_all, starts
 from tests.fuzz.targets import TARGETS
 
@@ -58,12 +58,32 @@ def test_random_input_breaks_no_part_of_the_protocol(capsys: pytest.CaptureFixtu
             assert report.inputs > 0
 
 
+def test_the_corpus_and_every_line_that_once_broke_a_conversation_pass(tmp_path: Path) -> None:
+    with Channel(tmp_path) as channel:
+        for data in [*starts("channel"), *(path.read_bytes() for path in crashes("channel"))]:
+            channel(data)
+            channel.check_health()
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(SECONDS * 2 + 120)
+def test_random_lines_do_not_break_a_conversation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Channel(tmp_path) as channel:
+        report = run("channel", channel, SECONDS / 4, SEED, patience_s=4 * PATIENCE_S)
+        channel.check_health()
+    with capsys.disabled():
+        print(f"\n{report}", end="")
+    assert report.inputs > 0
+
+
 @pytest.mark.fuzz
 @pytest.mark.timeout(SECONDS * 2 + 120)
 def test_random_requests_do_not_break_the_application(
     application: Application, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = run("app", application, SECONDS / 2, SEED, patience_s=4 * PATIENCE_S)
+    report = run("app", application, SECONDS / 4, SEED, patience_s=4 * PATIENCE_S)
     application.check_health()
     report.notes = application.statuses
     with capsys.disabled():
