@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.spec_schemas import assert_valid
+from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.jsonrpc import (
     MAX_DEPTH,
     MAX_VALUES,
@@ -308,6 +309,25 @@ def test_only_what_has_an_id_is_asked_for_it() -> None:
 )
 def test_a_result_is_cut_out_as_it_was_written(body: bytes, result: bytes | None) -> None:
     assert raw_result(body) == result
+
+
+def test_the_codes_are_those_of_the_specification() -> None:
+    for name, code in (
+        ("ParseError", jsonrpc.PARSE_ERROR),
+        ("InvalidRequestError", jsonrpc.INVALID_REQUEST),
+        ("MethodNotFoundError", jsonrpc.METHOD_NOT_FOUND),
+        ("InvalidParamsError", jsonrpc.INVALID_PARAMS),
+        ("InternalError", jsonrpc.INTERNAL_ERROR),
+    ):
+        assert_valid("2026-07-28", name, {"code": code, "message": "x"})
+    for name, code in (
+        ("HeaderMismatchError", jsonrpc.HEADER_MISMATCH),
+        ("MissingRequiredClientCapabilityError", jsonrpc.MISSING_CAPABILITY),
+        ("UnsupportedProtocolVersionError", jsonrpc.UNSUPPORTED_VERSION),
+    ):
+        data = {"requiredCapabilities": {}, "supported": [], "requested": ""}
+        error = {"code": code, "message": "x", "data": data}
+        assert_valid("2026-07-28", name, {"jsonrpc": "2.0", "id": 1, "error": error})
 
 
 # ------------------------------------------------------------------ encoding

@@ -184,6 +184,7 @@ def test_discover_names_every_version_and_advice_only_where_there_is_some() -> N
     assert value["supportedVersions"][0] == MODERN
     assert len(value["supportedVersions"]) == 5
     assert "instructions" not in value
+    assert json.loads(discover_result({}, "advice"))["instructions"] == "advice"
 
 
 # ------------------------------------------------------------------ questions
