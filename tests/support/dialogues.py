@@ -19,8 +19,7 @@ import asyncio
 import itertools
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -36,6 +35,7 @@ from waygate_mcp.model.ports import Provider
 from waygate_mcp.model.principal import ANONYMOUS, Principal
 from waygate_mcp.protocol.framing import SseDecoder
 from waygate_mcp.protocol.seal import KeyRing
+from waygate_mcp.runtime.generation import CallsInFlight
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.telemetry.logs import RequestRecord
 from waygate_mcp.telemetry.metrics import Metrics
@@ -86,21 +86,6 @@ class _Doorman:
         return self.known.get(name) or person(name)
 
 
-class InUse:
-    """Counts the calls that use a generation."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        self.count += 1
-        try:
-            yield
-        finally:
-            self.count -= 1
-
-
 class Desk:
     """A house in memory: everything a door asks for. `async with` ends its tasks.
 
@@ -122,7 +107,7 @@ class Desk:
         self.settings = SimpleNamespace(max_request_size=max_request_size)
         self.is_draining = False
         self.live = live_state()
-        self.in_use = InUse()
+        self.calls = CallsInFlight()
         self.doorman = _Doorman()
         self.refusals: Counter[str] = Counter()
         self.document = Document.model_validate({"version": 1, **(document or {})})
@@ -138,7 +123,11 @@ class Desk:
         self.live.hub.route_by(self.gateway.binds)
         guard = Guard(self.document.server, self.doorman, self._note_refusal)
         self.generation = SimpleNamespace(
-            guard=guard, gateway=self.gateway, document=self.document, in_use=self.in_use
+            guard=guard,
+            gateway=self.gateway,
+            document=self.document,
+            calls=self.calls,
+            in_use=lambda: self.calls,
         )
 
     def _note_refusal(self, reason: str) -> None:

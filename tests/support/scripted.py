@@ -96,7 +96,7 @@ class Scripted:
         """Answer a method for a name; `*` stands for any."""
         self._scripts[method, name] = script
 
-    def tool(self, name: str, script: Script | None = None, **members: Any) -> None:
+    def tool(self, name: str, script: Script | None = None, /, **members: Any) -> None:
         """Add a tool and what answers it."""
         self.add(Kind.TOOL, name, **{"inputSchema": {"type": "object"}, **members})
         self.on("tools/call", name, script or (lambda call: text(name)))

@@ -44,7 +44,7 @@ async def test_a_call_gets_one_final_message_with_the_id_it_came_with() -> None:
     final = await running.front.over()
     assert final["id"] == "a"
     assert final["result"]["content"][0]["text"] == "done"
-    assert running.exchange.result is CallResult.OK
+    assert running.exchange.result == CallResult.OK
 
 
 @virtual_time
@@ -89,7 +89,7 @@ async def test_a_question_after_the_final_message_is_refused() -> None:
     ],
 )
 def test_an_error_raised_on_purpose_is_told_in_its_own_words(
-    error: WaygateError, code: int, result: CallResult
+    error: WaygateError, code: int, result: str
 ) -> None:
     async def fails(call: Call) -> Outcome:
         raise error
@@ -99,7 +99,7 @@ def test_an_error_raised_on_purpose_is_told_in_its_own_words(
         running = Scene().begin(fails)
         final = await running.front.over()
         assert final["error"]["code"] == code
-        assert running.exchange.result is result
+        assert running.exchange.result == result
 
     dialogue()
 
@@ -111,7 +111,7 @@ async def test_a_tool_that_says_it_failed_is_a_reply() -> None:
 
     for running in (Scene().begin(fails), Scene().begin_legacy(fails)):
         assert "result" in await running.front.over()
-        assert running.exchange.result is CallResult.TOOL_ERROR
+        assert running.exchange.result == CallResult.TOOL_ERROR
 
 
 def test_a_bug_is_told_by_an_id_that_is_in_the_log_and_nothing_else(
@@ -129,7 +129,7 @@ def test_a_bug_is_told_by_an_id_that_is_in_the_log_and_nothing_else(
             "message": "Internal error",
             "data": {"requestId": "r-1"},
         }
-        assert running.exchange.result is CallResult.FAILED
+        assert running.exchange.result == CallResult.FAILED
 
     with caplog.at_level(logging.ERROR):
         dialogue()
@@ -246,7 +246,7 @@ async def test_a_cancelled_call_is_stopped_and_its_client_gets_nothing_more() ->
     await settle()
     running.exchange.cancel("the client is gone")
     assert await running.front.over() is None
-    assert running.exchange.result is CallResult.CANCELLED
+    assert running.exchange.result == CallResult.CANCELLED
     await running.task  # the door's task goes on
 
 
@@ -316,7 +316,7 @@ async def test_a_provider_that_fails_while_it_is_cancelled_is_cancelled_all_the_
     await settle()
     running.exchange.cancel("stop")
     assert await running.front.over() is None
-    assert running.exchange.result is CallResult.CANCELLED
+    assert running.exchange.result == CallResult.CANCELLED
 
 
 @virtual_time
@@ -343,7 +343,7 @@ async def test_a_call_over_its_time_is_stopped_and_told() -> None:
     final = await running.front.over()
     assert now() - started == pytest.approx(5)
     assert final["error"]["code"] == 4408
-    assert running.exchange.result is CallResult.TIMEOUT
+    assert running.exchange.result == CallResult.TIMEOUT
 
 
 @virtual_time
@@ -379,7 +379,7 @@ async def test_the_time_of_a_call_stands_still_while_a_question_is_open() -> Non
         await pass_time(200)  # the question expires, and the call's time runs again
         await pass_time(6)
         assert running.task.done(), era
-        assert running.exchange.result is CallResult.TIMEOUT
+        assert running.exchange.result == CallResult.TIMEOUT
 
 
 @virtual_time

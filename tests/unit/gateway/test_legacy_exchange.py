@@ -104,7 +104,7 @@ async def test_a_cancelled_call_leaves_no_question_behind() -> None:
     session.cancel_call(1, "cancelled by the client")
     assert await running.front.over() is None
     assert session.questions == {}
-    assert running.exchange.result is CallResult.CANCELLED
+    assert running.exchange.result == CallResult.CANCELLED
 
 
 # --- what each revision can be asked

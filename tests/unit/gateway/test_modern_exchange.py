@@ -64,12 +64,12 @@ async def test_a_question_ends_the_response_and_the_retry_gets_the_rest() -> Non
     asked = questions(await running.front.over())
     assert asked["w1"]["method"] == "elicitation/create"
     assert asked["w1"]["params"]["message"] == "Name?"
-    assert running.exchange.result.value == "input_required"
+    assert running.exchange.result == "input_required"
     assert len(scene.live.parking) == 1
     retry = await taken(running, {"w1": accepted(name="Bo")}, identifier="again")
     final = await retry.over()
     assert (final["id"], words(final)) == ("again", "hello {'name': 'Bo'}")
-    assert running.exchange.result.value == "ok"
+    assert running.exchange.result == CallResult.OK
     assert len(scene.live.parking) == 0
 
 
@@ -664,7 +664,7 @@ async def test_a_provider_that_keeps_its_state_in_the_ticket_is_not_parked() -> 
     assert list(questions(final)) == ["name"]
     ticket = scene.live.tickets.open(final["result"]["requestState"], _call_again(running))
     assert (ticket.kind, ticket.state) == ("relay", "page 2")
-    assert running.exchange.result is CallResult.INPUT_REQUIRED
+    assert running.exchange.result == CallResult.INPUT_REQUIRED
     assert len(scene.live.parking) == 0
     await running.task
 
