@@ -130,7 +130,7 @@ class Exchange:
         self.revision = revision
         self.front: Front | None = front
         self.call: Call
-        self.result = CallResult.OK
+        self.result: str = CallResult.OK
         self.is_settled = False
         self.call_timeout_s = 300.0
         self._log_level = log_level
@@ -330,7 +330,7 @@ def question_params(question: Question) -> dict[str, Any]:
     return _decode_object(question.params)
 
 
-def _result_of(error: WaygateError) -> CallResult:
+def _result_of(error: WaygateError) -> str:
     """Choose the word an error is recorded with."""
     if isinstance(error, CallTimeoutError):
         return CallResult.TIMEOUT

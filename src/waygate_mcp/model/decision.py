@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from typing import Final
 
 __all__ = ["CallResult"]
 
 
-class CallResult(Enum):
-    """How a call ended, seen from the door."""
+class CallResult:
+    """How a call ended, seen from the door. Plain words: they go to metric and log as they are."""
 
-    OK = "ok"
-    TOOL_ERROR = "tool_error"
-    INPUT_REQUIRED = "input_required"
-    REFUSED = "refused"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    TIMEOUT = "timeout"
+    OK: Final = "ok"
+    TOOL_ERROR: Final = "tool_error"
+    INPUT_REQUIRED: Final = "input_required"
+    REFUSED: Final = "refused"
+    FAILED: Final = "failed"
+    CANCELLED: Final = "cancelled"
+    TIMEOUT: Final = "timeout"

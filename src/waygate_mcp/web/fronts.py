@@ -61,7 +61,7 @@ class ModernFront:
         """Write the final message: JSON, or the last event of the stream."""
         visit = self.visit
         if self.exchange is not None:
-            visit.outcome = self.exchange.result.value
+            visit.outcome = self.exchange.result
         try:
             if message is None:
                 visit.abandon()
@@ -141,7 +141,7 @@ class LegacyFront:
         """
         visit = self.visit
         if self.exchange is not None:
-            visit.outcome = self.exchange.result.value
+            visit.outcome = self.exchange.result
         if self._stream is None and message is None:
             await visit.begin_stream()
             await visit.end()

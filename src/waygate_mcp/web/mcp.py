@@ -45,7 +45,7 @@ from waygate_mcp.web.watch import SlowWatch
 if TYPE_CHECKING:  # the house builds the door
     from waygate_mcp.runtime.generation import Generation
     from waygate_mcp.runtime.house import House
-    from waygate_mcp.web.guard import Guard
+    from waygate_mcp.web.guard import Admission, Guard
 
 __all__ = ["McpDoor"]
 
@@ -73,8 +73,25 @@ class McpDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, endpoint: str) -> None:
         """Serve one HTTP request to the endpoint of that name, whatever happens."""
         visit = Visit(self._house, scope, receive, send)
+        generation = self._house.current()
+        method = scope["method"]
         try:
-            await self._serve(visit, endpoint)
+            admission = self._admit(visit, generation.guard, method)
+            found = generation.gateway.endpoints.get(endpoint)
+            if method == "OPTIONS":
+                allowed = generation.guard.preflight(admission)
+                await visit.answer(204 if allowed else 403, b"", allowed or ())
+            elif found is None:
+                await self._say(visit, 404, jsonrpc.INVALID_REQUEST, "Unknown endpoint")
+            else:
+                visit.endpoint = endpoint
+                if method == "POST":
+                    with generation.in_use():
+                        await self._post(visit, generation, found)
+                else:
+                    await self._get_or_delete(visit, generation, method)
+        except Refused as refused:
+            await self._refuse(visit, refused)
         except Exception:  # noqa: BLE001 - the door: a bug of ours must not cost the client its answer
             _log.exception("request failed", request_id=visit.request_id)
             visit.outcome = "failed"
@@ -86,38 +103,32 @@ class McpDoor:
             if not visit.is_ended:  # cancelled from outside
                 visit.abandon()
 
-    async def _serve(self, visit: Visit, endpoint: str) -> None:
-        """Admit a request and hand it to its method."""
-        generation = self._house.current()
-        guard = generation.guard
+    @staticmethod
+    def _admit(visit: Visit, guard: Guard, method: str) -> Admission:
+        """Ask the guard, and note who calls.
+
+        Raises:
+            Refused: see `Guard.admit`; a preflight carries no credential and is not asked for one.
+        """
         scope = visit.scope
-        method = scope["method"]
         try:
-            admit = guard.admit_open if method == "OPTIONS" else guard.admit
-            admission = admit(scope)
-        except Refused as refused:
+            admission = guard.admit_open(scope) if method == "OPTIONS" else guard.admit(scope)
+        except Refused:
             visit.extra_headers = guard.cors_headers(dict(scope["headers"]).get(b"origin"))
-            await self._refuse(visit, refused)
-            return
+            raise
         visit.headers = admission.headers
         visit.request_id = admission.request_id
         visit.principal = admission.principal
-        if method == "OPTIONS":
-            allowed = guard.preflight(admission)
-            await visit.answer(204 if allowed else 403, b"", allowed or ())
-            return
         origin = admission.headers.get(b"origin")
-        if origin is not None:
+        if origin is not None and method != "OPTIONS":
             visit.extra_headers = guard.cors_headers(origin)
-        found = generation.gateway.endpoints.get(endpoint)
-        if found is None:
-            await self._say(visit, 404, jsonrpc.INVALID_REQUEST, "Unknown endpoint")
-            return
-        visit.endpoint = endpoint
-        if method == "POST":
-            with generation.in_use():
-                await self._post(visit, generation, found)
-        elif method == "GET":
+        return admission
+
+    async def _get_or_delete(
+        self, visit: Visit, generation: Generation[Guard], method: str
+    ) -> None:
+        """Serve the methods only sessions have, and refuse all others."""
+        if method == "GET":
             await self._get(visit, generation)
         elif method == "DELETE":
             await self._delete(visit, generation)
@@ -178,8 +189,6 @@ class McpDoor:
                 await self._legacy(visit, generation, endpoint, inbound, body)
             else:
                 await self._answer_refusal(visit, inbound)
-        except Refused as refused:
-            await self._refuse(visit, refused)
         finally:
             self._in_flight -= 1
 

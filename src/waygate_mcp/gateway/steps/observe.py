@@ -23,7 +23,7 @@ class Observe:
     async def __call__(self, call: Call, call_next: Handler) -> Outcome:
         """Pass the call on and record how it ended."""
         started = time.perf_counter()
-        result = CallResult.FAILED
+        result: str = CallResult.FAILED
         try:
             outcome = await call_next(call)
             result = _result_of(outcome)
@@ -40,12 +40,12 @@ class Observe:
                 call.endpoint,
                 call.method,
                 call.provider,
-                result.value,
+                result,
                 time.perf_counter() - started,
             )
 
 
-def _result_of(outcome: Outcome) -> CallResult:
+def _result_of(outcome: Outcome) -> str:
     """Choose the word an outcome is counted with."""
     if isinstance(outcome, InputRequired):
         return CallResult.INPUT_REQUIRED
