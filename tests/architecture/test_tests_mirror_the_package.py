@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.source_tree import ROOT, Module, dotted_name, modules
+from tests.support.source_tree import ROOT, Module, dotted_name, modules, type_of_function
 
 UNIT = ROOT / "tests" / "unit"
 
@@ -80,21 +80,33 @@ def test_a_protocol_class_is_nothing_to_run() -> None:
 
 
 def sleeps(text: str) -> list[int]:
-    """Lines that wait for real time to pass: `time.sleep`, and `asyncio.sleep` of anything but nought."""
+    """Lines that wait for real time to pass: `time.sleep`, and `asyncio.sleep` of anything but nought.
+
+    Under `@virtual_time` (tests/support/virtual_time.py) the clock jumps, so that `asyncio.sleep` waits for nothing.
+    """
+    tree = ast.parse(text)
+    virtual: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, type_of_function) and any(
+            dotted_name(mark).endswith("virtual_time") for mark in node.decorator_list
+        ):
+            virtual.update(ast.walk(node))
     lines = []
-    for node in ast.walk(ast.parse(text)):
-        if not (isinstance(node, ast.Call) and dotted_name(node.func).endswith("sleep")):
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
             continue
-        if dotted_name(node.func) not in ("time.sleep", "asyncio.sleep", "sleep"):
-            continue
-        yields_only = (
-            len(node.args) == 1
-            and isinstance(node.args[0], ast.Constant)
-            and node.args[0].value == 0
-        )
-        if not yields_only:
+        name = dotted_name(node.func)
+        yields_only = [constant_text(each) for each in node.args] == ["0"]
+        if name in ("time.sleep", "sleep") or (
+            name == "asyncio.sleep" and not yields_only and node not in virtual
+        ):
             lines.append(node.lineno)
     return lines
+
+
+def constant_text(node: ast.expr) -> str:
+    """A constant's text, and the empty string for any other expression."""
+    return repr(node.value) if isinstance(node, ast.Constant) else ""
 
 
 @pytest.mark.parametrize(
@@ -104,10 +116,13 @@ def sleeps(text: str) -> list[int]:
         ("\nawait asyncio.sleep(0.01)", [2]),
         ("await asyncio.sleep(0)", []),
         ("await clock.sleep(5)", []),
+        ("@virtual_time\nasync def test():\n    await asyncio.sleep(5)", []),
+        ("@virtual_time\nasync def test():\n    time.sleep(5)", [3]),
+        ("async def test():\n    await asyncio.sleep(5)", [2]),
     ],
 )
 def test_a_sleep_in_a_test_is_found(text: str, expected: list[int]) -> None:
-    assert sleeps(f"{text}") == expected
+    assert sleeps(text) == expected
 
 
 def test_no_unit_test_sleeps() -> None:
