@@ -20,15 +20,20 @@ from waygate_mcp.config.document import PluginSection
 from waygate_mcp.config.problems import describe
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.errors import ConfigError, ConfigProblem, PluginError, WaygateError
+from waygate_mcp.model.ports import Announce, Provider
 from waygate_mcp.plugins.api import NoConfig, Services
 from waygate_mcp.plugins.files import is_file_use, worded
 from waygate_mcp.telemetry.logs import get_logger
 from waygate_mcp.toolkit.provider import PLUGIN_FAULTS
 from waygate_mcp.toolkit.toolbox import Toolbox
 
-__all__ = ["ConstructedPlugin", "Lifespan", "construct_plugin", "may_be_foreign"]
+__all__ = ["ConstructedPlugin", "Lifespan", "Mount", "construct_plugin", "offer_to_mount"]
 
 Lifespan = AbstractAsyncContextManager[Any]
+Mount = Callable[
+    [str, object, Mapping[str, Any], Announce], AbstractAsyncContextManager[Provider] | None
+]
+"""Makes a provider of a foreign server object, None where it does not know it (`mounted.mount`)."""
 
 
 class ConstructedPlugin:
@@ -45,9 +50,28 @@ class ConstructedPlugin:
         self.lifespan = lifespan
 
 
-def may_be_foreign(loaded: Any) -> bool:
-    """Tell whether an object may be another maker's server: neither a module nor a box nor a class."""
-    return not isinstance(loaded, ModuleType | Toolbox | type)
+def offer_to_mount(
+    name: str, section: PluginSection, loaded: Any, announce: Announce, mount: Mount
+) -> AbstractAsyncContextManager[Provider] | None:
+    """Let `mount` have an object that may be another maker's server; None where it is none.
+
+    Modules, boxes and classes are ours and not offered.
+
+    Raises:
+        ConfigError: its `config` is wrong; the path begins with `plugins.NAME`.
+        PluginError: the object gives no application.
+    """
+    if isinstance(loaded, ModuleType | Toolbox | type):
+        return None
+    try:
+        return mount(name, loaded, section.config, announce)
+    except ConfigError as exc:
+        raise ConfigError(problems=[_below(name, one) for one in exc.problems]) from exc
+
+
+def _below(name: str, problem: ConfigProblem) -> ConfigProblem:
+    path = f"plugins.{name}.{problem.path}" if problem.path else f"plugins.{name}"
+    return ConfigProblem(path, problem.message, suggestion=problem.suggestion)
 
 
 def construct_plugin(name: str, section: PluginSection, loaded: Any) -> ConstructedPlugin:

@@ -29,7 +29,7 @@ from waygate_mcp.errors import ConfigError, ConfigProblem, PluginError
 
 __all__ = ["PluginFiles", "is_file_use", "mend_of_open_paths", "place_of", "worded"]
 
-_FILE_USE = re.compile(r"(\.{1,2}/|/)[^:]*\.py(:[A-Za-z_][A-Za-z0-9_.]*)?")
+_FILE_USE = re.compile(r"(\.{1,2}/|/)[^:\x00-\x1f]*\.py(:[A-Za-z_][A-Za-z0-9_.]*)?")
 """`./file.py`, `../file.py` or `/file.py`, and `:attribute` after it."""
 
 _PREFIX = "waygate_plugin_files_"

@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from waygate_mcp.config.document import PluginSection
-from waygate_mcp.errors import ConfigError, ConfigProblem, PluginError
+from waygate_mcp.errors import PluginError
 from waygate_mcp.model.ports import Announce, Provider
 from waygate_mcp.plugins.construction import (
     ConstructedPlugin,
     Lifespan,
+    Mount,
     construct_plugin,
-    may_be_foreign,
+    offer_to_mount,
 )
 from waygate_mcp.plugins.discovery import load_plugin
 from waygate_mcp.plugins.files import PluginFiles, worded
@@ -41,11 +42,6 @@ from waygate_mcp.toolkit.provider import PLUGIN_FAULTS, ToolboxProvider
 from waygate_mcp.toolkit.threads import SyncThreads
 
 __all__ = ["Mount", "open_plugins"]
-
-Mount = Callable[
-    [str, object, Mapping[str, Any], Announce], AbstractAsyncContextManager[Provider] | None
-]
-"""Makes a provider of a foreign server object, None where it does not know it (`mounted.mount`)."""
 
 ENTER_S = 60.0
 LEAVE_S = 10.0
@@ -97,26 +93,11 @@ def _open(
     threads: Executor,
 ) -> AbstractAsyncContextManager[Provider]:
     """Choose how an object is opened: as a foreign server, or as a plugin of ours."""
-    if mount is not None and may_be_foreign(loaded):
-        mounted = _mount(name, loaded, section.config, announce, mount)
-        if mounted is not None:
-            return mounted
+    mounted = None if mount is None else offer_to_mount(name, section, loaded, announce, mount)
+    if mounted is not None:
+        return mounted
     made = construct_plugin(name, section, loaded)
     return _serve(name, made, announce, threads)
-
-
-def _mount(
-    name: str, loaded: Any, config: Mapping[str, Any], announce: Announce, mount: Mount
-) -> AbstractAsyncContextManager[Provider] | None:
-    try:
-        return mount(name, loaded, config, announce)
-    except ConfigError as exc:
-        raise ConfigError(problems=[_below(name, one) for one in exc.problems]) from exc
-
-
-def _below(name: str, problem: ConfigProblem) -> ConfigProblem:
-    path = f"plugins.{name}.{problem.path}" if problem.path else f"plugins.{name}"
-    return ConfigProblem(path, problem.message, suggestion=problem.suggestion)
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ import pytest
 from waygate_mcp.config.document import PluginSection
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.plugins.builtin import hello
-from waygate_mcp.plugins.construction import construct_plugin, may_be_foreign
+from waygate_mcp.plugins.construction import construct_plugin, offer_to_mount
+from waygate_mcp.testing.fakes import Announcements
 from waygate_mcp.toolkit.toolbox import Toolbox
 
 
@@ -40,9 +41,16 @@ def test_a_config_is_checked_by_the_plugins_own_model() -> None:
 
 @pytest.mark.parametrize(
     ("loaded", "expected"),
-    [(hello, False), (Toolbox(), False), (Toolbox, False), (object(), True), (print, True)],
+    [(hello, []), (Toolbox(), []), (Toolbox, []), (5, [5]), ("server", ["server"])],
 )
 def test_what_may_be_another_makers_server_is_offered_to_be_mounted(
-    loaded: object, expected: bool
+    loaded: object, expected: list[object]
 ) -> None:
-    assert may_be_foreign(loaded) is expected
+    offered: list[object] = []
+
+    def mount(name: str, obj: object, config: Any, announce: Any) -> None:
+        offered.append(obj)
+
+    section = PluginSection(use="x")
+    assert offer_to_mount("p", section, loaded, Announcements(), mount) is None
+    assert offered == expected
