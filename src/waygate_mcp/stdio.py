@@ -19,7 +19,7 @@ from waygate_mcp.gateway.conversation import Conversation, InForce
 from waygate_mcp.model.ports import Supervisor
 from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.protocol import jsonrpc
-from waygate_mcp.protocol.framing import FrameTooLarge, LineDecoder
+from waygate_mcp.protocol.framing import FrameTooLarge, LineDecoder, encode_line
 from waygate_mcp.telemetry.logs import get_logger
 
 __all__ = ["claim_standard_output", "serve_stdio"]
@@ -118,9 +118,9 @@ class _LineOutput:
                 self._pipe = await _open_pipe(self._fd)
             if self._pipe is None:
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(None, _write_all, self._fd, message + b"\n")
+                await loop.run_in_executor(None, _write_all, self._fd, encode_line(message))
                 return
-            self._pipe.write(message + b"\n")
+            self._pipe.write(encode_line(message))
             await self._pipe.drain()
 
 

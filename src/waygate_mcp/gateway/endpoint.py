@@ -184,7 +184,7 @@ class Endpoint:
             raise InvalidArgumentsError(["ref must be an object"])
         kind = ref.get("type")
         name = ref.get("name") if kind == "ref/prompt" else ref.get("uri")
-        if kind not in {"ref/prompt", "ref/resource"} or not isinstance(name, str):
+        if kind not in ("ref/prompt", "ref/resource") or not isinstance(name, str):
             raise InvalidArgumentsError(["ref must name a prompt or a resource"])
         if kind == "ref/prompt":
             return await self.catalog.find(Kind.PROMPT, name, viewer)

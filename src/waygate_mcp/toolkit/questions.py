@@ -152,7 +152,9 @@ class SamplingResult(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The text blocks, joined by line ends."""
-        return "\n".join(str(one["text"]) for one in self.content if one.get("type") == "text")
+        return "\n".join(
+            str(one.get("text", "")) for one in self.content if one.get("type") == "text"
+        )
 
 
 class Root(msgspec.Struct, frozen=True):

@@ -19,7 +19,6 @@ from waygate_mcp.gateway.intake import Arrival, Attached, begin_legacy, begin_mo
 from waygate_mcp.gateway.listening import confirmed_filter, open_listener
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.protocol import jsonrpc
-from waygate_mcp.protocol.failures import describe_failure
 from waygate_mcp.protocol.framing import encode_event
 from waygate_mcp.protocol.handshake import read_initialize
 from waygate_mcp.protocol.jsonrpc import Message, MessageShape
@@ -32,8 +31,18 @@ from waygate_mcp.protocol.ladder import (
     entry_name,
 )
 from waygate_mcp.protocol.stateless import acknowledgement, listen_end_result, read_listen_filter
-from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, REVISIONS, Revision
+from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, REVISIONS
 from waygate_mcp.telemetry.logs import get_logger
+from waygate_mcp.web.answers import (
+    accepts,
+    answer_refusal,
+    busy,
+    prefers_stream,
+    refuse,
+    say,
+    tell,
+    tell_when,
+)
 from waygate_mcp.web.batch import run_batch
 from waygate_mcp.web.body import BODY_TIMEOUT_S, is_json, read_body
 from waygate_mcp.web.fronts import LegacyFront, ModernFront
@@ -82,7 +91,7 @@ class McpDoor:
                 allowed = generation.guard.preflight(admission)
                 await visit.answer(204 if allowed else 403, b"", allowed or ())
             elif found is None:
-                await self._say(visit, 404, jsonrpc.INVALID_REQUEST, "Unknown endpoint")
+                await say(visit, 404, jsonrpc.INVALID_REQUEST, "Unknown endpoint")
             else:
                 visit.endpoint = endpoint
                 if method == "POST":
@@ -91,7 +100,7 @@ class McpDoor:
                 else:
                     await self._get_or_delete(visit, generation, method)
         except Refused as refused:
-            await self._refuse(visit, refused)
+            await refuse(visit, refused)
         except Exception:  # noqa: BLE001 - the door: a bug of ours must not cost the client its answer
             _log.exception("request failed", request_id=visit.request_id)
             visit.outcome = "failed"
@@ -135,29 +144,6 @@ class McpDoor:
         else:
             await visit.answer(405, b"", (_ALLOW,))
 
-    # --- refusals
-
-    async def _refuse(self, visit: Visit, refused: Refused) -> None:
-        """Word a refusal of the guard or of the body reader."""
-        visit.request_id = visit.request_id or refused.request_id
-        code = {401: 4401, 403: 4403, 413: 4413, 408: 4408}.get(
-            refused.status, jsonrpc.INVALID_REQUEST
-        )
-        visit.outcome = refused.code
-        body = jsonrpc.encode_error(None, code, refused.message)
-        await visit.answer(refused.status, body, (JSON, *refused.headers))
-
-    async def _say(self, visit: Visit, status: int, code: int, text: str) -> None:
-        """Answer a JSON-RPC error that belongs to no request."""
-        visit.outcome = "refused"
-        await visit.answer(status, jsonrpc.encode_error(None, code, text))
-
-    async def _busy(self, visit: Visit, message: str) -> None:
-        """Refuse early, with a hint when to come back (threat model rule 39)."""
-        visit.outcome = "busy"
-        body = jsonrpc.encode_error(None, 4503, message)
-        await visit.answer(503, body, (JSON, (b"retry-after", b"1")))
-
     # --- POST
 
     async def _post(self, visit: Visit, generation: Generation[Guard], endpoint: Endpoint) -> None:
@@ -165,16 +151,16 @@ class McpDoor:
         headers = visit.headers
         if not is_json(headers):
             text = "Content-Type must be application/json"
-            await self._say(visit, 415, jsonrpc.INVALID_REQUEST, text)
+            await say(visit, 415, jsonrpc.INVALID_REQUEST, text)
             return
         accept = headers.get(b"accept")
-        if accept != _USUAL_ACCEPT and not _accepts(accept):
+        if accept != _USUAL_ACCEPT and not accepts(accept):
             text = "Accept must allow application/json and text/event-stream"
-            await self._say(visit, 406, jsonrpc.INVALID_REQUEST, text)
+            await say(visit, 406, jsonrpc.INVALID_REQUEST, text)
             return
         allowed = generation.document.limits.calls_in_flight_max
         if self._in_flight >= allowed and self._at_work() >= allowed:
-            await self._busy(visit, "Too many calls are under way; try again shortly.")
+            await busy(visit, "Too many calls are under way; try again shortly.")
             return
         self._in_flight += 1
         try:
@@ -188,7 +174,7 @@ class McpDoor:
             elif isinstance(inbound, LegacyInbound):
                 await self._legacy(visit, generation, endpoint, inbound, body)
             else:
-                await self._answer_refusal(visit, inbound)
+                await answer_refusal(visit, inbound)
         finally:
             self._in_flight -= 1
 
@@ -199,10 +185,6 @@ class McpDoor:
         """
         live = self._house.live
         return self._in_flight - len(live.parking) - live.listen_streams.total()
-
-    async def _answer_refusal(self, visit: Visit, refusal: Refusal) -> None:
-        visit.outcome = "refused"
-        await visit.answer(refusal.status, refusal.encode())
 
     async def _modern(
         self,
@@ -227,7 +209,7 @@ class McpDoor:
         try:
             begun = begin_modern(generation.gateway, endpoint, inbound, front, arrival)
         except WaygateError as error:
-            await _tell(visit, error, MODERN, message)
+            await tell(visit, error, MODERN, message)
             return
         if isinstance(begun, Attached):
             bucket = self._begin(front, begun.exchange, generation)
@@ -309,19 +291,17 @@ class McpDoor:
         """Open a listen stream: the acknowledgement first, then changes, then a graceful end."""
         wanted = read_listen_filter(message.params)
         if isinstance(wanted, str):
-            await self._answer_refusal(
-                visit, Refusal(200, jsonrpc.INVALID_PARAMS, wanted, message.id)
-            )
+            await answer_refusal(visit, Refusal(200, jsonrpc.INVALID_PARAMS, wanted, message.id))
             return
         if not visit.principal.may(_OPEN_PERMISSION):
-            await _tell(visit, ForbiddenError(permission=_OPEN_PERMISSION), MODERN, message)
+            await tell(visit, ForbiddenError(permission=_OPEN_PERMISSION), MODERN, message)
             return
         house, gateway = self._house, generation.gateway
         limits = generation.document.limits
         readers = house.live.listen_streams
         who = visit.principal.id
         if house.is_draining or readers[who] >= limits.listen_streams_per_principal:
-            await self._busy(visit, "Too many listen streams, or the server stops.")
+            await busy(visit, "Too many listen streams, or the server stops.")
             return
         confirmed = confirmed_filter(endpoint, wanted, visit.principal)
         listener = open_listener(gateway.live.hub, endpoint.name, visit.principal, confirmed)
@@ -388,21 +368,19 @@ class McpDoor:
         """Open a session and name it in the answer."""
         hello = read_initialize(message.params)
         if isinstance(hello, str):
-            await self._answer_refusal(
-                visit, Refusal(400, jsonrpc.INVALID_PARAMS, hello, message.id)
-            )
+            await answer_refusal(visit, Refusal(400, jsonrpc.INVALID_PARAMS, hello, message.id))
             return
         if not visit.principal.may(_OPEN_PERMISSION):
             error = ForbiddenError(permission=_OPEN_PERMISSION)
-            await _tell(visit, error, hello.revision, message)
+            await tell(visit, error, hello.revision, message)
             return
         if self._house.is_draining:
-            await self._busy(visit, "The server stops.")
+            await busy(visit, "The server stops.")
             return
         try:
             session = self._house.live.sessions.open(hello, endpoint.name, visit.principal)
         except RateLimitedError as limit:
-            await _tell_when(visit, limit, message)
+            await tell_when(visit, limit, message)
             return
         assert session.token is not None
         header = (_SESSION_HEADER, session.token.encode())
@@ -415,10 +393,11 @@ class McpDoor:
 
         A 404 tells the client to initialize again, so it is used for nothing else here.
         """
+        identifier = message.id if message.shape == MessageShape.REQUEST else None
         token = visit.headers.get(_SESSION_HEADER)
         if token is None:
-            await self._answer_refusal(
-                visit, Refusal(400, jsonrpc.INVALID_REQUEST, _NO_SESSION, message.id)
+            await answer_refusal(
+                visit, Refusal(400, jsonrpc.INVALID_REQUEST, _NO_SESSION, identifier)
             )
             return None
         try:
@@ -426,11 +405,11 @@ class McpDoor:
                 token.decode("latin-1"), visit.endpoint, visit.principal
             )
         except RateLimitedError as limit:
-            await _tell_when(visit, limit, message)
+            await tell_when(visit, limit, message)
             return None
         if session is None:
             text = "Session not found; send initialize again"
-            error = jsonrpc.encode_error(message.id, jsonrpc.INVALID_REQUEST, text)
+            error = jsonrpc.encode_error(identifier, jsonrpc.INVALID_REQUEST, text)
             visit.outcome = "unknown_session"
             await visit.answer(404, error)
             return None
@@ -439,9 +418,7 @@ class McpDoor:
             known = stated.decode("latin-1").strip() in REVISIONS
             text = "the session was opened in another revision" if known else "unknown revision"
             text = f"MCP-Protocol-Version: {text}"
-            await self._answer_refusal(
-                visit, Refusal(400, jsonrpc.INVALID_REQUEST, text, message.id)
-            )
+            await answer_refusal(visit, Refusal(400, jsonrpc.INVALID_REQUEST, text, identifier))
             return None
         return session
 
@@ -456,20 +433,18 @@ class McpDoor:
         """Serve one request of a session."""
         method = check_legacy(message, session.revision)
         if isinstance(method, Refusal):
-            await self._answer_refusal(visit, method)
+            await answer_refusal(visit, method)
             return
         visit.name = entry_name(message, method)
         if message.id in session.calls:
             text = "Invalid request: id is in use by another request"
-            await self._answer_refusal(
-                visit, Refusal(400, jsonrpc.INVALID_REQUEST, text, message.id)
-            )
+            await answer_refusal(visit, Refusal(400, jsonrpc.INVALID_REQUEST, text, message.id))
             return
         front = LegacyFront(
             visit,
             session,
             self._house.live.monotonic,
-            prefers_stream=_prefers_stream(visit.headers.get(b"accept")),
+            prefers_stream=prefers_stream(visit.headers.get(b"accept")),
         )
         arrival = Arrival(visit.principal, visit.request_id, body)
         try:
@@ -477,7 +452,7 @@ class McpDoor:
                 generation.gateway, session, message, method, front, arrival
             )
         except WaygateError as error:
-            await _tell(visit, error, session.revision, message)
+            await tell(visit, error, session.revision, message)
             return
         session.calls[message.wire_id] = exchange
         bucket = self._begin(front, exchange, generation)
@@ -498,7 +473,7 @@ class McpDoor:
         """Serve a batch, which only 2025-03-26 has."""
         if not session.revision.has_batches:
             text = "Invalid request: no batches in this revision"
-            await self._say(visit, 400, jsonrpc.INVALID_REQUEST, text)
+            await say(visit, 400, jsonrpc.INVALID_REQUEST, text)
             return
         arrival = Arrival(visit.principal, visit.request_id, body)
         for message in inbound.messages:
@@ -515,16 +490,14 @@ class McpDoor:
             return
         accept = visit.headers.get(b"accept", b"")
         if b"text/event-stream" not in accept and b"*/*" not in accept:
-            await self._say(
-                visit, 406, jsonrpc.INVALID_REQUEST, "Accept must allow text/event-stream"
-            )
+            await say(visit, 406, jsonrpc.INVALID_REQUEST, "Accept must allow text/event-stream")
             return
         session = await self._find_session(visit, Message(MessageShape.INVALID))
         if session is None:
             return
         house = self._house
         if house.is_draining:
-            await self._busy(visit, "The server stops.")
+            await busy(visit, "The server stops.")
             return
         keep_alive_s = generation.document.limits.keep_alive_s
         last = visit.headers.get(b"last-event-id", b"").decode("latin-1")
@@ -537,7 +510,7 @@ class McpDoor:
                 await hold_open(visit, pump, house.supervisor)
                 return
         if session.is_of_call(last):
-            await self._say(visit, 400, jsonrpc.INVALID_REQUEST, "Those events are gone")
+            await say(visit, 400, jsonrpc.INVALID_REQUEST, "Those events are gone")
             return
         await self._stand(visit, session, found[1] if found is not None else None, keep_alive_s)
 
@@ -571,42 +544,6 @@ async def _attach(begun: Attached, front: ModernFront, message: Message) -> None
     try:
         await begun.attach(front)
     except WaygateError as error:
-        await _tell(front.visit, error, MODERN, message)
+        await tell(front.visit, error, MODERN, message)
     else:
         await front.until_done()
-
-
-async def _tell(visit: Visit, error: WaygateError, revision: Revision, message: Message) -> None:
-    """Answer a request that did not come to be a call."""
-    failure = describe_failure(error, revision)
-    visit.outcome = error.code
-    await visit.answer(failure.status, failure.encode(message.id))
-
-
-async def _tell_when(visit: Visit, limit: RateLimitedError, message: Message) -> None:
-    """Answer that there is no room, and when there may be."""
-    failure = describe_failure(limit, LATEST_LEGACY)
-    visit.outcome = limit.code
-    retry_after = (b"retry-after", b"%d" % limit.retry_after_s)
-    await visit.answer(429, failure.encode(message.id), (JSON, retry_after))
-
-
-def _prefers_stream(accept: bytes | None) -> bool:
-    """Tell whether a client names the event stream before JSON: the order is all that current clients say."""
-    return accept is not None and accept.lstrip().lower().startswith(b"text/event-stream")
-
-
-def _accepts(accept: bytes | None) -> bool:
-    """Tell whether a client can read either form of an answer; no Accept accepts everything.
-
-    Clients must list both; one that lists only one of them is served all the same.
-    """
-    if accept is None:
-        return True
-    lowered = accept.lower()
-    return (
-        b"application/json" in lowered
-        or b"text/event-stream" in lowered
-        or b"*/*" in lowered
-        or b"application/*" in lowered
-    )

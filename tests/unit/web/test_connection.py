@@ -333,6 +333,10 @@ def test_a_connection_without_limits_of_its_own_is_none_of_ours() -> None:
         Connection.current_limits()
 
 
+def has_keep_alive_timer(line: Line) -> bool:
+    return line.connection.timeout_keep_alive_task is not None
+
+
 async def test_an_idle_connection_is_closed_when_its_time_is_up() -> None:
     with wire() as line:
         line.send(GET)
@@ -347,9 +351,8 @@ async def test_a_connection_used_since_is_left_and_looked_at_again_in_time() -> 
         line.send(GET)
         await line.finish()
         line.connection._close_if_idle()
-        assert not line.closing
-        assert line.connection.timeout_keep_alive_task is not None
+        assert has_keep_alive_timer(line)
         line.send(POST % b"" + b"he")  # in the middle of a request: nothing to look at
         line.connection._close_if_idle()
-        assert line.connection.timeout_keep_alive_task is None
-        assert not line.closing
+        assert not has_keep_alive_timer(line)
+        assert not line.is_closing()
