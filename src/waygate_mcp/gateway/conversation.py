@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from waygate_mcp.errors import ForbiddenError, LimitError, WaygateError
 from waygate_mcp.gateway.endpoint import Endpoint
@@ -49,6 +49,8 @@ from waygate_mcp.protocol.stateless import (
 from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, Revision
 
 __all__ = ["Conversation", "InForce"]
+
+T = TypeVar("T")
 
 Write = Callable[[bytes], Awaitable[None]]
 _MAX_IN_FLIGHT = 1_024
@@ -141,6 +143,7 @@ class Conversation:
             self._live.sessions.end(self._session)
         for listener in self._listeners.values():
             listener.close()
+            self._live.hub.remove(listener)
         for exchange in tuple(self._modern_calls.values()):
             exchange.cancel("channel closed")
         for task in tuple(self._tasks):
@@ -274,8 +277,7 @@ class Conversation:
         except WaygateError as error:
             await self._fail(message, error, MODERN)
         finally:
-            if self._modern_calls.get(message.wire_id) is begun.exchange:
-                del self._modern_calls[message.wire_id]
+            _forget(self._modern_calls, message.wire_id, begun.exchange)
 
     async def _listen(self, message: Message, endpoint: Endpoint) -> None:
         """Open a listen subscription on this channel."""
@@ -290,12 +292,15 @@ class Conversation:
         listener = open_listener(self._live.hub, self._endpoint, self._principal, confirmed)
         identifier = message.wire_id
         self._listeners[identifier] = listener
-        await self._write(acknowledgement(identifier, confirmed))
-        self._start(self._tell_listener(identifier, listener), "listen")
+        telling = self._tell_listener(identifier, listener, acknowledgement(identifier, confirmed))
+        self._start(telling, "listen")
 
-    async def _tell_listener(self, identifier: str | int, listener: Listener) -> None:
-        """Write a listener's changes, then the graceful end if it was ours to end."""
+    async def _tell_listener(
+        self, identifier: str | int, listener: Listener, acknowledged: bytes
+    ) -> None:
+        """Write the acknowledgement, a listener's changes, and the graceful end if it is ours."""
         try:
+            await self._write(acknowledged)
             async for method, uri in announce_changes(listener):
                 if self._listeners.get(identifier) is not listener:
                     return  # the client cancelled it: nothing more is sent
@@ -307,8 +312,7 @@ class Conversation:
                 result = listen_end_result(identifier, server_info)
                 await self._write(jsonrpc.encode_result(identifier, result))
         finally:
-            if self._listeners.get(identifier) is listener:
-                del self._listeners[identifier]
+            _forget(self._listeners, identifier, listener)
             self._live.hub.remove(listener)
 
     # --- shared
@@ -357,7 +361,6 @@ class Conversation:
         if len(self._calls) >= _MAX_IN_FLIGHT:
             raise LimitError("calls on one channel", safe_message="Too many calls are under way.")
         identifier = exchange.identifier
-        calls[identifier] = exchange
         hold = generation.in_use()
 
         async def run() -> None:
@@ -365,10 +368,10 @@ class Conversation:
             try:
                 await exchange.run(handler)
             finally:
-                if calls.get(identifier) is exchange:
-                    del calls[identifier]
+                _forget(calls, identifier, exchange)
 
         task = self._start(run(), "call")
+        calls[identifier] = exchange
         hold.__enter__()  # from now on, not from the task's first step
         task.add_done_callback(lambda _: hold.__exit__(None, None, None))
         self._calls.add(task)
@@ -379,3 +382,9 @@ class Conversation:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _forget(known: dict[str | int, T], identifier: str | int, what: T) -> None:
+    """Take something off its id, unless the id is another's by now."""
+    if known.get(identifier) is what:
+        del known[identifier]

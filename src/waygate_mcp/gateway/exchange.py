@@ -279,8 +279,8 @@ class Exchange:
 
     def _forgive_cancellation(self) -> None:
         """Take our own cancellation back, so that the door's task can finish its work."""
-        if self._task is not None:
-            self._task.uncancel()
+        assert self._task is not None, "only a call that runs is cancelled"
+        self._task.uncancel()
 
     def _settle(self) -> None:
         """Note that the call is over."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
+from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.model.principal import Principal
 
 __all__ = ["Change", "Hub", "Listener"]
@@ -107,7 +107,7 @@ class Hub:
             if isinstance(event, ListChanged):
                 if event.kind in listener.kinds:
                     listener.offer(Change(_METHODS[event.kind]))
-            elif isinstance(event, ResourceUpdated):
+            else:
                 listener.offer(Change("notifications/resources/updated", event.uri))
 
     def announce_everything(self) -> None:

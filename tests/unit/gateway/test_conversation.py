@@ -369,6 +369,36 @@ async def test_the_id_of_a_call_that_is_parked_was_answered_and_is_free() -> Non
 
 
 @virtual_time
+async def test_the_end_of_a_parked_call_forgets_no_other_call_of_the_same_id() -> None:
+    async with Desk(Box()) as desk:
+        channel = Channel(desk)
+        asked = await channel.answer_to(await channel.modern("tools/call", id=1, name="ask"))
+        channel.said.clear()
+        await channel.modern("tools/call", id=1, name="wait")
+        state = asked["result"]["requestState"]
+        answers = {"w1": accepted()}
+        await channel.answer_to(
+            await channel.modern(
+                "tools/call", name="ask", requestState=state, inputResponses=answers
+            )
+        )
+        await settle()
+        assert list(channel.conversation._modern_calls) == [1]
+        await channel.close()
+
+
+@virtual_time
+async def test_a_call_that_cannot_be_begun_is_told_and_leaves_nothing() -> None:
+    async with Desk(Box()) as desk:
+        channel = Channel(desk)
+        await desk.supervisor.close()
+        refused = await channel.answer_to(await channel.modern("tools/call", name="greet"))
+        assert refused["error"]["code"] == 4420
+        assert channel.conversation._modern_calls == {}
+        assert desk.calls.count == 0
+
+
+@virtual_time
 async def test_too_many_calls_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_IN_FLIGHT", 2)
     async with Desk(box := Box()) as desk:
@@ -410,6 +440,7 @@ async def test_a_listener_is_acknowledged_first_and_hears_only_what_it_asked_for
         identifier = await listen(
             channel, toolsListChanged=True, resourceSubscriptions=["memo://a"], other=True
         )
+        await settle()
         [ack] = channel.said
         assert ack["method"] == "notifications/subscriptions/acknowledged"
         assert ack["params"]["notifications"] == {
@@ -441,6 +472,12 @@ async def test_a_cancelled_listener_hears_nothing_more_not_even_what_was_due() -
         await channel.tell("notifications/cancelled", requestId=identifier)
         await settle()
         assert len(channel.said) == 1
+        assert len(desk.live.hub) == 0
+        quiet = await listen(channel, toolsListChanged=True)
+        await settle()
+        await channel.tell("notifications/cancelled", requestId=quiet)
+        await settle()
+        assert len(channel.said) == 2
         assert len(desk.live.hub) == 0
         again = await channel.modern("subscriptions/listen", id=identifier, notifications={})
         await settle()
@@ -477,7 +514,7 @@ async def test_a_listener_needs_a_filter_a_free_id_and_a_place(
     monkeypatch.setattr(module, "_MAX_LISTENERS", 2)
     async with Desk(Box()) as desk:
         channel = Channel(desk)
-        refused = await channel.answer_to(await channel.modern("subscriptions/listen"))
+        refused = await channel.answer_to(await listen(channel, toolsListChanged="yes"))
         assert refused["error"]["code"] == -32602
         identifier = await listen(channel)
         await channel.modern("subscriptions/listen", id=identifier, notifications={})

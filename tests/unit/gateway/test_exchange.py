@@ -21,7 +21,7 @@ from waygate_mcp.errors import (
     WaygateError,
 )
 from waygate_mcp.gateway.exchange import Exchange, encode_log, encode_progress, unanswered
-from waygate_mcp.model.call import Call, LogEvent, Outcome, Progress, Question, Reply
+from waygate_mcp.model.call import Call, InputRequired, LogEvent, Outcome, Progress, Question, Reply
 from waygate_mcp.model.decision import CallResult
 from waygate_mcp.protocol.versions import MODERN
 
@@ -416,6 +416,8 @@ async def test_the_base_leaves_questions_and_words_to_the_eras() -> None:
         await exchange.ask(Question("roots/list"))
     await exchange.run(at_once)
     assert (await front.over())["error"]["message"] == "Internal error"
+    with pytest.raises(NotImplementedError):
+        await exchange._resolve(InputRequired({}), at_once)
 
 
 @virtual_time

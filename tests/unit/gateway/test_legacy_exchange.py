@@ -15,6 +15,7 @@ from tests.support.virtual_time import now, pass_time, settle, virtual_time
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.call import Call, InputRequired, Outcome, Question, Reply
 from waygate_mcp.model.decision import CallResult
+from waygate_mcp.protocol.handshake import INPUT_KEY_META
 
 CHOICES = {
     "type": "object",
@@ -152,6 +153,13 @@ async def test_what_a_revision_does_not_have_is_not_asked() -> None:
 async def test_what_the_client_did_not_declare_is_not_asked() -> None:
     answer = await _asked(sampling(), "2025-11-25", FORM)
     assert answer["error"]["data"] == {"requiredCapabilities": {"sampling": {}}}
+
+
+@virtual_time
+async def test_the_key_a_question_was_asked_under_travels_in_its_meta() -> None:
+    asked = await _asked(form(key="name"), "2025-11-25")
+    assert asked["params"]["_meta"] == {INPUT_KEY_META: "name"}
+    assert "_meta" not in (await _asked(form(), "2025-11-25"))["params"]
 
 
 @virtual_time
