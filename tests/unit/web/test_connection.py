@@ -333,7 +333,7 @@ def test_a_connection_without_limits_of_its_own_is_none_of_ours() -> None:
         Connection.current_limits()
 
 
-def has_keep_alive_timer(line: Line) -> bool:
+def has_keep_alive_timer(line: Wire) -> bool:
     return line.connection.timeout_keep_alive_task is not None
 
 
