@@ -199,8 +199,15 @@ check_logs() {
 # The engine's own `kill` counts as a wish of the operator, after which it restarts nothing. So the process is killed
 # from outside the engine's knowledge: by a process of the same user that sees the machine's processes.
 check_restart() {
-  local began pid started
-  say "killing the process"
+  local began pid started _
+  say "reloading it, then killing the process"
+  # From inside: the engine's own `kill --signal HUP` would count as a wish to end it as well.
+  inside sh -c 'kill -HUP 1'
+  for _ in $(seq 1 50); do
+    ! inside grep -q '"event":"reloaded"' /app/logs/waygate.log || break
+    sleep 0.2
+  done
+  require "reloads logged" 1 "$(inside grep -c '"event":"reloaded"' /app/logs/waygate.log)"
   pid=$(inspect '{{.State.Pid}}')
   started=$(inspect '{{.State.StartedAt}}')
   docker create --pid host --network none --user 1000:1000 --cap-drop ALL --name "$COMPOSE_PROJECT_NAME-killer" \
@@ -246,8 +253,12 @@ check_quickstart() {
 
 case "${1:-}" in
   '') ;;
-  *)
+  -h | --help)
     sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+  *)
+    echo "test-container.sh: it takes no arguments" >&2
     exit 2
     ;;
 esac
