@@ -8,7 +8,14 @@ Spec: 2026-07-28 basic/transports/streamable-http; 2025-11-25 basic/transports.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Protocol
 
@@ -19,7 +26,16 @@ from waygate_mcp.net.http import Header, HttpExchange, HttpResponse, media_type,
 from waygate_mcp.protocol.framing import FrameTooLarge, SseDecoder
 from waygate_mcp.upstreams.slices import one_line
 
-__all__ = ["Channel", "Conversation", "HttpChannel", "Incoming", "RemoteError", "read_incoming"]
+__all__ = [
+    "Channel",
+    "Claim",
+    "Conversation",
+    "HttpChannel",
+    "Incoming",
+    "OpenChannel",
+    "RemoteError",
+    "read_incoming",
+]
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _MAX_BATCH = 1_000
@@ -112,6 +128,14 @@ class Conversation(Protocol):
 class Channel(Protocol):
     """A way to one upstream."""
 
+    @property
+    def is_single(self) -> bool:
+        """Tell whether all the upstream says comes on one stream, whatever request it is about."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether nothing can be sent any more."""
+
     def request(
         self, message: bytes, headers: Sequence[Header] = ()
     ) -> AbstractAsyncContextManager[Conversation]:
@@ -125,8 +149,18 @@ class Channel(Protocol):
     async def post(self, message: bytes, headers: Sequence[Header] = ()) -> int:
         """Send a notification or a response; give the HTTP status."""
 
+    def attribute(self, claim: Claim) -> None:
+        """Let `claim` say which request a message on a single channel belongs to."""
+
     async def end_session(self, headers: Sequence[Header]) -> None:
         """Tell the upstream that a session is over (legacy only)."""
+
+
+OpenChannel = Callable[[], Awaitable[Channel]]
+"""Opens a channel of its own for a session, where the session is the channel."""
+
+Claim = Callable[[Incoming, int], str | None]
+"""Gives the id of the request a message belongs to; told how many requests are in flight."""
 
 
 class HttpConversation:
@@ -209,6 +243,9 @@ class HttpChannel:
     Credentials are not added here: who carries the bytes knows for which origin they are.
     """
 
+    is_single = False
+    is_closed = False
+
     def __init__(
         self,
         upstream: str,
@@ -253,6 +290,9 @@ class HttpChannel:
                 yield conversation
             finally:
                 await conversation.aclose()
+
+    def attribute(self, claim: Claim) -> None:
+        """See Channel; each call has a stream of its own here."""
 
     async def post(self, message: bytes, headers: Sequence[Header] = ()) -> int:
         """See Channel."""

@@ -32,7 +32,7 @@ from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.versions import LATEST_LEGACY, REVISIONS, Revision
 from waygate_mcp.upstreams.calls import declaration, error_for, legacy_outcome, legacy_params
-from waygate_mcp.upstreams.channel import Channel, Conversation, Incoming
+from waygate_mcp.upstreams.channel import Channel, Conversation, Incoming, OpenChannel
 from waygate_mcp.upstreams.events import changes_of, log_event, progress_event
 from waygate_mcp.upstreams.listing import LIST_METHODS, Page, read_page
 from waygate_mcp.upstreams.questions import answer_message, question_of, refusal_message
@@ -47,7 +47,13 @@ _SAY_GOODBYE_S = 5.0
 
 
 class NotLegacyError(UpstreamProtocolError):
-    """The upstream does not take part in the handshake: it is modern, or no MCP server."""
+    """The upstream does not take part in the handshake: it is modern, or no MCP server.
+
+    `status` is the HTTP status of a refusal that was no JSON-RPC, `rpc_code` the code of one that was.
+    """
+
+    status = 0
+    rpc_code = 0
 
 
 class SessionLostError(UpstreamError):
@@ -96,8 +102,10 @@ class LegacySession:
         revision: Revision,
         capabilities: Mapping[str, Any],
         instructions: str | None,
+        channel: Channel,
     ) -> None:
         self.id = identifier
+        self.channel = channel
         self.revision = revision
         self.capabilities = capabilities
         self.instructions = instructions
@@ -107,6 +115,7 @@ class LegacySession:
         self.has_level = False
         self.listening: asyncio.Task[None] | None = None
         self.used_at_s = 0.0
+        self.is_shared = False
 
     @property
     def headers(self) -> list[Header]:
@@ -138,11 +147,35 @@ class LegacySession:
                 return live
         return next(iter(self.live.values())) if len(self.live) == 1 else None
 
+    def claim(self, incoming: Incoming, in_flight: int) -> str | None:
+        """Give the request a message on a single channel belongs to, None where that is unsure.
+
+        1. Progress is attributed by its token.
+        2. A question or a log line belongs to a call only if it is the one in flight, or if all
+           calls in flight come from one session at our door. `in_flight` counts requests of our own
+           too: in a session that callers share, any of them might be what it is about.
+        3. The rest is nobody's.
+        Spec: protocol.md 6.4.
+        """
+        for live in self.live.values():
+            if progress_event(incoming, live.token) is not None:
+                return live.identifier
+        if question_of(incoming) is None and incoming.method != "notifications/message":
+            return None
+        if not self.live or (self.is_shared and in_flight != len(self.live)):
+            return None
+        fronts = {(one.call.principal.id, one.call.session_id) for one in self.live.values()}
+        if len(self.live) > 1 and (len(fronts) > 1 or next(iter(fronts))[1] is None):
+            return None
+        return next(reversed(self.live))
+
 
 class LegacyConnector:
     """Speaks the legacy revisions to one upstream.
 
-    `new_id` gives request ids nobody else uses, `on_event` hears of changes.
+    `new_id` gives request ids nobody else uses, `on_event` hears of changes. Sessions share `channel`,
+    unless `open_channel` opens one for each. `is_interactive` says that the upstream was seen asking
+    on a single channel, `refused_questions` how many questions there could not be attributed.
     """
 
     def __init__(
@@ -152,9 +185,14 @@ class LegacyConnector:
         new_id: Callable[[], str],
         client_info: Mapping[str, Any],
         on_event: Callable[[Event], None],
+        *,
+        open_channel: OpenChannel | None = None,
     ) -> None:
         self.upstream = upstream
+        self.is_interactive = False
+        self.refused_questions = 0
         self._channel = channel
+        self._open_channel = open_channel
         self._new_id = new_id
         self._client_info = client_info
         self._on_event = on_event
@@ -169,6 +207,21 @@ class LegacyConnector:
             UpstreamError: it could not be reached, or answered nonsense.
         Spec: 2025-11-25 basic/lifecycle, "Initialization".
         """
+        channel = self._channel if self._open_channel is None else await self._open_channel()
+        try:
+            session = await self._initialize(channel, capabilities)
+            greeting = jsonrpc.encode_notification("notifications/initialized")
+            await channel.post(greeting, session.headers)
+        except BaseException:
+            if channel.is_single:
+                await channel.end_session(())
+            raise
+        return session
+
+    async def _initialize(
+        self, channel: Channel, capabilities: ClientCapabilities
+    ) -> LegacySession:
+        """Send `initialize` and read what was agreed."""
         params = {
             "protocolVersion": LATEST_LEGACY.text,
             "capabilities": declaration(capabilities),
@@ -178,22 +231,24 @@ class LegacyConnector:
         message = jsonrpc.encode_request(identifier, "initialize", jsonrpc.encode_json(params))
         session_id: str | None = None
         result: msgspec.Raw | None = None
-        async with self._channel.request(message) as conversation:
+        async with channel.request(message) as conversation:
             self._check_opening(conversation)
             session_id = conversation.session_id
             async for incoming in conversation.messages():
                 if incoming.is_response and incoming.id in (identifier, None):
                     if incoming.error is not None:
-                        raise NotLegacyError(self.upstream, incoming.error.message[:500])
+                        refusal = NotLegacyError(self.upstream, incoming.error.message[:500])
+                        refusal.rpc_code = incoming.error.code
+                        raise refusal
                     result = incoming.result
                     break
             else:
                 if conversation.status >= 400:
-                    raise NotLegacyError(self.upstream, f"initialize: HTTP {conversation.status}")
-        session = self._agreed(session_id, result)
-        greeting = jsonrpc.encode_notification("notifications/initialized")
-        await self._channel.post(greeting, session.headers)
-        return session
+                    text = f"initialize: HTTP {conversation.status}"
+                    refusal = NotLegacyError(self.upstream, text)
+                    refusal.status = conversation.status
+                    raise refusal
+        return self._agreed(session_id, result, channel)
 
     def _check_opening(self, conversation: Conversation) -> None:
         """Tell an outage and a closed door from a server that has no handshake."""
@@ -202,7 +257,9 @@ class LegacyConnector:
         if conversation.status >= 500:
             raise UpstreamProtocolError(self.upstream, f"initialize: HTTP {conversation.status}")
 
-    def _agreed(self, session_id: str | None, result: msgspec.Raw | None) -> LegacySession:
+    def _agreed(
+        self, session_id: str | None, result: msgspec.Raw | None, channel: Channel
+    ) -> LegacySession:
         """Read the result of `initialize`."""
         if result is None:
             raise UpstreamProtocolError(self.upstream, "did not answer initialize")
@@ -216,7 +273,9 @@ class LegacyConnector:
             raise NotLegacyError(self.upstream, text)
         if session_id is not None and not (session_id.isascii() and session_id.isprintable()):
             raise UpstreamProtocolError(self.upstream, "gave a session id that is no header value")
-        return LegacySession(session_id, revision, read.capabilities, read.instructions)
+        session = LegacySession(session_id, revision, read.capabilities, read.instructions, channel)
+        channel.attribute(session.claim)
+        return session
 
     async def close(self, session: LegacySession) -> None:
         """End a session: its stream here, the session there, as far as it listens."""
@@ -224,11 +283,11 @@ class LegacyConnector:
         if session.listening is not None:
             session.listening.cancel()
             await asyncio.wait({session.listening}, timeout=_SAY_GOODBYE_S)
-        if session.id is None:
+        if session.id is None and not session.channel.is_single:
             return
         try:
             async with asyncio.timeout(_SAY_GOODBYE_S):
-                await self._channel.end_session(session.headers)
+                await session.channel.end_session(session.headers)
         except (UpstreamError, TimeoutError) as exc:
             _log.debug("%s: a session ended without goodbye: %s", self.upstream, exc)
 
@@ -275,7 +334,7 @@ class LegacyConnector:
         message = jsonrpc.encode_notification("notifications/cancelled", params)
         try:
             async with asyncio.timeout(_SAY_GOODBYE_S):
-                await self._channel.post(message, session.headers)
+                await session.channel.post(message, session.headers)
         except (UpstreamError, TimeoutError) as exc:
             _log.debug("%s: could not be told of a cancellation: %s", self.upstream, exc)
 
@@ -341,7 +400,7 @@ class LegacyConnector:
         likewise, where its revision can resume it.
         Spec: 2025-11-25 basic/transports, "Resumability and Redelivery".
         """
-        async with self._channel.request(message, session.headers) as conversation:
+        async with session.channel.request(message, session.headers) as conversation:
             self._check_status(session, conversation)
             async for incoming in conversation.messages():
                 yield incoming
@@ -353,7 +412,7 @@ class LegacyConnector:
                 return
             wait_s = _DEFAULT_RETRY_S if retry_ms is None else retry_ms / 1000
             await asyncio.sleep(min(wait_s, _MAX_RETRY_S))
-            async with self._channel.listen(session.headers, event_id) as conversation:
+            async with session.channel.listen(session.headers, event_id) as conversation:
                 self._check_status(session, conversation)
                 async for incoming in conversation.messages():
                     yield incoming
@@ -393,14 +452,26 @@ class LegacyConnector:
         """
         assert incoming.id is not None
         if incoming.method == "ping":
-            await self._channel.post(jsonrpc.encode_result(incoming.id, b"{}"), session.headers)
-        elif question_of(incoming) is None or live is None or live.asking is None:
+            await session.channel.post(jsonrpc.encode_result(incoming.id, b"{}"), session.headers)
+        elif not self._may_ask(session, incoming, live):
             text = f"Not available here: {(incoming.method or '')[:100]}"
             message = jsonrpc.encode_error(incoming.id, jsonrpc.METHOD_NOT_FOUND, text)
-            await self._channel.post(message, session.headers)
-        elif incoming.id not in live.asked:  # a resumed stream may repeat it
+            await session.channel.post(message, session.headers)
+        elif live is not None and live.asking is not None and incoming.id not in live.asked:
+            # a resumed stream may repeat it
             live.asked.add(incoming.id)
             live.asking.create_task(self._ask(session, incoming, live))
+
+    def _may_ask(self, session: LegacySession, incoming: Incoming, live: LiveCall | None) -> bool:
+        """Tell whether it is a question of a known call, and note who asks on single channels."""
+        if question_of(incoming) is None:
+            return False
+        if session.channel.is_single:
+            self.is_interactive = True
+        if live is not None and live.asking is not None:
+            return True
+        self.refused_questions += 1
+        return False
 
     async def _ask(self, session: LegacySession, incoming: Incoming, live: LiveCall) -> None:
         """Ask the caller and carry the answer back.
@@ -424,7 +495,7 @@ class LegacyConnector:
             if isinstance(exc, LimitError):
                 live.refused = exc
             message = refusal_message(incoming.id, exc, jsonrpc.INTERNAL_ERROR)
-        status = await self._channel.post(message, session.headers)
+        status = await session.channel.post(message, session.headers)
         if status >= 400:
             raise UpstreamProtocolError(self.upstream, f"refused an answer: HTTP {status}")
 
@@ -435,12 +506,14 @@ class LegacyConnector:
             SessionLostError: the session is gone.
             UpstreamProtocolError: the upstream has no such stream, or it broke off.
         """
-        async with self._channel.listen(session.headers, last_event_id) as conversation:
+        async with session.channel.listen(session.headers, last_event_id) as conversation:
             self._check_status(session, conversation)
             if conversation.status != 200:
                 raise UpstreamProtocolError(self.upstream, f"listen: HTTP {conversation.status}")
             async for incoming in conversation.messages():
-                await self._take(session, incoming, session.owner_of(incoming))
+                # On a single channel what belongs to a call has reached it already.
+                owner = None if session.channel.is_single else session.owner_of(incoming)
+                await self._take(session, incoming, owner)
             return conversation.last_event_id or last_event_id
 
 

@@ -34,8 +34,9 @@ from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.headers import HeaderParam
 from waygate_mcp.protocol.stateless import ListenFilter
+from waygate_mcp.protocol.versions import MODERN
 from waygate_mcp.upstreams.calls import error_for
-from waygate_mcp.upstreams.channel import Channel, HttpChannel, RemoteError
+from waygate_mcp.upstreams.channel import Channel, HttpChannel, OpenChannel, RemoteError
 from waygate_mcp.upstreams.detect import (
     CredentialsWantedError,
     Discovered,
@@ -45,8 +46,8 @@ from waygate_mcp.upstreams.detect import (
 )
 from waygate_mcp.upstreams.legacy import LegacyConnector, LegacySession, NotLegacyError
 from waygate_mcp.upstreams.listing import Bounds, FetchPage, Listings, Page, read_all
-from waygate_mcp.upstreams.modern import ModernConnector, Watcher
-from waygate_mcp.upstreams.sessions import OUR_OWN, SessionKey, SessionPool
+from waygate_mcp.upstreams.modern import Answered, ModernConnector, Watcher
+from waygate_mcp.upstreams.sessions import OUR_OWN, SessionKey, SessionMode, SessionPool
 
 __all__ = ["EraChoice", "Upstream", "UpstreamLimits", "connect"]
 
@@ -60,8 +61,10 @@ class UpstreamLimits(msgspec.Struct, frozen=True):
 
     `message_bytes` is the largest message read. `open_s` bounds finding the era and opening a
     session, `list_s` reading a whole list. `poll_s` is how long a list is believed of which the
-    upstream announces no changes. `sessions` and `session_idle_s` bound legacy sessions. Without
-    `watches_changes` nothing is listened to unless somebody subscribes.
+    upstream announces no changes. `sessions`, `session_idle_s` and `session_mode` are about legacy
+    sessions. Without `watches_changes` nothing is listened to unless somebody subscribes. `probe_s`
+    is how long an answer to the probe for the modern era is awaited before the handshake is tried,
+    where silence is an answer too.
     """
 
     message_bytes: int = 16 * 1024 * 1024
@@ -70,7 +73,9 @@ class UpstreamLimits(msgspec.Struct, frozen=True):
     poll_s: float = 5.0
     sessions: int = 1_000
     session_idle_s: float = 1_800.0
+    session_mode: SessionMode = "client"
     watches_changes: bool = True
+    probe_s: float | None = None
     bounds: Bounds = Bounds()
 
 
@@ -120,6 +125,7 @@ class Upstream:
         supervisor: Supervisor,
         limits: UpstreamLimits = _LIMITS,
         now: Callable[[], float] = time.monotonic,
+        open_channel: OpenChannel | None = None,
     ) -> None:
         client_info = {"name": "waygate-mcp", "version": waygate_mcp.__version__}
         numbers, prefix = count(1), secrets.token_hex(4)
@@ -132,7 +138,9 @@ class Upstream:
         self._supervisor = supervisor
         self._limits = limits
         self._modern = ModernConnector(name, channel, new_id, client_info)
-        self._legacy = LegacyConnector(name, channel, new_id, client_info, self._take_event)
+        self._legacy = LegacyConnector(
+            name, channel, new_id, client_info, self._take_event, open_channel=open_channel
+        )
         self._pool = SessionPool(
             self._legacy,
             supervisor,
@@ -140,7 +148,9 @@ class Upstream:
             most=limits.sessions,
             idle_s=limits.session_idle_s,
             watches_changes=limits.watches_changes,
+            mode=limits.session_mode,
         )
+        self._sweeping: asyncio.Task[None] | None = None
         self._listings = Listings(name, now, poll_s=limits.poll_s)
         self._watcher: Watcher | None = None
         self._own_session: LegacySession | None = None
@@ -148,7 +158,7 @@ class Upstream:
         self._instructions: str | None = None
         self._has_modern = False
         self._has_legacy: bool | None = None
-        self._warned_of: set[str] = set()
+        self.revision = ""
 
     # --- the Provider port
 
@@ -172,6 +182,20 @@ class Upstream:
         """The eras it is known to speak."""
         known = (("modern", self._has_modern), ("legacy", self._has_legacy))
         return tuple(era for era, has in known if has)
+
+    @property
+    def refused_questions(self) -> int:
+        """How many questions of it could not be attributed to a call."""
+        return self._legacy.refused_questions
+
+    @property
+    def is_interactive(self) -> bool:
+        """Tell whether it was seen asking where nobody can say who is meant."""
+        return self._legacy.is_interactive
+
+    def start_sweeping(self) -> None:
+        """Close idle sessions from now on even if no other is opened."""
+        self._sweeping = self._supervisor.start(self._sweep(), name=f"sweep:{self._name}")
 
     async def listing(self, kind: Kind, viewer: Viewer) -> Listing:
         """See Provider. The class of viewers is a principal with its capabilities."""
@@ -209,6 +233,8 @@ class Upstream:
 
     async def close(self) -> None:
         """End streams and sessions."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         if self._watcher is not None:
             await self._watcher.close()
         await self._pool.close()
@@ -218,7 +244,10 @@ class Upstream:
         if era == "legacy":
             await self._open_legacy()
             return
-        answered = await self._modern.discover()
+        answered = await self._probe()
+        if answered is None:
+            await self._open_silent(era)
+            return
         verdict = judge(answered.status, answered.result, answered.error)
         if verdict is Verdict.CLOSED:
             raise CredentialsWantedError(self._name, f"wants credentials ({answered.status})")
@@ -234,9 +263,45 @@ class Upstream:
         else:
             await self._open_legacy()
 
+    async def _probe(self) -> Answered | None:
+        """Ask `server/discover`; None where silence was the answer, and silence may be one."""
+        if self._limits.probe_s is None:
+            return await self._modern.discover()
+        try:
+            async with asyncio.timeout(self._limits.probe_s):
+                return await self._modern.discover()
+        except (TimeoutError, UpstreamTimeoutError):
+            return None
+
+    async def _open_silent(self, era: EraChoice) -> None:
+        """Open a server that did not answer the probe: a legacy one, or a modern one that is slow.
+
+        Spec: 2026-07-28 basic/transports/stdio, "Version Detection".
+        """
+        if era == "auto":
+            try:
+                await self._open_legacy()
+                return
+            except NotLegacyError as exc:
+                if exc.rpc_code != jsonrpc.UNSUPPORTED_VERSION:
+                    raise
+        answered = await self._modern.discover()
+        discovered = read_discovery(answered.result)
+        if discovered is None or judge(200, answered.result, answered.error) is not Verdict.MODERN:
+            raise UpstreamProtocolError(self._name, "is not a server of the modern era")
+        self._has_legacy = None if era == "auto" else False
+        await self._open_modern(discovered)
+
+    async def _sweep(self) -> None:
+        """Close idle sessions from time to time."""
+        while True:
+            await asyncio.sleep(max(self._limits.session_idle_s / 4, 1.0))
+            self._pool.sweep()
+
     async def _open_modern(self, discovered: Discovered) -> None:
         """Take what `server/discover` said, and listen to changes."""
         self._has_modern = True
+        self.revision = MODERN.text
         self._instructions = discovered.instructions
         self._features = _features(discovered.capabilities, has_completion_capability=True)
         lists = ListenFilter()
@@ -251,6 +316,7 @@ class Upstream:
         """Open our own session, and take what `initialize` said."""
         session = await self._pool.get(OUR_OWN)
         self._has_legacy = True
+        self.revision = session.revision.text
         self._own_session = session
         self._instructions = session.instructions
         self._features = _features(

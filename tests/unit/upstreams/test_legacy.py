@@ -165,7 +165,7 @@ async def test_closing_ends_the_session_at_the_server_too() -> None:
     assert session.is_lost
     (ended,) = server.exchange.asked("DELETE")
     assert ended.headers["mcp-session-id"] == "s-1"
-    nameless = LegacySession(None, LATEST_LEGACY, {}, None)
+    nameless = LegacySession(None, LATEST_LEGACY, {}, None, session.channel)
     await server.connector.close(nameless)
     assert len(server.exchange.asked("DELETE")) == 1
 
