@@ -44,7 +44,7 @@ def wait(url: str, within_s: float) -> int:
 
 def other_addresses() -> set[str]:
     """The addresses of this machine that are not loopback, as far as its own name and routes tell."""
-    found = set()
+    found: set[str] = set()
     with contextlib.suppress(OSError):
         found.update(str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None))
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
