@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tools": ("tools", "List and call the tools of a gateway."),
     "resources": ("resources", "List and read the resources of a gateway."),
     "prompts": ("prompts", "List and get the prompts of a gateway."),
+    "plugins": ("plugins", "List, write and check plugins."),
     "connect": ("connect", "Print a client's own configuration for this gateway, or write it."),
     "config": ("config", "Show how the configuration is written."),
 }

@@ -201,7 +201,7 @@ def mend_of_open_paths(file: Path) -> str | None:
     A link is looked at on both ends.
     """
     real = file.resolve()
-    looked_at = dict.fromkeys((file.parent, real.parent, real))
+    looked_at = dict.fromkeys((file.parent.resolve(), real.parent, real))
     found = [one for one in looked_at if one.exists() and one.stat().st_mode & _WRITABLE_BY_OTHERS]
     if not found:
         return None
