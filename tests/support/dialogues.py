@@ -442,7 +442,7 @@ class Visitor:
         response = await self.post(
             {"jsonrpc": "2.0", "id": "init", "method": "initialize", "params": params}
         )
-        if response.status == 200:
+        if b"mcp-session-id" in response.headers:
             self.session = response.headers[b"mcp-session-id"].decode()
             self.revision = revision
             await self.tell("notifications/initialized")
