@@ -8,14 +8,16 @@ Spec: threat model rules 19, 20 and 27.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import AddrInfoType
 from yarl import URL
 
 from waygate_mcp.errors import (
@@ -24,7 +26,10 @@ from waygate_mcp.errors import (
     UpstreamProtocolError,
     UpstreamUnavailableError,
 )
+from waygate_mcp.net.dial import Dialler, NetworkPolicy, Resolve, resolve_by_system
+from waygate_mcp.net.heads import check_headers, check_path
 from waygate_mcp.net.http import Header
+from waygate_mcp.net.urls import parse_target, same_origin_path
 
 __all__ = ["AiohttpTransport", "parse_origin"]
 
@@ -38,23 +43,42 @@ def parse_origin(url: str) -> tuple[str, str]:
     """Split an http(s) URL into its origin and its path with query (`/` at least).
 
     Raises:
-        ConfigError: another scheme, user-info, a fragment, or no host.
+        ConfigError: see `parse_target`.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as exc:
-        raise ConfigError(f"is no URL: {exc}", path="url") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("must begin with http:// or https:// and name a host", path="url")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError("must not hold a user name or password", path="url")
-    if parts.fragment:
-        raise ConfigError("must not have a fragment", path="url")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    suffix = "" if port is None else f":{port}"
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.scheme}://{host}{suffix}", (parts.path or "/") + query
+    target = parse_target(url)
+    return target.origin, target.path
+
+
+class _CheckedResolver(AbstractResolver):
+    """Gives aiohttp the addresses a policy permits, and no others."""
+
+    def __init__(self, dialler: Dialler) -> None:
+        self._dialler = dialler
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """See aiohttp; it asks for each new connection anew.
+
+        Raises:
+            UpstreamUnavailableError: none is permitted.
+        """
+        if (host, port) != (self._dialler.target.host, self._dialler.target.port):
+            raise OSError(f"{host}:{port} is not the origin")
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await self._dialler.addresses()
+        ]
+
+    async def close(self) -> None:
+        """See aiohttp; nothing is held."""
 
 
 class _Response:
@@ -81,7 +105,12 @@ class AiohttpTransport:
     """Carries requests to one origin; an async context manager holding the connections.
 
     `origin` is `scheme://host[:port]`; `headers` (credentials, for example) go to it alone. `upstream`
-    names it in errors. `most` is the number of connections.
+    names it in errors. `most` is the number of connections. Without a `policy` the origin counts as
+    named by the user of a command line (`NetworkPolicy.for_operator`); the gateway always gives one.
+
+    Raises:
+        ConfigError: `origin` is no plain origin.
+        LocalProtocolError: one of `headers` must not be sent.
     """
 
     def __init__(
@@ -89,11 +118,17 @@ class AiohttpTransport:
         origin: str,
         upstream: str,
         *,
+        policy: NetworkPolicy | None = None,
         headers: Sequence[Header] = (),
         tls: ssl.SSLContext | None = None,
         most: int = 32,
+        resolve: Resolve = resolve_by_system,
     ) -> None:
-        self._origin = URL(origin)
+        check_headers(headers)
+        self.target = parse_target(origin)
+        self._origin = URL(self.target.origin)
+        policy = policy or NetworkPolicy.for_operator(self.target)
+        self._dialler = Dialler(self.target, upstream, policy, resolve=resolve)
         self._upstream = upstream
         self._headers = tuple(headers)
         self._tls = tls
@@ -103,7 +138,13 @@ class AiohttpTransport:
     async def __aenter__(self) -> Self:
         """Make ready to connect; nothing is sent yet."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._most, ssl=self._tls or True),
+            connector=aiohttp.TCPConnector(
+                limit=self._most,
+                ssl=self._tls or True,
+                use_dns_cache=False,  # each new connection is checked anew
+                resolver=_CheckedResolver(self._dialler),
+                socket_factory=self._make_socket,
+            ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -127,6 +168,8 @@ class AiohttpTransport:
         self, method: str, path: str, headers: Sequence[Header], body: bytes = b""
     ) -> AsyncIterator[_Response]:
         """See HttpExchange. Follows 307 and 308 within the origin."""
+        check_path(path)
+        check_headers(headers)
         sent = [("accept-encoding", "identity"), *headers, *self._headers]
         response = await self._send(method, self._origin.join(URL(path, encoded=True)), sent, body)
         try:
@@ -138,6 +181,17 @@ class AiohttpTransport:
         finally:
             # Keeps the connection where the body was read, drops it where it was not.
             response.release()
+
+    def _make_socket(self, info: AddrInfoType) -> socket.socket:
+        """Make the socket for one address, the last place before its first packet.
+
+        Literals come here without having been to the resolver.
+        """
+        family, kind, proto, _, address = info
+        problem = self._dialler.problem(str(address[0]))
+        if problem is not None:
+            raise OSError(problem)
+        return socket.socket(family=family, type=kind, proto=proto)
 
     async def _send(
         self, method: str, url: URL, headers: Sequence[Header], body: bytes
@@ -166,13 +220,12 @@ class AiohttpTransport:
             text = f"answered HTTP {response.status}"
             raise UpstreamProtocolError(self._upstream, text)
         try:
-            target = url.join(URL(location))
-            is_same = target.origin() == self._origin.origin()
-        except ValueError as exc:
-            raise UpstreamProtocolError(self._upstream, "redirects to no URL") from exc
-        if not is_same or target.user is not None:
-            raise UpstreamProtocolError(self._upstream, "redirects to another origin")
-        return target
+            path = same_origin_path(self.target, url.raw_path_qs, location)
+        except (ConfigError, ValueError) as exc:
+            raise UpstreamProtocolError(
+                self._upstream, "redirects to another origin, or to no URL"
+            ) from exc
+        return self._origin.join(URL(path, encoded=True))
 
     def _translate(self, exc: Exception) -> UpstreamError:
         """Say whether anything was sent."""

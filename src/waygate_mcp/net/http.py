@@ -2,7 +2,7 @@
 
 Knows one exchange: a request with its whole body, a response read in chunks, closed early or read to
 its end. Refuses to know MCP, and how bytes travel: `asgi.py` drives an application in this process,
-`aiohttp_client.py` a server on the network; a pooled client of our own can stand beside them.
+`pooled.py` and `aiohttp_client.py` a server on the network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from waygate_mcp.errors import TooLargeError
 
-__all__ = ["Header", "HttpExchange", "HttpResponse", "media_type", "read_body"]
+__all__ = ["Header", "HttpExchange", "HttpResponse", "WholeReader", "media_type", "read_body"]
 
 Header = tuple[str, str]
 """One header to send: name and value, both safe to be put on the wire as they are."""
@@ -37,6 +37,7 @@ class HttpResponse(Protocol):
 
         Raises:
             UpstreamProtocolError: the body broke off.
+            UpstreamTimeoutError: nothing came for as long as the transport waits at most.
         """
 
 
@@ -53,8 +54,20 @@ class HttpExchange(Protocol):
 
         Raises:
             UpstreamUnavailableError: nothing was sent.
+            UpstreamTimeoutError: sent, and the transport's own last limit of time has passed.
             UpstreamProtocolError: sent, and no response came of it.
+            LocalProtocolError: nothing was sent: path or headers are none.
         """
+
+
+class WholeReader:
+    """A response with a shorter way to its whole body than its chunks."""
+
+    __slots__ = ()
+
+    async def read_whole(self, limit_bytes: int) -> bytes:
+        """See `read_body`."""
+        raise NotImplementedError
 
 
 def media_type(response: HttpResponse) -> str:
@@ -68,6 +81,8 @@ async def read_body(response: HttpResponse, limit_bytes: int) -> bytes:
     Raises:
         TooLargeError: it is longer than `limit_bytes`; the rest was not read.
     """
+    if isinstance(response, WholeReader):
+        return await response.read_whole(limit_bytes)
     parts: list[bytes] = []
     size = 0
     async with aclosing(response.chunks()) as chunks:

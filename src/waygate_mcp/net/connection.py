@@ -1,0 +1,347 @@
+"""One HTTP/1.1 connection: requests one after another, each with one response.
+
+Knows reading: httptools' callbacks, limits, back pressure, and when a connection can be used again.
+Refuses to know where it leads, and who waits for it: `pool.py` and `pooled.py` do.
+Spec: RFC 9112 6, 9; threat model rules 26 and 27.
+
+    state     left by                          to
+    IDLE      begin                            HEAD
+    IDLE      bytes, or the peer closes        CLOSED
+    HEAD      the final response's head        BODY
+    BODY      the body's end                   IDLE where it can be used again, else CLOSED
+    HEAD|BODY nonsense, close, reset, limits   CLOSED, with a problem
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from enum import Enum, auto
+from typing import cast
+
+import httptools
+
+from waygate_mcp.errors import (
+    TooLargeError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeoutError,
+)
+from waygate_mcp.net.http import WholeReader
+
+__all__ = ["Connection", "PooledResponse", "State"]
+
+_MAX_HEAD_BYTES = 64 * 1024
+_MAX_HEADERS = 128
+_HIGH_BYTES = 256 * 1024
+_LOW_BYTES = 64 * 1024
+_MAX_PIECES = 1024
+_BROKE_OFF = "broke its answer off"
+
+
+class State(Enum):
+    """Where a connection stands; see the table above."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    CLOSED = auto()
+
+
+class PooledResponse(WholeReader):
+    """A response under way; see HttpResponse."""
+
+    __slots__ = (
+        "_connection",
+        "_pieces",
+        "headers",
+        "is_whole",
+        "problem",
+        "queued_bytes",
+        "status",
+    )
+
+    def __init__(self, connection: Connection) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.is_whole = False
+        self.problem: UpstreamError | None = None
+        self.queued_bytes = 0
+        self._pieces: deque[bytes] = deque()
+        self._connection = connection
+
+    def put(self, piece: bytes) -> bool:
+        """Take a piece of the body; tell whether there is room for more."""
+        self._pieces.append(piece)
+        self.queued_bytes += len(piece)
+        return self.queued_bytes < _HIGH_BYTES and len(self._pieces) < _MAX_PIECES
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """See HttpResponse."""
+        while (piece := await self._take()) is not None:
+            yield piece
+
+    async def read_whole(self, limit_bytes: int) -> bytes:
+        """Read the whole body; see `http.read_body`.
+
+        Raises:
+            TooLargeError: it is longer than `limit_bytes`; the rest was not read.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while (piece := await self._take()) is not None:
+            size += len(piece)
+            if size > limit_bytes:
+                raise TooLargeError(limit_bytes)
+            parts.append(piece)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _take(self) -> bytes | None:
+        """Give what came, None at the body's end."""
+        while not self._pieces:
+            if self.is_whole:
+                return None
+            if self.problem is not None:
+                raise self.problem
+            await self._connection.wait_more(self)
+        if len(self._pieces) == 1:
+            taken = self._pieces.popleft()
+        else:
+            taken = b"".join(self._pieces)
+            self._pieces.clear()
+        self.queued_bytes = 0
+        self._connection.make_room(self)
+        return taken
+
+
+class Connection(asyncio.Protocol):
+    """A connection of the pool. `upstream` names it in errors.
+
+    `on_closed` is called once, when it can no longer be used. The loop's time stands in `since`: when
+    it became idle, or since when somebody waits for bytes. `uses` counts requests; `got_anything`
+    tells whether any byte came since the last one was sent.
+    """
+
+    def __init__(self, upstream: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.since = 0.0
+        self.state = State.IDLE
+        self.uses = 0
+        self.got_anything = False
+        self.on_closed: Callable[[Connection], None] | None = None
+        self._upstream = upstream
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._poll: select.poll | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._response = PooledResponse(self)
+        self._headers: dict[str, str] = {}
+        self._waiter: asyncio.Future[None] | None = None
+        self._unproductive_bytes = 0
+        self._header_bytes = 0
+        self._header_count = 0
+        self._is_kept = False
+        self._ends_with_close = False
+        self._is_paused = False
+
+    # ------------------------------------------------------------------ for the pool
+    @property
+    def is_usable(self) -> bool:
+        """Whether a request may be sent: idle, and nothing came that nobody asked for.
+
+        Looks at the socket itself, so that a close the loop has not yet told us of is seen.
+        """
+        transport = self._transport
+        if self.state is not State.IDLE or transport is None or transport.is_closing():
+            return False
+        return self._poll is None or not self._poll.poll(0)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for bytes, since `since`."""
+        return self._waiter is not None
+
+    async def exchange(self, request: bytes) -> PooledResponse:
+        """Send a request in one write and wait for the head of its final response.
+
+        Raises:
+            UpstreamProtocolError: what came is no response, or nothing came.
+            UpstreamTimeoutError: see `expire`.
+        """
+        response = self._response = PooledResponse(self)
+        self.state = State.HEAD
+        self.uses += 1
+        self.got_anything = False
+        self._unproductive_bytes = self._header_bytes = self._header_count = 0
+        self._headers = response.headers
+        assert self._transport is not None
+        self._transport.write(request)
+        while not response.status:
+            if response.problem is not None:
+                raise response.problem
+            await self.wait_more(response)
+        return response
+
+    def finish(self) -> bool:
+        """End an exchange; tell whether the connection may serve another, else it is gone."""
+        if self.state is State.IDLE:
+            return True
+        self.abort()
+        return False
+
+    def abort(self) -> None:
+        """Disconnect at once."""
+        self._fail(None)
+
+    def expire(self, what: str) -> None:
+        """Give up what is waited for.
+
+        Whoever waits gets an UpstreamTimeoutError.
+        """
+        self._fail(UpstreamTimeoutError(self._upstream, what))
+
+    # ------------------------------------------------------------------ for the response
+    async def wait_more(self, response: PooledResponse) -> None:
+        """Wait until something changed for `response`."""
+        if response is not self._response or self.state is State.CLOSED:
+            response.problem = UpstreamProtocolError(self._upstream, _BROKE_OFF)
+            return
+        waiter = self._waiter = self._loop.create_future()
+        self.since = self._loop.time()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def make_room(self, response: PooledResponse) -> None:
+        """Go on reading, once what was queued is taken."""
+        if self._is_paused and response is self._response and self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    # ------------------------------------------------------------------ asyncio.Protocol
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not derived from it
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        if self.state is State.IDLE:
+            self.abort()  # nobody asked for anything: a second answer, or one before its question
+            return
+        if self.state is State.CLOSED:
+            return
+        self.got_anything = True
+        self._unproductive_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            cause = exc.__context__
+            if isinstance(cause, UpstreamProtocolError):
+                self._fail(cause)
+            else:
+                text = f"sent no HTTP/1.1: {str(exc)[:200]}"
+                self._fail(UpstreamProtocolError(self._upstream, text))
+            return
+        if self._unproductive_bytes > _MAX_HEAD_BYTES and not self._response.is_whole:
+            text = f"sent {self._unproductive_bytes} bytes without a head or body in them"
+            self._fail(UpstreamProtocolError(self._upstream, text))
+
+    def eof_received(self) -> bool | None:
+        """See asyncio; there are no half-open connections here."""
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        if self.state is State.BODY and self._ends_with_close and exc is None:
+            self._response.is_whole = True
+            self._fail(None)
+        else:
+            text = "closed the connection without an answer"
+            if self.state is State.BODY:
+                text = _BROKE_OFF
+            self._fail(UpstreamProtocolError(self._upstream, f"{text}{f': {exc}' if exc else ''}"))
+
+    # ------------------------------------------------------------------ httptools
+    def on_message_begin(self) -> None:
+        """Refuse a second response to one request; interim ones are still to be told apart."""
+        if self.state is not State.HEAD:
+            raise UpstreamProtocolError(self._upstream, "answered twice")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; those of trailers are counted and dropped."""
+        self._header_count += 1
+        self._header_bytes += len(name) + len(value)
+        if self._header_count > _MAX_HEADERS or self._header_bytes > _MAX_HEAD_BYTES:
+            raise UpstreamProtocolError(self._upstream, "sent too many or too long headers")
+        if self.state is State.HEAD:
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """Wake who waits for the head, unless it is an interim one."""
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < 200:
+            if status == 101:
+                raise UpstreamProtocolError(self._upstream, "switched the protocol")
+            self._headers.clear()
+            return
+        headers = self._headers
+        coding = headers.get("transfer-encoding")
+        if coding is not None and coding.strip().lower() != "chunked":
+            raise UpstreamProtocolError(self._upstream, "used an unknown transfer coding")
+        self._is_kept = parser.should_keep_alive()
+        self._ends_with_close = coding is None and "content-length" not in headers
+        self._unproductive_bytes = 0
+        self._response.status = status
+        self.state = State.BODY
+        self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        """Queue a piece of the body, and stop reading where nobody takes it."""
+        self._unproductive_bytes = 0
+        if not self._response.put(body) and not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        """End the response; the connection stays if nothing speaks against it."""
+        if self.state is not State.BODY:
+            return  # an interim response
+        self._response.is_whole = True
+        transport = self._transport
+        # An answer to a request that is not yet sent: what is left of it must not be sent later.
+        if self._is_kept and transport is not None and not transport.get_write_buffer_size():
+            self.state = State.IDLE
+            if self._is_paused:
+                self._is_paused = False
+                transport.resume_reading()
+            self._wake()
+        else:
+            self._fail(None)
+
+    # ------------------------------------------------------------------ inside
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail(self, problem: UpstreamError | None) -> None:
+        """Close, and tell whoever waits; a response that is whole stays whole."""
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSED
+            if not self._response.is_whole and self._response.problem is None:
+                self._response.problem = problem
+            if self.on_closed is not None:
+                self.on_closed(self)
+        self._poll = None
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+        self._wake()
