@@ -49,6 +49,7 @@ class _Sent(msgspec.Struct):
     """What is read of a request of ours."""
 
     id: str
+    method: str
     params: _Params = _Params()
 
 
@@ -93,8 +94,9 @@ class LineConversation:
     last_event_id: str | None = None
     retry_ms: int | None = None
 
-    def __init__(self, token: str | int | None = None) -> None:
+    def __init__(self, token: str | int | None = None, *, is_stream: bool = False) -> None:
         self.token = token
+        self.is_stream = is_stream
         self.is_answered = False
         self._unread: deque[tuple[Incoming, int]] = deque()
         self._unread_bytes = 0
@@ -197,7 +199,8 @@ class Multiplex:
     ) -> AsyncIterator[LineConversation]:
         """See Channel."""
         sent = _decode_sent(message)
-        conversation = LineConversation(sent.params.meta.token)
+        is_stream = sent.method == "subscriptions/listen"
+        conversation = LineConversation(sent.params.meta.token, is_stream=is_stream)
         self._pending[sent.id] = conversation
         is_sent = False
         try:
@@ -313,6 +316,7 @@ class Multiplex:
             return self._pending.get(heard.meta.subscription)
         if heard.token is not None:
             return next((o for o in self._pending.values() if o.token == heard.token), None)
-        if incoming.method == "notifications/message" and len(self._pending) == 1:
-            return next(iter(self._pending.values()))
-        return None
+        if incoming.method != "notifications/message":
+            return None
+        candidates = [one for one in self._pending.values() if not one.is_stream]
+        return candidates[0] if len(candidates) == 1 else None

@@ -1,0 +1,127 @@
+"""When a failing upstream is left alone, and how many calls it may hold.
+
+Knows failures in a row and moments of a monotonic clock. Refuses to know what failed.
+Spec: threat model rules 26 and 39.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from waygate_mcp.errors import LimitError
+
+__all__ = ["Breaker", "BreakerState", "Bulkhead"]
+
+BreakerState = Literal["closed", "open", "half-open"]
+
+
+class Breaker:
+    """A circuit breaker.
+
+        closed ──`failures` in a row──> open ──pause over, one call let through──> half-open
+          ^                              ^                                            │
+          │                              └──────────── it failed, longer pause ───────┤
+          └─────────────────────────────────────────── it succeeded ──────────────────┘
+
+    The pause grows from `first_s` to `most_s`, with jitter, so that gateways do not come back all at
+    once. `now` is a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        failures: int = 5,
+        first_s: float = 1.0,
+        most_s: float = 60.0,
+    ) -> None:
+        self._now = now
+        self._threshold = failures
+        self._first_s = first_s
+        self._most_s = most_s
+        self._failures = 0
+        self._openings = 0
+        self._until_s = 0.0
+        self._is_trying = False
+
+    @property
+    def state(self) -> BreakerState:
+        """What a call would meet now."""
+        if self._failures < self._threshold:
+            return "closed"
+        return "half-open" if self._is_trying or self._now() >= self._until_s else "open"
+
+    @property
+    def wait_s(self) -> float:
+        """How long from now no call is let through."""
+        return max(self._until_s - self._now(), 0.0) if self._failures >= self._threshold else 0.0
+
+    def admit(self) -> bool:
+        """Let a call through, or not; one that is let through says how it ended."""
+        if self._failures < self._threshold:
+            return True
+        if self._is_trying or self._now() < self._until_s:
+            return False
+        self._is_trying = True
+        return True
+
+    def note_success(self) -> None:
+        """Take note that the upstream answered."""
+        self._failures = self._openings = 0
+        self._is_trying = False
+
+    def note_failure(self) -> bool:
+        """Take note that it did not; tell whether a trial failed by that."""
+        was_trying, self._is_trying = self._is_trying, False
+        self._failures += 1
+        if self._failures >= self._threshold and (was_trying or self._now() >= self._until_s):
+            pause_s = min(self._first_s * 2 ** min(self._openings, 16), self._most_s)
+            self._until_s = self._now() + pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            self._openings += 1
+        return was_trying
+
+    def note_nothing(self) -> None:
+        """Take note that a call ended without saying anything about the upstream."""
+        self._is_trying = False
+
+
+class Bulkhead:
+    """At most `most` calls in flight and `waiting` more that wait for their turn, in their order."""
+
+    def __init__(self, upstream: str, most: int, waiting: int) -> None:
+        self._upstream = upstream
+        self._most_waiting = waiting
+        self._places = asyncio.Semaphore(most)
+        self.in_flight = 0
+        self.waiting = 0
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Take a place for the length of the context.
+
+        Raises:
+            LimitError: too many calls wait already.
+        """
+        if self._places.locked():
+            if self.waiting >= self._most_waiting:
+                raise LimitError(
+                    f"calls to {self._upstream}", limit="upstream_calls",
+                    safe_message="Too many calls wait for the upstream server.",
+                )  # fmt: skip
+            self.waiting += 1
+            try:
+                await self._places.acquire()
+            finally:
+                self.waiting -= 1
+        else:
+            await self._places.acquire()
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self._places.release()
