@@ -24,6 +24,7 @@ from waygate_mcp.gateway.intake import (
     begin_legacy,
     begin_modern,
     endpoint_of,
+    split_batch,
 )
 from waygate_mcp.gateway.listening import announce_changes, confirmed_filter, open_listener
 from waygate_mcp.gateway.sessions import Session
@@ -163,8 +164,9 @@ class Conversation:
             text = "Invalid request: no batches in this revision"
             await self._write(Refusal(400, jsonrpc.INVALID_REQUEST, text).encode())
             return
-        for message in inbound.messages:
-            await self._take_legacy_message(message, line)
+        bodies = split_batch(line) if inbound.is_batch else [line]
+        for message, body in zip(inbound.messages, bodies, strict=True):
+            await self._take_legacy_message(message, body)
 
     async def _take_legacy_message(self, message: Message, line: bytes) -> None:
         if message.shape == MessageShape.INVALID:

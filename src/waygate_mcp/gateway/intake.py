@@ -42,6 +42,7 @@ __all__ = [
     "begin_modern",
     "endpoint_of",
     "progress_token",
+    "split_batch",
 ]
 
 
@@ -56,6 +57,7 @@ class _RetryBody(msgspec.Struct):
 
 
 _decode_retry = msgspec.json.Decoder(_RetryBody).decode
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -84,6 +86,11 @@ class Attached(msgspec.Struct, frozen=True):
         """
         if not await self.exchange.attach(front, self.retry):
             raise InvalidStateError(reason="round", safe_message=INVALID_STATE)
+
+
+def split_batch(body: bytes) -> list[bytes]:
+    """Cut a batch that passed the ladder into its messages, each as it was written."""
+    return [bytes(item) for item in _decode_items(body)]
 
 
 def progress_token(params: Mapping[str, Any]) -> str | int | None:

@@ -52,27 +52,33 @@ async def run_batch(
     gateway: Gateway,
     session: Session,
     messages: Sequence[Message],
-    arrival: Arrival,
+    bodies: Sequence[bytes],
 ) -> None:
-    """Run the requests of a batch at once and answer when all are over; 202 where there are none."""
+    """Run the requests of a batch at once and answer when all are over.
+
+    `bodies` are the messages as they were written. 202 where nothing is to be answered.
+    """
     fronts = [
-        (message, _BatchFront(visit))
-        for message in messages
+        (message, body, _BatchFront(visit))
+        for message, body in zip(messages, bodies, strict=True)
         if message.shape in {MessageShape.REQUEST, MessageShape.INVALID}
     ]
     if not fronts:
         await visit.answer(202, b"", ())
         return
     async with asyncio.TaskGroup() as group:  # owned here: the group ends with this request
-        for message, front in fronts:
+        for message, body, front in fronts:
+            arrival = Arrival(visit.principal, visit.request_id, body)
             group.create_task(_run_one(gateway, session, message, front, arrival))
-    finals = [front.final for _, front in fronts if front.final is not None]
+    finals = [front.final for _, _, front in fronts if front.final is not None]
     if visit.is_begun:
         for final in finals:  # over before another call turned the response into a stream
             await visit.write(encode_event(final))
         await visit.end()
-    else:
+    elif finals:
         await visit.answer(200, b"[%b]" % b",".join(finals))
+    else:  # all were cancelled
+        await visit.answer(202, b"", ())
 
 
 async def _run_one(

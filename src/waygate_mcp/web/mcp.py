@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from waygate_mcp.errors import ForbiddenError, LimitError, RateLimitedError, WaygateError
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Exchange
-from waygate_mcp.gateway.intake import Arrival, Attached, begin_legacy, begin_modern
+from waygate_mcp.gateway.intake import Arrival, Attached, begin_legacy, begin_modern, split_batch
 from waygate_mcp.gateway.listening import confirmed_filter, open_listener
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.protocol import jsonrpc
@@ -475,11 +475,11 @@ class McpDoor:
             text = "Invalid request: no batches in this revision"
             await say(visit, 400, jsonrpc.INVALID_REQUEST, text)
             return
-        arrival = Arrival(visit.principal, visit.request_id, body)
-        for message in inbound.messages:
+        bodies = split_batch(body)
+        for message, own in zip(inbound.messages, bodies, strict=True):
             if message.shape in {MessageShape.NOTIFICATION, MessageShape.RESPONSE}:
-                self._take_quietly(session, message, body)
-        await run_batch(visit, generation.gateway, session, inbound.messages, arrival)
+                self._take_quietly(session, message, own)
+        await run_batch(visit, generation.gateway, session, inbound.messages, bodies)
 
     # --- GET and DELETE
 
