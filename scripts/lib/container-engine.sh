@@ -40,14 +40,15 @@ engine_open() {
 
 engine_close() {
   [ -n "$engine_started" ] || return 0
-  kill "$engine_started" 2>/dev/null || true
   local _
+  if ! kill "$engine_started" 2>/dev/null; then engine_say "the engine (pid $engine_started) had ended by itself"; fi
   for _ in $(seq 1 150); do
     [ -d "/proc/$engine_started" ] || break
     sleep 0.2
   done
   if [ -d "/proc/$engine_started" ]; then
-    engine_say "the engine (pid $engine_started) does not end"
+    engine_reason="the engine that was started (pid $engine_started) does not end"
+    engine_say "$engine_reason"
     return 1
   fi
   engine_started=''
@@ -180,7 +181,7 @@ _engine_start() {
     engine_started=$(_engine_pid)
     if ! engine_answers; then
       tail -n 5 "$engine_dir/log" >&2
-      engine_close || true
+      if ! engine_close; then return 1; fi
       engine_reason="an engine was started and does not answer (see $engine_dir/log)"
       return 1
     fi
@@ -188,7 +189,7 @@ _engine_start() {
   engine_has_compose && return
   engine_say "fetching Compose"
   if ! _engine_log _engine_fetch_plugins || ! engine_has_compose; then
-    engine_close || true
+    if ! engine_close; then return 1; fi
     engine_reason="Compose v2 could not be fetched from Debian (see $engine_dir/log)"
     return 1
   fi

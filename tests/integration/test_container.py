@@ -34,7 +34,7 @@ trap 'engine_close' EXIT
 trap 'exit 1' INT TERM HUP
 if engine_open && engine_base; then
   echo "engine ${DOCKER_HOST:-} $engine_base_image"
-  read -r _ || true
+  cat >/dev/null # until whoever asked closes its end
 else
   echo "none $engine_reason"
 fi
@@ -180,7 +180,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         host, _, base_image = rest.partition(" ")
         yield Engine(host, base_image)
     finally:
-        holder.stdin.close()  # `read` ends, and what was started is ended by its pid
+        holder.stdin.close()  # `cat` ends, and what was started is ended by its pid
         holder.stdout.close()
         try:
             holder.wait(60)
@@ -226,7 +226,7 @@ def stack(engine: Engine, tmp_path: Path) -> Iterator[tuple[Path, Mapping[str, s
     environment = {
         **engine.environment,
         "COMPOSE_PROJECT_NAME": f"waygate-docs-{os.getpid()}",
-        "CONTAINER_IMAGE": "waygate-mcp:docs",
+        "CONTAINER_IMAGE": f"waygate-mcp:docs-{os.getpid()}",
         "CONTAINER_BASE": engine.base_image,
         "CONTAINER_SUBNET": "172.29.1.0/24",
         "WAYGATE_PORT": str(free_port()),
@@ -236,7 +236,12 @@ def stack(engine: Engine, tmp_path: Path) -> Iterator[tuple[Path, Mapping[str, s
     try:
         yield clone, environment
     finally:
-        run("docker compose down --volumes --timeout 10", COMMAND_WITHIN_S, environment, clone)
+        run(
+            "docker compose down --volumes --timeout 10 --rmi all",
+            COMMAND_WITHIN_S,
+            environment,
+            clone,
+        )
 
 
 def build_with_this_machines_certificates(environment: Mapping[str, str]) -> None:
@@ -293,4 +298,4 @@ def test_the_container_commands_of_the_page_work(
     assert shell("docker compose ps --all --quiet") == ""
     volumes = f"docker volume ls --quiet --filter name={environment['COMPOSE_PROJECT_NAME']}_"
     assert shell(volumes) == ""
-    assert shell("docker images --quiet waygate-mcp:docs") == ""
+    assert shell(f"docker images --quiet {environment['CONTAINER_IMAGE']}") == ""
