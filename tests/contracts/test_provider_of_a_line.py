@@ -67,7 +67,7 @@ class TestProcessOfBothEras(ProcessContract):
 
 class TestEventStream(ProviderContract):
     @pytest.fixture
-    async def provider(self, tmp_path: Path) -> AsyncIterator[SteadyUpstream]:  # type: ignore[override]
+    async def provider(self, tmp_path: Path) -> AsyncIterator[SteadyUpstream]:
         settings = settings_in(tmp_path, DOCUMENT)
         config = UpstreamConfig(url="http://127.0.0.1:8000/sse", http="sse")
         async with AsyncExitStack() as stack:
