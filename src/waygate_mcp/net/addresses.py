@@ -131,7 +131,7 @@ def _classify_6(value: IPv6Address) -> AddressKind:
         return _classify_4(_ipv4_at(value, 0))
     kind = next((kind for block, kind in _BLOCKS_6 if value in block), AddressKind.RESERVED)
     if value in _LOCAL_NAT64:
-        kind = AddressKind.PRIVATE
+        return _classify_local_nat64(int(value))
     kinds = [kind, *map(_classify_4, _carried(value))]
     return max(kinds, key=_BY_DANGER.index)
 
@@ -146,22 +146,24 @@ def _carried(value: IPv6Address) -> Iterator[IPv4Address]:
     elif value in _TEREDO:
         yield _ipv4_at(value, 64)
         yield IPv4Address(~number & _LOW_32)
-    elif value in _LOCAL_NAT64:
-        yield from _nat64_places(number)
     if (number >> 32) & _LOW_32 in _ISATAP:
         yield _ipv4_at(value, 0)
 
 
-def _nat64_places(number: int) -> Iterator[IPv4Address]:
-    """Give what stands in each place RFC 6052 has for prefixes of 48, 56, 64 and 96 bits.
+def _classify_local_nat64(number: int) -> AddressKind:
+    """Say where an address leads that the own network translates: near, unless it never may.
 
-    How long the prefix is only the network knows; bits 64 to 71 are skipped.
+    Looks at each place RFC 6052 has for prefixes of 48, 56, 64 and 96 bits, since how long the prefix
+    is only the network knows; bits 64 to 71 are skipped.
     """
     raw = number.to_bytes(16, "big")
     without_gap = raw[:8] + raw[9:]
-    for start in (6, 7, 8):
-        yield IPv4Address(without_gap[start : start + 4])
-    yield IPv4Address(raw[12:])
+    places = [without_gap[start : start + 4] for start in (6, 7, 8)] + [raw[12:]]
+    kinds = {_classify_4(IPv4Address(place)) for place in places}
+    for never in (AddressKind.METADATA, AddressKind.LINK_LOCAL):
+        if never in kinds:
+            return never
+    return AddressKind.PRIVATE
 
 
 def _ipv4_at(value: IPv6Address, shift: int) -> IPv4Address:

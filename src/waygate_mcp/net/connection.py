@@ -38,6 +38,7 @@ _MAX_HEADERS = 128
 _HIGH_BYTES = 256 * 1024
 _LOW_BYTES = 64 * 1024
 _MAX_PIECES = 1024
+_VERSIONS = ("1.1", "1.0")
 _BROKE_OFF = "broke its answer off"
 
 
@@ -286,6 +287,8 @@ class Connection(asyncio.Protocol):
         """Wake who waits for the head, unless it is an interim one."""
         parser = self._parser
         status = parser.get_status_code()
+        if parser.get_http_version() not in _VERSIONS or not 100 <= status <= 599:
+            raise UpstreamProtocolError(self._upstream, "sent no HTTP/1.1 status line")
         if status < 200:
             if status == 101:
                 raise UpstreamProtocolError(self._upstream, "switched the protocol")
