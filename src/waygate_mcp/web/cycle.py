@@ -10,7 +10,7 @@ two-message way costs about a fifth of the call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import httptools
@@ -21,6 +21,7 @@ __all__ = ["CYCLE", "Cycle", "split_target"]
 CYCLE = "waygate.cycle"
 """Name of the extension in `scope["extensions"]`."""
 
+_CLOSE = (b"connection", b"close")
 _COPY_BELOW_BYTES = 16 * 1024
 """Below it a copy behind the head is cheaper than a second buffer."""
 
@@ -55,7 +56,7 @@ class Cycle(RequestResponseCycle):
         self.message_event.clear()
         return body
 
-    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
         """Write a whole answer. Names and values are ours or were checked by whoever gives them.
 
         False where the usual way has to be taken: the client reads too slowly to take more, or asked
@@ -69,7 +70,11 @@ class Cycle(RequestResponseCycle):
         parts.extend([b"%b: %b\r\n" % header for header in headers])
         if status != 204:
             parts.append(b"content-length: %d\r\n" % len(body))
-        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        if status >= 400 and _CLOSE in headers:
+            self.keep_alive = False
+            parts.append(b"\r\n")
+        else:
+            parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
         if len(body) < _COPY_BELOW_BYTES:
