@@ -184,6 +184,7 @@ class Response:
         self.ids: list[str | None] = []
         self.primed: list[str | None] = []
         self.comments = 0
+        self.address = ""
         self.is_over = False
         self._decoder = SseDecoder(64 * 1024 * 1024)
         self._news = asyncio.Event()
@@ -208,7 +209,9 @@ class Response:
             return
         self.comments += chunk.startswith(b":")
         for event in self._decoder.feed(chunk):
-            if event.data:
+            if event.event == "endpoint":  # of the old transport: an address, no message
+                self.address = (event.data or b"").decode()
+            elif event.data:
                 self.events.append(json.loads(event.data))
                 self.ids.append(event.id)
             else:
