@@ -215,7 +215,10 @@ async def test_endless_words_on_standard_error_are_read_and_clipped(
 
 async def test_a_child_that_ignores_its_input_and_sigterm_is_killed() -> None:
     stubborn = UpstreamConfig(
-        command=sys.executable, args=("-u", "-c", servers.LINES, "stubborn"), sessions="shared"
+        command=sys.executable,
+        args=("-u", "-c", servers.LINES, "stubborn"),
+        sessions="shared",
+        sandbox="none",
     )
     async with opened(stubborn) as provider:
         assert await tool(provider, "echo", text="x") == "x"

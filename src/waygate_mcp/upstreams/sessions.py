@@ -125,7 +125,7 @@ class SessionPool:
     def key_of(self, key: SessionKey) -> SessionKey:
         """Give the key under which the session of a caller is kept, by the mode."""
         if self._mode == "shared":
-            return _SHARED
+            return msgspec.structs.replace(_SHARED, lane=key.lane)
         if self._mode == "client" or key.session_id is None:
             return key
         return msgspec.structs.replace(key, session_id=None)
