@@ -84,7 +84,7 @@ class Tool:
         self.conversion = signature.conversion
         # A raw schema may allow arguments the function has no parameter for.
         is_open = raw_input is None or signature.takes_any
-        self.accepted = None if is_open else frozenset(signature.names)
+        self.accepted = None if is_open else frozenset(signature.keys)
 
     def faults(self, arguments: Any) -> tuple[str, ...]:
         """Say what is wrong with arguments that are not valid."""
@@ -120,13 +120,14 @@ class _TextFunction:
         self.function = function
         self.is_async = self.signature.is_async
         self.context = self.signature.context
-        self.parameters = {one.name: one for one in self.signature.parameters}
+        self.parameters = {one.key: one for one in self.signature.parameters}
         converters = tuple(
-            (one.name, convert)
+            (one.key, convert)
             for one in self.signature.parameters
             if (convert := _text_converter(one)) is not None
         )
-        self.conversion = Conversion(converters, self.signature.conversion.fills)
+        plain = self.signature.conversion
+        self.conversion = Conversion(converters, plain.fills, plain.names, plain.hidden)
 
     def choices(self, argument: str) -> Sequence[str]:
         """Give the values an argument can have at all, where its annotation says so."""
@@ -154,9 +155,9 @@ class Prompt(_TextFunction):
             InvalidArgumentsError: one is missing, unknown, no text, or not what its type wants.
         """
         faults = [
-            f"`{one.name}`: required argument is missing"
+            f"`{one.key}`: required argument is missing"
             for one in self.signature.parameters
-            if one.is_required and one.name not in arguments
+            if one.is_required and one.key not in arguments
         ]
         for name, value in arguments.items():
             if name not in self.parameters:
@@ -219,7 +220,7 @@ class Template(_TextFunction):
         if unknown := parameters - variables:
             names = ", ".join(sorted(unknown))
             raise RegistrationError(f"{self.uri}: the template has no variable for {names}")
-        required = {one.name for one in self.signature.parameters if one.is_required}
+        required = {one.key for one in self.signature.parameters if one.is_required}
         if open_ends := required & self.template.optional:
             names = ", ".join(sorted(open_ends))
             raise RegistrationError(f"{self.uri}: {names} may be left out and needs a default")
@@ -311,7 +312,7 @@ def _name_of(function: AnyFunction) -> str:
 
 
 def _prompt_argument(one: Parameter) -> dict[str, Any]:
-    argument: dict[str, Any] = {"name": one.name}
+    argument: dict[str, Any] = {"name": one.key}
     if one.description:
         argument["description"] = one.description
     argument["required"] = one.is_required

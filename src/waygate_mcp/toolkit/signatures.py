@@ -6,6 +6,7 @@ it gives parameters and JSON schemas, and the entries decide what they are for.
 
 from __future__ import annotations
 
+import copy
 import enum
 import inspect
 import types
@@ -55,12 +56,13 @@ class MirroredHeader(msgspec.Struct, frozen=True):
 class Parameter(msgspec.Struct, frozen=True):
     """One parameter of a function that comes from the client.
 
-    `convert` turns the JSON value into what the annotation says; None where it already is that.
-    `default` is what stands in the signature; where that is a `Field(…)`, `fill` gives the value it
-    stands for.
+    `key` is what clients call it: `name`, unless a `Field(alias=…)` says otherwise. `convert` turns
+    the JSON value into what the annotation says; None where it already is that. `default` is what
+    stands in the signature; where that is a `Field(…)`, `fill` gives the value it stands for.
     """
 
     name: str
+    key: str
     annotation: Any
     is_required: bool
     default: Any
@@ -72,16 +74,19 @@ class Parameter(msgspec.Struct, frozen=True):
 class Conversion(msgspec.Struct, frozen=True):
     """How JSON values become a function's arguments; false where they are that already.
 
-    `converters` go by the parameters' names; `fills` give defaults that Python cannot fill in,
-    because a `Field(…)` stands in their place.
+    `converters` go by the parameters' keys; `fills` give defaults that Python cannot fill in,
+    because a `Field(…)` stands in their place. `names` are those of parameters that have another
+    key, and `hidden` the names by which no client can give anything.
     """
 
     converters: tuple[tuple[str, Converter], ...] = ()
     fills: tuple[tuple[str, Callable[[], Any]], ...] = ()
+    names: Mapping[str, str] = {}
+    hidden: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         """Tell whether anything is to be done."""
-        return bool(self.converters or self.fills)
+        return bool(self.converters or self.fills or self.names)
 
     def apply(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Give the arguments.
@@ -90,13 +95,19 @@ class Conversion(msgspec.Struct, frozen=True):
             pydantic.ValidationError: a value fits the schema and still not the type.
         """
         arguments = dict(values)
-        for name, convert in self.converters:
-            if name in arguments:
-                arguments[name] = convert(arguments[name])
-        for name, fill in self.fills:
-            if name not in arguments:
-                arguments[name] = fill()
-        return arguments
+        for key, convert in self.converters:
+            if key in arguments:
+                arguments[key] = convert(arguments[key])
+        for key, fill in self.fills:
+            if key not in arguments:
+                arguments[key] = fill()
+        if not self.names:
+            return arguments
+        return {
+            self.names.get(key, key): value
+            for key, value in arguments.items()
+            if key not in self.hidden
+        }
 
 
 class Signature(msgspec.Struct, frozen=True):
@@ -121,11 +132,18 @@ class Signature(msgspec.Struct, frozen=True):
         return tuple(parameter.name for parameter in self.parameters)
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """What clients call the parameters, in the same order."""
+        return tuple(parameter.key for parameter in self.parameters)
+
+    @property
     def conversion(self) -> Conversion:
         """What has to be done to valid arguments before the function can have them."""
         return Conversion(
-            tuple((one.name, one.convert) for one in self.parameters if one.convert is not None),
-            tuple((one.name, one.fill) for one in self.parameters if one.fill is not None),
+            tuple((one.key, one.convert) for one in self.parameters if one.convert is not None),
+            tuple((one.key, one.fill) for one in self.parameters if one.fill is not None),
+            {one.key: one.name for one in self.parameters if one.key != one.name},
+            frozenset(self.names) - frozenset(self.keys),
         )
 
     def input_schema(self) -> dict[str, Any]:
@@ -135,7 +153,7 @@ class Signature(msgspec.Struct, frozen=True):
             RegistrationError: an annotation has no JSON schema.
         """
         fields: dict[str, Any] = {
-            one.name: (
+            one.key: (
                 one.annotation,
                 ... if one.default is inspect.Parameter.empty else one.default,
             )
@@ -145,10 +163,10 @@ class Signature(msgspec.Struct, frozen=True):
             # Aliases keep Pydantic from refusing names it wants for itself, such as `model_id`.
             renamed: dict[str, Any] = {
                 f"argument_{index}": (
-                    Annotated[annotation, Field(alias=name)],
+                    Annotated[annotation, Field(alias=key)],
                     default,
                 )
-                for index, (name, (annotation, default)) in enumerate(fields.items())
+                for index, (key, (annotation, default)) in enumerate(fields.items())
             }
             model = create_model("Arguments", __config__=_SCHEMA_CONFIG, **renamed)
             schema = model.model_json_schema(schema_generator=UntitledSchema)
@@ -161,7 +179,7 @@ class Signature(msgspec.Struct, frozen=True):
         schema.setdefault("properties", {})
         for one in self.parameters:
             if one.description is not None:
-                schema["properties"][one.name].setdefault("description", one.description)
+                schema["properties"][one.key].setdefault("description", one.description)
         if not self.takes_any:
             schema["additionalProperties"] = False
         return schema
@@ -215,6 +233,9 @@ def read_signature(function: Callable[..., Any]) -> Signature:
             context = one.name
         else:
             parameters.append(_parameter(name, one, annotation, doc))
+    keys = [one.key for one in parameters]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise RegistrationError(f"{name}: two parameters that clients call `{twice}`")
     returns = hints.get("return", inspect.Signature.empty)
     is_async = any(inspect.iscoroutinefunction(one) for one in (function, target, hinted))
     return Signature(function, is_async, tuple(parameters), context, takes_any, returns, doc)
@@ -229,11 +250,14 @@ def _is_context(annotation: Any) -> bool:
 
 def _parameter(where: str, one: inspect.Parameter, annotation: Any, doc: Doc) -> Parameter:
     default = one.default
+    key = _key(where, one.name, annotation, default)
+    annotation = _without_alias(annotation)
     is_required = default is one.empty
     described = _described(annotation)
     whole = annotation
     fill = None
     if isinstance(default, FieldInfo):
+        default = _nameless(default)
         # `name: str = Field(default=…, description=…)`: what counts stands inside.
         whole = Annotated[annotation, default]
         described = default.description or described
@@ -242,13 +266,46 @@ def _parameter(where: str, one: inspect.Parameter, annotation: Any, doc: Doc) ->
             fill = partial(default.get_default, call_default_factory=True)
     return Parameter(
         name=one.name,
+        key=key,
         annotation=_with_headers(annotation),
         is_required=is_required,
         default=default,
-        description=described or doc.parameters.get(one.name),
+        description=described or doc.parameters.get(one.name) or doc.parameters.get(key),
         convert=_converter(where, one.name, whole),
         fill=fill,
     )
+
+
+def _key(where: str, name: str, annotation: Any, default: Any) -> str:
+    """Give what clients call a parameter: the alias of a `Field(…)`, the one in the default first."""
+    fields = [one for one in (default, *_metadata(annotation)[::-1]) if isinstance(one, FieldInfo)]
+    for field in fields:
+        alias = field.validation_alias or field.alias
+        if isinstance(alias, str):
+            return alias
+        if alias is not None:
+            raise RegistrationError(f"{where}: parameter `{name}` needs one alias, a text")
+    return name
+
+
+def _without_alias(annotation: Any) -> Any:
+    """Take aliases out of an annotation: its key says them, and a type alone has no name."""
+    metadata = _metadata(annotation)
+    if not any(isinstance(one, FieldInfo) for one in metadata):
+        return annotation
+    kept = [_nameless(one) if isinstance(one, FieldInfo) else one for one in metadata]
+    return Annotated[(get_args(annotation)[0], *kept)]
+
+
+def _nameless(field: FieldInfo) -> FieldInfo:
+    nameless = copy.copy(field)
+    nameless.alias = nameless.validation_alias = nameless.serialization_alias = None
+    return nameless
+
+
+def _metadata(annotation: Any) -> tuple[Any, ...]:
+    found: tuple[Any, ...] = getattr(annotation, "__metadata__", ())
+    return found
 
 
 def _described(annotation: Any) -> str | None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 
 from waygate_mcp.errors import InvalidArgumentsError
 from waygate_mcp.protocol.uris import UriTemplate
@@ -318,3 +318,51 @@ async def test_a_plain_function_that_gives_a_coroutine_is_awaited() -> None:
         return inner(a)
 
     assert await run_in_thread(plain, {"a": 1}, None, None) == 2
+
+
+# ---------------------------------------------------------------------- aliases
+
+From = Annotated[str, Field(alias="from", description="Who.")]
+
+
+async def sent(sender: From, count: int = Field(1, alias="copies")) -> str:
+    return f"{sender} {count}"
+
+
+def test_a_tool_with_an_alias_is_explained_and_called_by_it() -> None:
+    tool = Tool(sent, {})
+    assert tool.is_valid({"from": "Ada", "copies": 2})
+    (fault,) = tool.faults({"sender": "Ada", "from": "Ada"})
+    assert "`sender`: unknown argument" in fault
+    (fault,) = tool.faults({})
+    assert "`from`: required argument is missing" in fault
+    assert tool.convert({"from": "Ada"}) == {"sender": "Ada", "count": 1}
+
+
+def test_a_schema_by_hand_speaks_of_aliases_too() -> None:
+    tool = Tool(sent, {"input_schema": {"type": "object"}})
+    given = {"from": "Ada", "copies": 2, "sender": "Eve", "else": 1}
+    assert tool.convert(given) == {"sender": "Ada", "count": 2}
+
+
+def test_a_prompt_publishes_and_takes_aliases() -> None:
+    prompt = Prompt(sent, {})
+    assert definition(prompt.entry)["arguments"] == [
+        {"name": "from", "description": "Who.", "required": True},
+        {"name": "copies", "required": False},
+    ]
+    assert prompt.convert({"from": "Ada", "copies": "2"}) == {"sender": "Ada", "count": 2}
+    for arguments, fault in (
+        ({}, "`from`: required argument is missing"),
+        ({"from": "Ada", "sender": "Eve"}, "`sender`: unknown argument; known are: from, copies"),
+    ):
+        with pytest.raises(InvalidArgumentsError) as caught:
+            prompt.convert(arguments)
+        assert fault in str(caught.value.details)
+
+
+def test_a_template_has_variables_no_parameter_could_be_called() -> None:
+    template = Template(UriTemplate("mail://{from}/{copies}"), sent, {})
+    assert template.read("mail://Ada/3") == {"sender": "Ada", "count": 3}
+    with pytest.raises(RegistrationError, match="no parameter for sender"):
+        Template(UriTemplate("mail://{sender}/{copies}"), sent, {})

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Predicate
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from waygate_mcp.toolkit.context import Context
@@ -356,3 +356,103 @@ def test_a_mirrored_header_stands_in_the_schema() -> None:
 )
 def test_a_returned_question_is_no_result(returns: Any, expected: Any) -> None:
     assert output_type(returns) == expected
+
+
+# ---------------------------------------------------------------------- aliases
+
+
+def mail(
+    sender: Annotated[str, MirroredHeader("From"), Field(alias="from")],
+    day: Annotated[datetime.date, Field(validation_alias="on", alias="never", description="When")],
+    copies: int = Field(1, alias="number of copies", ge=1),
+    subject: Annotated[str, Field(alias="subject")] = "",
+    shown: Annotated[str, Field(serialization_alias="as")] = "",
+) -> str:
+    """Send.
+
+    Args:
+        sender: Who sends it.
+        copies: How many.
+        subject: What it is about.
+    """
+    return f"{sender} {day!r} {copies}"
+
+
+def test_clients_know_a_parameter_by_its_alias() -> None:
+    signature = read_signature(mail)
+    assert signature.names == ("sender", "day", "copies", "subject", "shown")
+    assert signature.keys == ("from", "on", "number of copies", "subject", "shown")
+    assert signature.input_schema() == {
+        "type": "object",
+        "properties": {
+            "from": {"type": "string", "description": "Who sends it.", "x-mcp-header": "From"},
+            "on": {"type": "string", "format": "date", "description": "When"},
+            "number of copies": {
+                "type": "integer", "default": 1, "minimum": 1, "description": "How many.",
+            },
+            "subject": {"type": "string", "default": "", "description": "What it is about."},
+            "shown": {"type": "string", "default": ""},
+        },
+        "required": ["from", "on"],
+        "additionalProperties": False,
+    }  # fmt: skip
+
+
+def test_values_and_defaults_reach_the_parameter_behind_an_alias() -> None:
+    conversion = read_signature(mail).conversion
+    assert mail(**conversion.apply({"from": "Ada", "on": "2026-01-02"})) == (
+        "Ada datetime.date(2026, 1, 2) 1"
+    )
+    given = {"from": "Ada", "on": "2026-01-02", "number of copies": 2.0}
+    assert mail(**conversion.apply(given)).endswith(" 2")
+
+
+def test_a_description_may_go_by_either_name() -> None:
+    def send(sender: Annotated[str, Field(alias="from")]) -> None:
+        """Send.
+
+        :param from: Who.
+        """
+
+    assert schema_of(send)["properties"]["from"]["description"] == "Who."
+
+
+def test_no_client_can_reach_a_parameter_past_its_alias() -> None:
+    def open_ended(day: Annotated[str, Field(alias="on")] = "never", **more: Any) -> None: ...
+
+    conversion = read_signature(open_ended).conversion
+    assert conversion
+    assert conversion.apply({"day": "unchecked", "x": 1}) == {"x": 1}
+    assert conversion.apply({"day": "unchecked", "on": "checked"}) == {"day": "checked"}
+
+
+def test_two_parameters_may_exchange_their_names() -> None:
+    def swapped(
+        a: Annotated[int, Field(alias="b")], b: Annotated[str, Field(alias="a")]
+    ) -> None: ...
+
+    schema = schema_of(swapped)["properties"]
+    assert (schema["a"]["type"], schema["b"]["type"]) == ("string", "integer")
+    applied = read_signature(swapped).conversion.apply({"a": "text", "b": 5.0})
+    assert applied == {"a": 5, "b": "text"}
+
+
+def test_an_alias_in_the_default_outweighs_one_in_the_annotation() -> None:
+    def both(a: Annotated[str, Field(alias="inner")] = Field("", alias="outer")) -> None: ...
+
+    assert read_signature(both).keys == ("outer",)
+    assert list(schema_of(both)["properties"]) == ["outer"]
+
+
+def test_one_name_for_two_parameters_or_two_for_one_are_refused() -> None:
+    def same(a: str, b: Annotated[str, Field(alias="a")]) -> None: ...
+
+    def many(a: Annotated[str, Field(validation_alias=AliasChoices("b", "c"))]) -> None: ...
+
+    def deep(a: str = Field(validation_alias=AliasPath("b", 0))) -> None: ...
+
+    with pytest.raises(RegistrationError, match="two parameters that clients call `a`"):
+        read_signature(same)
+    for function in (many, deep):
+        with pytest.raises(RegistrationError, match="parameter `a` needs one alias, a text"):
+            read_signature(function)
