@@ -144,7 +144,8 @@ def require_docker() -> None:
         )
     if not succeeds("docker", "compose", "version"):
         raise StartError(
-            "Docker has no Compose plugin; install it (Debian: docker-compose-plugin), or run without --docker"
+            "Docker has no Compose plugin; install Compose 2 (Debian 13: docker-compose; "
+            "in Docker's own packages docker-compose-plugin), or run without --docker"
         )
     if not succeeds("docker", "info"):
         raise StartError(
