@@ -39,6 +39,7 @@ def claim_standard_output() -> Iterator[int]:
         os.dup2(2, 1)
         yield protocol_fd
     finally:
+        sys.stdout.flush()  # what was printed meanwhile still waits in Python's own buffer
         os.dup2(protocol_fd, 1)
         os.close(protocol_fd)
 
@@ -49,6 +50,8 @@ async def serve_stdio(
     supervisor: Supervisor,
     output_fd: int,
     limit_bytes: int,
+    *,
+    input_fd: int = 0,
 ) -> None:
     """Serve the client on standard input until it closes it, or this is cancelled.
 
@@ -59,7 +62,7 @@ async def serve_stdio(
     conversation = Conversation(current, endpoint, LOCAL, writer.write, supervisor)
     decoder = LineDecoder(limit_bytes)
     try:
-        read = await _open_input()
+        read = await _open_input(input_fd)
         while chunk := await read():
             for line in decoder.feed(chunk):
                 await _take(conversation, writer, line)
@@ -76,6 +79,7 @@ async def serve_stdio(
                 await conversation.settle()
     finally:
         await conversation.close()
+        writer.close()
 
 
 async def _take(conversation: Conversation, writer: _LineOutput, line: bytes) -> None:
@@ -123,6 +127,11 @@ class _LineOutput:
             self._pipe.write(encode_line(message))
             await self._pipe.drain()
 
+    def close(self) -> None:
+        """Write no more. What was written is with the client already; see `_open_pipe`."""
+        if self._pipe is not None:
+            self._pipe.close()
+
 
 async def _open_pipe(fd: int) -> asyncio.StreamWriter | None:
     """Give a writer on a pipe or socket; None for a file or terminal, which a thread must write."""
@@ -132,6 +141,7 @@ async def _open_pipe(fd: int) -> asyncio.StreamWriter | None:
     transport, protocol = await loop.connect_write_pipe(
         lambda: asyncio.streams.FlowControlMixin(loop), os.fdopen(os.dup(fd), "wb", buffering=0)
     )
+    transport.set_write_buffer_limits(0)  # nothing waits here that the process's end could lose
     return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
@@ -142,19 +152,19 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-async def _open_input() -> Callable[[], Awaitable[bytes]]:
+async def _open_input(fd: int) -> Callable[[], Awaitable[bytes]]:
     """Give a function that reads the next chunk: from a pipe on the loop, from a file in a thread."""
-    if not _is_pipe(0):
-        return _read_in_thread
+    if not _is_pipe(fd):
+        return lambda: _read_in_thread(fd)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_CHUNK)
     await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(0), "rb", buffering=0)
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(fd), "rb", buffering=0)
     )
     return lambda: reader.read(_CHUNK)
 
 
-async def _read_in_thread() -> bytes:
+async def _read_in_thread(fd: int) -> bytes:
     """Read the next chunk of a file or terminal.
 
     The thread is a daemon: a read of a terminal ends with the next line only, and the process does
@@ -169,7 +179,7 @@ async def _read_in_thread() -> bytes:
 
     def read() -> None:
         try:
-            chunk = os.read(0, _CHUNK)
+            chunk = os.read(fd, _CHUNK)
         except OSError:
             chunk = b""  # the terminal is gone: the end of the input
         with contextlib.suppress(RuntimeError):  # the loop is closed
