@@ -38,7 +38,7 @@ auth:
   # Every call carries a key. `none` asks nobody, and only works on loopback.
   mode: keys
 
-# What answers calls: a module, `module:attribute`, or the name of an entry point.
+# What answers calls: a module, a file (`./file.py`), either with `:attribute`, or an entry point.
 plugins:
   hello:
     use: waygate_mcp.plugins.builtin.hello

@@ -207,7 +207,7 @@ class PluginSection(Section):
         str,
         StringConstraints(pattern=USE_PATTERN, max_length=256),
     ] = Field(
-        description="What to load: `module`, `module:attribute` or the name of an entry point."
+        description="What to load: `module`, `./file.py`, either with `:attribute`, or the name of an entry point."
     )
     config: dict[str, Any] = Field(
         default_factory=dict,

@@ -11,5 +11,7 @@ PREFIX_PATTERN = r"^([a-z0-9][a-z0-9_-]{0,62})?$"
 BOUND_PATTERN = r"^(\*|[a-z0-9][a-z0-9_-]{0,62})$"
 """A name of ours, or `*` for all."""
 
-USE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_.]*)?$"
-"""`module`, `module:attribute` or the name of an entry point."""
+USE_PATTERN = (
+    r"^([A-Za-z_][A-Za-z0-9_.-]*|(\.\.?/|/)[^:\x00-\x1f]*\.py)(:[A-Za-z_][A-Za-z0-9_.]*)?$"
+)
+"""`module`, `./file.py`, either with `:attribute`, or the name of an entry point."""

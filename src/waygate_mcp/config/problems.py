@@ -41,7 +41,7 @@ _PATTERNS = {
     NAME_PATTERN: "1 to 63 of `a-z 0-9 _ -`, beginning with a letter or digit",
     PREFIX_PATTERN: "at most 63 of `a-z 0-9 _ -`, beginning with a letter or digit",
     BOUND_PATTERN: "the name of a plugin, or `*`",
-    USE_PATTERN: "`module`, `module:attribute` or the name of an entry point",
+    USE_PATTERN: "`module`, `./file.py`, either with `:attribute`, or the name of an entry point",
 }
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),

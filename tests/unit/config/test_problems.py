@@ -13,7 +13,7 @@ from waygate_mcp.errors import ConfigProblem
 CANARY = "canary-9d1e"
 NAME = "expected 1 to 63 of `a-z 0-9 _ -`, beginning with a letter or digit"
 UNDERSCORES = "a name may not hold `__` or end in `_`, which stand between name and tool"
-USE = "expected `module`, `module:attribute` or the name of an entry point"
+USE = "expected `module`, `./file.py`, either with `:attribute`, or the name of an entry point"
 
 
 def problems(text: str) -> tuple[ConfigProblem, ...]:
