@@ -206,25 +206,22 @@ class ChildProcess:
         """Take hold of the three pipes."""
         loop = asyncio.get_running_loop()
         self._decoder = LineDecoder(limit_bytes)
-        for pipe, reader_limit in (
-            (self._popen.stdout, _CHUNK_BYTES),
-            (self._popen.stderr, 65_536),
-        ):
-            reader = asyncio.StreamReader(limit=reader_limit)
-            transport, _ = await loop.connect_read_pipe(
-                lambda reader=reader: asyncio.StreamReaderProtocol(reader),  # type: ignore[misc]
-                cast("IO[bytes]", pipe),
-            )
-            self._transports.append(transport)
-            if pipe is self._popen.stdout:
-                self._stdout = reader
-            else:
-                self._stderr = reader
+        self._stdout = await self._reader_of(self._popen.stdout, _CHUNK_BYTES)
+        self._stderr = await self._reader_of(self._popen.stderr, _STDERR_LINE_BYTES)
         writing, protocol = await loop.connect_write_pipe(
             lambda: asyncio.streams.FlowControlMixin(loop), cast("IO[bytes]", self._popen.stdin)
         )
         self._transports.append(writing)
         self._stdin = asyncio.StreamWriter(writing, protocol, None, loop)
+
+    async def _reader_of(self, pipe: IO[bytes] | None, limit_bytes: int) -> asyncio.StreamReader:
+        """Read a pipe on the loop."""
+        reader = asyncio.StreamReader(limit=limit_bytes)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), cast("IO[bytes]", pipe)
+        )
+        self._transports.append(transport)
+        return reader
 
     async def send(self, message: bytes) -> None:
         """Write one message as a line; a child that does not read holds up whoever writes.

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from waygate_mcp.errors import LimitError
+from waygate_mcp.upstreams.breaker import Breaker, Bulkhead
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.s = 100.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+def tripped(clock: Clock) -> Breaker:
+    breaker = Breaker(clock, failures=3)
+    for _ in range(3):
+        assert breaker.admit()
+        assert not breaker.note_failure()
+    return breaker
+
+
+def test_failures_in_a_row_open_it_and_a_success_between_does_not() -> None:
+    clock = Clock()
+    breaker = Breaker(clock, failures=2)
+    breaker.note_failure()
+    breaker.note_success()
+    breaker.note_failure()
+    assert breaker.state == "closed"
+    breaker.note_failure()
+    assert breaker.state == "open"
+    assert not breaker.admit()
+    assert 0.5 <= breaker.wait_s <= 1.0
+
+
+def test_after_the_pause_one_call_tries_and_closes_it() -> None:
+    clock = Clock()
+    breaker = tripped(clock)
+    clock.s += 1.0
+    assert breaker.admit()
+    assert breaker.state == "half-open"
+    assert not breaker.admit()
+    breaker.note_success()
+    assert breaker.state == "closed"
+    assert breaker.wait_s == 0
+
+
+def test_a_trial_that_fails_makes_the_pause_longer_up_to_its_limit() -> None:
+    clock = Clock()
+    breaker = tripped(clock)
+    pauses = []
+    for _ in range(12):
+        clock.s += breaker.wait_s
+        assert breaker.admit()
+        assert breaker.note_failure()
+        pauses.append(breaker.wait_s)
+    assert 1.0 <= pauses[0] <= 2.0
+    assert 30.0 <= pauses[-1] <= 60.0
+
+
+def test_a_trial_that_says_nothing_lets_the_next_one_try() -> None:
+    clock = Clock()
+    breaker = tripped(clock)
+    clock.s += 1.0
+    assert breaker.admit()
+    breaker.note_nothing()
+    assert breaker.admit()
+
+
+async def test_calls_wait_in_their_order_and_too_many_are_refused() -> None:
+    bulkhead = Bulkhead("up", 1, 1)
+    gate, order = asyncio.Event(), []
+
+    async def work(name: str) -> None:
+        async with bulkhead.place():
+            order.append(name)
+            await gate.wait()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work("a"))
+        group.create_task(work("b"))
+        await asyncio.sleep(0)
+        assert (bulkhead.in_flight, bulkhead.waiting) == (1, 1)
+        with pytest.raises(LimitError):
+            await work("c")
+        gate.set()
+    assert order == ["a", "b"]
+    assert (bulkhead.in_flight, bulkhead.waiting) == (0, 0)
