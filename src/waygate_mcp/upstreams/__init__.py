@@ -1,6 +1,19 @@
 """Remote MCP servers as providers.
 
-streamable_http  connect: a Provider over one HTTP exchange, in whatever era the server has
+opening          open_upstream: a configuration becomes a Provider, whether its server is up or not
+steady           that Provider: opened when it can be, left alone when it fails, lists kept
+breaker          when an upstream is left alone, and how many calls it may hold
+streamable_http  connect: the connector over one HTTP exchange, in whatever era the server has
+http_sse         the old HTTP transport as a line
+stdio            a process as a line
+lines            lines opened when needed, and again after they broke off
+multiplex        many requests on one line, and whom the rest concerns
+process          a child process: started, read, ended, nothing left of it
+launch           a child's first steps, in the child
+environment      what a child is given
+sandbox          the walls round a child
+orphans          children that outlived a killed gateway
+outside_text     text from outside, fit for one line of the log
 detect           which era a server speaks
 modern           the stateless connector, and its listening stream
 legacy           the connector with sessions

@@ -7,14 +7,14 @@ import pytest
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.upstreams.environment import MARKER, child_environment, resolve_program
 
-OURS = {"PATH": "/bin", "HOME": "/home/x", "LANG": "C", "TMPDIR": "/tmp", "KEY": "secret"}
+OURS = {"PATH": "/bin", "HOME": "/somewhere", "LANG": "C", "TMPDIR": "/tmp", "KEY": "secret"}
 
 
 def test_only_a_few_names_of_ours_and_the_named_ones_are_given() -> None:
     given = child_environment({"TOKEN": "t", "LANG": "de"}, ours=OURS)
     assert given == {
         "PATH": "/bin",
-        "HOME": "/home/x",
+        "HOME": "/somewhere",
         "LANG": "de",
         "TMPDIR": "/tmp",
         "TOKEN": "t",

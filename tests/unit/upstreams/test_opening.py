@@ -12,6 +12,7 @@ from waygate_mcp.errors import ConfigError
 from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.upstreams.opening import Transports, UpstreamConfig, open_upstream
 from waygate_mcp.upstreams.process import Processes
+from waygate_mcp.upstreams.steady import SteadyUpstream
 
 CASES = [
     (UpstreamConfig(), "url"),
@@ -26,6 +27,10 @@ CASES = [
 @asynccontextmanager
 async def refusing(_name: str, _config: UpstreamConfig) -> AsyncIterator[HttpExchange]:
     yield FakeExchange(server__discover=lambda _: Response(503), initialize=lambda _: Response(503))
+
+
+def state_of(provider: SteadyUpstream) -> str:
+    return provider.status.state
 
 
 @pytest.mark.parametrize(("config", "path"), CASES)
@@ -47,7 +52,7 @@ async def test_an_upstream_that_is_down_is_a_provider_all_the_same() -> None:
         "up", UpstreamConfig(url="https://h/mcp"), Announced(), supervisor=supervisor,
         transports=Transports(refusing, Processes()),
     ) as provider:  # fmt: skip
-        assert provider.status.state == "opening"
+        assert state_of(provider) == "opening"
         assert provider.features.tools
-    assert provider.status.state == "closed"
+    assert state_of(provider) == "closed"
     await supervisor.close()

@@ -28,7 +28,7 @@ async def test_a_process_answers_and_its_end_fails_what_is_in_flight() -> None:
     async with asyncio.timeout(20):
         await channel.open()
         async with channel.request(b'{"id": "a", "method": "m"}') as one:
-            assert (await anext(one.messages().__aiter__())).is_response  # type: ignore[arg-type]
+            assert (await anext(one.messages().__aiter__())).is_response
         async with channel.request(b'{"id": "b", "method": "m"}') as two:
             with pytest.raises(UpstreamTimeoutError):
                 _ = [message async for message in two.messages()]
