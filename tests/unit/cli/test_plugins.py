@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from waygate_mcp.cli import plugins
 from waygate_mcp.cli.main import app
-from waygate_mcp.config.load import load_document
 from waygate_mcp.plugins import discovery
 from waygate_mcp.toolkit.toolbox import Toolbox
 
@@ -168,28 +166,24 @@ def test_what_a_plugin_prints_is_no_part_of_the_answer() -> None:
     assert "said while loading" in result.stderr
 
 
-def test_a_file_of_the_document_is_checked_with_its_configuration(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_file_of_the_document_is_checked_with_its_configuration() -> None:
     config = "from pydantic import BaseModel\n\n\nclass Config(BaseModel):\n    city: str\n\n\n"
     file = write("sub/asking.py", config + FILE.replace("str = 5", "str"))
     assert run("check", "sub/asking.py").exit_code == 2
-
-    def with_file(path: Path | None, settings: Any) -> Any:
-        loaded = load_document(None, settings)
-        section = plugins._section("./sub/asking.py:box")
-        other = plugins._section("./sub/other.py")
-        named = section.model_copy(update={"use": "./sub/asking.py", "config": {"city": "Oslo"}})
-        return loaded.model_copy(update={"plugins": {"other": other, "b": section, "a": named}})
-
-    monkeypatch.setattr(plugins, "load_document", with_file)
-    document(f"  hello: {{use: {HELLO}}}\n")
-    for words, name in (
-        ((str(file.resolve()),), "b"),
-        (("./sub/../sub/asking.py:box",), "b"),
-        (("sub/asking.py:nothing",), "asking"),
+    document(
+        f"  hello: {{use: {HELLO}}}\n  other: {{use: ./sub/other.py}}\n"
+        "  b: {use: './sub/asking.py:box'}\n"
+        "  a: {use: ./sub/asking.py, config: {city: Oslo}}\n"
+    )
+    for wanted, name, code in (
+        (str(file.resolve()), "b", 0),
+        ("./sub/../sub/asking.py:box", "b", 0),
+        ("a", "a", 0),
+        ("sub/asking.py:nothing", "asking", 2),
     ):
-        assert json.loads(run("check", *words, "--json").stdout)[0]["name"] == name
+        result = run("check", wanted, "--json")
+        assert json.loads(result.stdout)[0]["name"] == name
+        assert result.exit_code == code
 
 
 def test_a_plugin_whose_own_code_fails_is_not_well_and_its_line_is_named() -> None:

@@ -49,13 +49,8 @@ def write(file: Path, text: str) -> None:
     file.chmod(0o644)
 
 
-def section(use: str) -> PluginSection:
-    # The document's own pattern is checked where the document is read.
-    return PluginSection.model_construct(use=use, config={}, enabled=True)
-
-
 async def say(folder: Path, use: str = "./weather.py") -> str:
-    plugins = {"weather": section(use)}
+    plugins = {"weather": PluginSection(use=use)}
     async with open_plugins(plugins, Announcements(), folder=folder) as (provider,):
         return text_of(await call_tool(provider, "say"))
 
@@ -81,6 +76,8 @@ def load(folder: Path | None, use: str) -> Any:
 )
 def test_a_file_is_told_from_a_module_by_how_it_is_written(use: str, expected: bool) -> None:
     assert is_file_use(use) is expected
+    if expected:
+        assert PluginSection(use=use).use == use
 
 
 async def test_a_file_beside_the_document_is_a_plugin(folder: Path) -> None:
@@ -123,7 +120,7 @@ async def test_each_opening_runs_the_file_as_it_is_then(folder: Path) -> None:
 
 
 async def test_two_generations_run_side_by_side(folder: Path) -> None:
-    plugins = {"weather": section("./weather.py")}
+    plugins = {"weather": PluginSection(use="./weather.py")}
     async with open_plugins(plugins, Announcements(), folder=folder) as (old,):
         write(folder / "weather.py", TOOL.format(word="rainy"))
         async with open_plugins(plugins, Announcements(), folder=folder) as (new,):

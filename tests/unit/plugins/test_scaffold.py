@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_written_is_a_plugin_without_problems_or_hints(folder: Path) -> None:
     made = write_plugin("my-weather", folder, document_folder=folder)
     assert (made.plugin.name, made.test.name) == ("my_weather.py", "test_my_weather.py")
-    section = PluginSection.model_construct(use="./my_weather.py", config={"greeting": "Hi"})
+    section = PluginSection(use="./my_weather.py", config={"greeting": "Hi"})
     with PluginFiles(folder) as files:
         report = inspect_plugin("my-weather", section, files)
     assert [one.name for one in report.entries] == ["greet", "count_words", "about://my-weather"]
@@ -65,6 +65,7 @@ def test_the_line_is_one_of_the_document(folder: Path) -> None:
     ):
         made = write_plugin("odd", where, document_folder=folder)
         assert parse_yaml(made.line.encode()).value == {"odd": {"use": use}}
+        assert PluginSection(use=use).use == use
         assert made.line in made.plugin.read_text()
 
 

@@ -13,11 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.house import open_house, settings_in, write_document
-from waygate_mcp.config import load
-from waygate_mcp.config.document import Document, PluginSection
-from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import PluginError
-from waygate_mcp.runtime import reload
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.testing.fakes import call_tool, text_of
 from waygate_mcp.toolkit.toolbox import Toolbox
@@ -311,21 +307,16 @@ async def say() -> str:
 class Folder:
     """A folder with a document that names file plugins, and what its house offers."""
 
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, path: Path) -> None:
         path.chmod(0o755)
         self.path = path
-        self.uses = {"weather": "./weather.py"}
-
-        def load_document(document: Path, settings: Settings) -> Document:
-            # Which words `use` may hold is the document's own business.
-            plugins = {
-                name: PluginSection.model_construct(use=use, config={}, enabled=True)
-                for name, use in self.uses.items()
-            }
-            return load.load_document(document, settings).model_copy(update={"plugins": plugins})
-
-        monkeypatch.setattr(reload, "load_document", load_document)
         self.write("weather.py", WEATHER.format(word="'sunny'"))
+        self.use(weather="./weather.py")
+
+    def use(self, **uses: str) -> None:
+        """Write the document."""
+        plugins = {name: {"use": use} for name, use in uses.items()}
+        write_document(self.path / "waygate.yaml", {"plugins": plugins})
 
     def write(self, name: str, text: str) -> None:
         """Write a file that only its owner may write."""
@@ -340,14 +331,14 @@ class Folder:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    return Folder(tmp_path, monkeypatch)
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
 
 
 async def test_a_changed_file_of_a_plugin_reloads_and_calls_in_flight_keep_the_old_code(
     folder: Folder, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_house(settings_in(folder.path, {})) as house:
+    async with open_house(settings_in(folder.path)) as house:
         house.watch_document()
         heard: list[bool] = []
         monkeypatch.setattr(house.live.hub, "announce_everything", lambda: heard.append(True))
@@ -364,7 +355,7 @@ async def test_a_changed_file_of_a_plugin_reloads_and_calls_in_flight_keep_the_o
 async def test_a_broken_file_keeps_the_old_code_and_its_line_is_in_the_log(
     folder: Folder, watcher: Watcher
 ) -> None:
-    async with open_house(settings_in(folder.path, {})) as house:
+    async with open_house(settings_in(folder.path)) as house:
         house.watch_document()
         with capture_logs() as lines:
             folder.write("weather.py", "x = 1\ny = nothing\n")
@@ -385,7 +376,7 @@ async def test_what_a_file_imports_from_beside_it_is_watched_too(
 ) -> None:
     folder.write("words.py", "WORD = 'mild'\n")
     folder.write("weather.py", "from .words import WORD\n" + WEATHER.format(word="WORD"))
-    async with open_house(settings_in(folder.path, {})) as house:
+    async with open_house(settings_in(folder.path)) as house:
         house.watch_document()
         assert await folder.says(house.current()) == ["mild"]
         folder.write("words.py", "WORD = 'cold'\n")
@@ -398,10 +389,10 @@ async def test_the_folders_watched_are_those_of_the_files_last_tried(
     folder: Folder, watcher: Watcher
 ) -> None:
     root = Path(os.path.realpath(folder.path))
-    async with open_house(settings_in(folder.path, {})) as house:
+    async with open_house(settings_in(folder.path)) as house:
         house.watch_document()
         await watcher.speak()
-        folder.uses["second"] = "./inner/second.py"
+        folder.use(weather="./weather.py", second="./inner/second.py")
         folder.write("inner/second.py", "1 / 0\n")
         await house.reload("test")
         await until(lambda: len(watcher.watched) == 2)
@@ -410,7 +401,7 @@ async def test_the_folders_watched_are_those_of_the_files_last_tried(
         await watcher.speak()
         await until(lambda: house.current().number == 2)
         assert await folder.says(house.current()) == ["sunny", "second"]
-        del folder.uses["second"]
+        folder.use(weather="./weather.py")
         await house.reload("test")
         await until(lambda: len(watcher.watched) == 3)
         assert watcher.watched == [(root,), (root, root / "inner"), (root,)]
@@ -427,7 +418,7 @@ async def test_a_watcher_that_ends_by_itself_is_not_begun_anew_for_ever(
                 yield news
 
     monkeypatch.setitem(sys.modules, "watchfiles", Ending("watchfiles"))
-    async with open_house(settings_in(folder.path, {})) as house:
+    async with open_house(settings_in(folder.path)) as house:
         before = len(house.supervisor)
         house.watch_document()
         await settle()
