@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration import upstream_servers as servers
 from tests.support.providers import ALICE, BOB
-from tests.support.upstreams import children, nothing_left, opened, ready, script
+from tests.support.upstreams import RUN, children, nothing_left, opened, ready, script
 from waygate_mcp.errors import (
     ConfigError,
     TooLargeError,
@@ -217,6 +217,7 @@ async def test_a_child_that_ignores_its_input_and_sigterm_is_killed() -> None:
     stubborn = UpstreamConfig(
         command=sys.executable,
         args=("-u", "-c", servers.LINES, "stubborn"),
+        env={"TEST_RUN_OF_UPSTREAMS": RUN},
         sessions="shared",
         sandbox="none",
     )
@@ -261,6 +262,7 @@ async def test_a_child_sees_a_minimal_environment(monkeypatch: pytest.MonkeyPatc
     assert "SECRET_OF_THE_GATEWAY" not in seen
     assert seen["TOKEN"] == "t"
     names = {"PATH", "HOME", "LANG", "TMPDIR", "TOKEN", "WAYGATE_CHILD", "LC_CTYPE"}
+    seen.pop("TEST_RUN_OF_UPSTREAMS")
     assert set(seen) - {"__CF_USER_TEXT_ENCODING"} <= names
 
 

@@ -14,7 +14,6 @@ from tests.support.providers import Announced
 from waygate_mcp.net.aiohttp_client import AiohttpTransport, parse_origin
 from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.runtime.tasks import TaskSupervisor
-from waygate_mcp.upstreams.environment import MARKER
 from waygate_mcp.upstreams.opening import Transports, UpstreamConfig, open_upstream
 from waygate_mcp.upstreams.process import Processes
 from waygate_mcp.upstreams.steady import SteadyUpstream
@@ -26,6 +25,12 @@ plugins: {everything: {use: waygate_mcp.testing.everything}}
 endpoints: {default: {prefix: none}}
 """
 """The document of a gateway that offers the fixture under its own names."""
+
+
+RUN = os.environ.setdefault("TEST_RUN_OF_UPSTREAMS", str(os.getpid()))
+"""Tells the processes of this run of tests from those of another on the same machine."""
+
+_RUN_ENV = {"TEST_RUN_OF_UPSTREAMS": RUN}
 
 
 def over_network(name: str, config: UpstreamConfig) -> AbstractAsyncContextManager[HttpExchange]:
@@ -53,7 +58,7 @@ def own_gateway(folder: Path, **more: Any) -> UpstreamConfig:
     return UpstreamConfig(
         command=sys.executable,
         args=("-c", "from waygate_mcp.cli.main import app; app()", "stdio", "-c", str(document)),
-        env={"WAYGATE_DATA_DIR": str(folder / "data"), "WAYGATE_LOG_DIR": "none"},
+        env={**_RUN_ENV, "WAYGATE_DATA_DIR": str(folder / "data"), "WAYGATE_LOG_DIR": "none"},
         cwd=str(folder),
         **more,
     )
@@ -61,7 +66,7 @@ def own_gateway(folder: Path, **more: Any) -> UpstreamConfig:
 
 def script(source: str, **more: Any) -> UpstreamConfig:
     """A server written as a Python program; no walls, so that its process ids are those outside."""
-    given = {"sandbox": "none", **more}
+    given = {"sandbox": "none", **more, "env": {**_RUN_ENV, **more.get("env", {})}}
     return UpstreamConfig(command=sys.executable, args=("-u", "-c", source), **given)
 
 
@@ -92,12 +97,14 @@ async def ready(provider: SteadyUpstream, within_s: float = 30.0) -> SteadyUpstr
 
 
 def children() -> set[int]:
-    """The processes that carry the marker of a child of ours, whatever became of their parent."""
+    """The processes of upstreams of this run, whatever became of their parents."""
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                has_marker = f"{MARKER}=".encode() in (entry / "environ").read_bytes()
+                environment = (entry / "environ").read_bytes()
+                has_marker = f"TEST_RUN_OF_UPSTREAMS={RUN}".encode() in environment
+                has_marker = has_marker and b"WAYGATE_CHILD=" in environment
             except OSError:
                 continue
             if has_marker and int(entry.name) != os.getpid():
