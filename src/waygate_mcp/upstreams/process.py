@@ -38,6 +38,7 @@ _STDERR_LINES_PER_S = 20.0
 _STDERR_BURST = 200.0
 _POLL_S = 0.02
 _KILLED_S = 5.0
+_REAP_S = 0.2
 
 
 class ProcessLimits(msgspec.Struct, frozen=True):
@@ -308,9 +309,11 @@ class ChildProcess:
             self._run_files.remove(self._marker)
 
     def kill(self) -> None:
-        """Kill the whole group at once and let go of its pipes, without waiting for anything."""
+        """Kill the whole group at once and let go of its pipes, and reap it."""
         self._is_closed = True
         self._signal(signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):  # killed, it ends in no time
+            self._popen.wait(_REAP_S)
         for transport in self._transports:
             if transport.is_closing():
                 continue  # what is unwritten ends with the pipe's other side, which is killed
