@@ -56,17 +56,6 @@ if [ -f scripts/setup-peers.sh ]; then
   check "peers: foreign clients and the conformance suite" ./scripts/setup-peers.sh
 fi
 
-if [ -f scripts/test-container.sh ]; then
-  say "container: image built, stack booted, a tool called in it"
-  code=0
-  ./scripts/test-container.sh || code=$?
-  case $code in
-    0) ;;
-    77) say "container: SKIPPED, no engine can run here" ;; # its own lines above say why
-    *) die "failed: scripts/test-container.sh" ;;
-  esac
-fi
-
 say "pytest: the whole suite, with branch coverage"
 rm -f .coverage .coverage.*
 exec python -m pytest tests --cov --cov-report= --coverage-limits "$@"
