@@ -109,14 +109,36 @@ async def test_a_file_without_a_box_is_refused_by_the_name_it_has_in_the_documen
         await say(folder, "./empty.py")
 
 
-async def test_each_opening_runs_the_file_as_it_is_then(folder: Path) -> None:
-    first = (folder / "weather.py").stat()
-    assert await say(folder) == "sunny"
+@pytest.mark.parametrize("changed", ["weather.py", "words.py"])
+async def test_each_opening_runs_the_files_as_they_are_then(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    write(folder / "words.py", "WORD = 'sunny'\n")
+    write(
+        folder / "weather.py",
+        "from .words import WORD\n" + TOOL.replace("{word!r}", "'so ' + WORD"),
+    )
+    first = (folder / changed).stat()
+    assert await say(folder) == "so sunny"
     # The same size and the same second: bytecode would be taken for fresh.
-    write(folder / "weather.py", TOOL.format(word="rainy"))
-    os.utime(folder / "weather.py", ns=(first.st_atime_ns, first.st_mtime_ns))
-    assert await say(folder) == "rainy"
+    text = (folder / changed).read_text()
+    write(folder / changed, text.replace("so ", "oh ").replace("sunny", "rainy"))
+    os.utime(folder / changed, ns=(first.st_atime_ns, first.st_mtime_ns))
+    assert await say(folder) == ("oh sunny" if changed == "weather.py" else "so rainy")
     assert not (folder / "__pycache__").exists()
+
+
+async def test_a_neighbour_younger_than_the_last_look_at_the_folder_is_found(folder: Path) -> None:
+    importing = "from .{} import WORD\n" + TOOL.replace("{word!r}", "WORD")
+    write(folder / "first.py", "WORD = 'first'\n")
+    write(folder / "weather.py", importing.format("first"))
+    before = folder.stat()
+    assert await say(folder) == "first"
+    write(folder / "second.py", "WORD = 'second'\n")
+    write(folder / "weather.py", importing.format("second"))
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert await say(folder) == "second"
 
 
 async def test_two_generations_run_side_by_side(folder: Path) -> None:
