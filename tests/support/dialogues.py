@@ -278,6 +278,8 @@ class Request:
         self.is_gone = False
         self.may_send = asyncio.Event()
         self.may_send.set()
+        self.slowness = 0
+        """How many steps of the loop each message takes on its way."""
         self._stalls = stalls
         self._parts = list(parts)
         self._wake = asyncio.Event()
@@ -300,6 +302,7 @@ class Request:
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         await self.may_send.wait()
+        await settle(self.slowness)
         if self.is_gone:
             return
         self.response.take(message)

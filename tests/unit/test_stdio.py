@@ -30,6 +30,7 @@ class Box(Scripted):
         self.cancelled = 0
         self.tool("greet", lambda call: text("hello"))
         self.tool("large", lambda call: text("x" * 300_000))
+        self.tool("medium", lambda call: text("x" * 100_000))
         self.tool("wait", self._wait)
 
     async def _wait(self, call: Call) -> Outcome:
@@ -177,6 +178,23 @@ async def test_a_large_answer_comes_whole_however_slowly_it_is_read() -> None:
         assert [
             len(json.loads(one)["result"]["content"][0]["text"]) for one in data.splitlines()
         ] == [300_000] * 3
+        await process.over()
+
+
+@virtual_time
+async def test_an_answer_nobody_has_read_yet_is_not_left_behind_at_the_end() -> None:
+    async with Desk(Box()) as desk:
+        process = Process(desk)
+        process.say(line("tools/call", name="medium"))
+        process.end()
+        await settle(200)  # no time passes: the grace is not over
+        assert not process.task.done()
+        data = b""
+        for _ in range(20):
+            with contextlib.suppress(BlockingIOError):
+                data += os.read(process._stdout, 100_000)
+            await settle()
+        assert len(json.loads(data)["result"]["content"][0]["text"]) == 100_000
         await process.over()
 
 

@@ -212,6 +212,23 @@ async def test_keys_are_never_used_twice_in_one_call() -> None:
 
 
 @virtual_time
+async def test_a_question_given_up_while_a_retry_gathers_is_not_asked_again() -> None:
+    async def gives_up(call: Call) -> Outcome:
+        try:
+            async with asyncio.timeout(1):
+                await call.caller.ask(form())
+        except TimeoutError:
+            await asyncio.sleep(1)
+        return text("without")
+
+    running = Scene(ParkingLimits(gather_s=0.02)).begin(gives_up)
+    await running.front.over()
+    await asyncio.sleep(0.97)
+    retry = await taken(running)
+    assert words(await retry.over()) == "without"
+
+
+@virtual_time
 async def test_a_question_that_comes_while_nobody_is_there_waits_for_the_retry() -> None:
     async def asks(call: Call) -> Outcome:
         async def later() -> Any:

@@ -12,6 +12,7 @@ from tests.support.scripted import Scripted, content_of, form, text
 from tests.support.virtual_time import pass_time, settle, virtual_time
 from waygate_mcp.errors import UnknownMethodError
 from waygate_mcp.model.call import Call, LogEvent, Outcome, Progress
+from waygate_mcp.model.principal import ANONYMOUS
 
 LARGE = "x" * 600_000
 
@@ -400,6 +401,10 @@ async def test_a_client_that_left_before_any_event_gets_nothing_written() -> Non
         box.go_on.set()
         await running.done()
         assert running.response.status is None
+        assert client.session is not None
+        session = desk.live.sessions.find(client.session, "default", ANONYMOUS)
+        assert session is not None
+        assert [stream.is_attached for stream in session._streams.values()] == [False]
         assert desk.records[-1].status == 499
 
 

@@ -583,6 +583,30 @@ async def test_a_client_that_leaves_a_retry_that_was_replaced_cancels_nothing() 
 
 
 @virtual_time
+async def test_a_client_that_leaves_a_repeated_retry_leaves_the_call_parked() -> None:
+    async with Desk(box := Box()) as desk:
+
+        async def twice(call: Call) -> Outcome:
+            await call.caller.ask(form())
+            return await box._ask(call)
+
+        box.tool("twice", twice)
+        client = Visitor(desk.door)
+        first = await client.modern("tools/call", name="twice")
+        second = await client.retry(first, {"w1": accepted()}, name="twice").over()
+        repeated = client.retry(first, {"w1": accepted()}, name="twice")
+        repeated.may_send.clear()  # the reply is on its way again, and nobody reads it
+        await pass_time(1)
+        repeated.leave()
+        await settle()
+        repeated.may_send.set()
+        await repeated.done()
+        assert len(desk.live.parking) == 1
+        last = await client.retry(second, {"w2": accepted(n=2)}, name="twice").over()
+        assert last.words == "{'n': 2}"
+
+
+@virtual_time
 async def test_a_legacy_client_that_leaves_has_not_cancelled() -> None:
     async with Desk(box := Box()) as desk:
         client = Visitor(desk.door)
