@@ -13,9 +13,9 @@ from tests.support.source_tree import ROOT, files_in_git
 
 # Written with classes of one character, so that this file does not match itself.
 PATTERNS: dict[str, re.Pattern[str]] = {
-    # `you` and `waygate` stand for anybody's home; the image has one user of that name.
+    # `you`, `me`, `x` and `waygate` stand for anybody's home; the image has one user of that name.
     "a path of somebody's machine": re.compile(
-        r"(?<![\w.$}/-])/(?:work|root)/[\w.-]+|/(?:home|Users)/(?!you\b|waygate\b|me\b)\w+|[C]:\\Users\\(?!you\b|me\b)\w+"
+        r"(?<![\w.$}/-])/(?:work|root)/[\w.-]+|/(?:home|Users)/(?!you\b|waygate\b|me\b|x\b)\w+|[C]:\\Users\\(?!you\b|me\b)\w+"
     ),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY[-]----\s*\n\s*[A-Za-z0-9+/]{20}"),
     "a credential": re.compile(
