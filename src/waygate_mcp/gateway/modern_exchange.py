@@ -298,10 +298,10 @@ class ModernExchange(Exchange):
         """Give the final message to whoever waits, and keep it for a retry that may come."""
         if self._overall is not None:
             self._overall.cancel()
-        if self.id:
-            self._place.parking.release(self, keep=self.round > 0 and message is not None)
         if self.round and message is not None:
             self._final = (message[len(_head(self.identifier)) :], status)
+        if self.id:
+            self._place.parking.release(self, None if self._final is None else len(self._final[0]))
         if self.front is not None:
             front, self.front = self.front, None
             await front.finish(message, status)
@@ -311,7 +311,7 @@ class ModernExchange(Exchange):
         if self._overall is not None:
             self._overall.cancel()
         if self.id:
-            self._place.parking.release(self, keep=False)
+            self._place.parking.release(self)
         if self.round and self.front is not None:
             front, self.front = self.front, None
             message, status = self._word_failure(InterruptedCallError())

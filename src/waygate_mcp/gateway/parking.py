@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,6 +22,7 @@ __all__ = ["Parking", "ParkingLimits"]
 
 _KEPT_S = 60.0
 _KEPT_COUNT = 1_000
+_KEPT_BYTES = 64 * 1024 * 1024
 
 
 class ParkingLimits(msgspec.Struct, frozen=True):
@@ -34,6 +35,14 @@ class ParkingLimits(msgspec.Struct, frozen=True):
     gather_s: float = 0.0
 
 
+class _Kept(msgspec.Struct):
+    """A call that is over, until when its outcome is kept, and how large that is."""
+
+    exchange: Any
+    until_s: float
+    size_bytes: int
+
+
 class Parking:
     """Every exchange of this node that has asked and is not over, and those just over."""
 
@@ -42,7 +51,8 @@ class Parking:
         self._exchanges: dict[str, ModernExchange] = {}
         self._principals: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
-        self._kept: OrderedDict[str, tuple[float, ModernExchange]] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept_bytes = 0
 
     def __len__(self) -> int:
         """The number of calls that hold a place."""
@@ -72,28 +82,35 @@ class Parking:
         self._principals[exchange.id] = principal
         self._counts[principal] += 1
 
-    def release(self, exchange: ModernExchange, *, keep: bool) -> None:
-        """Free the place of an exchange that is over; `keep` its outcome for a minute."""
+    def release(self, exchange: ModernExchange, kept_bytes: int | None = None) -> None:
+        """Free the place of an exchange that is over.
+
+        Its outcome of `kept_bytes` is kept for a minute, None where there is none to be kept.
+        """
         if self._exchanges.pop(exchange.id, None) is not None:
             principal = self._principals.pop(exchange.id)
             self._counts[principal] -= 1
             if not self._counts[principal]:
                 del self._counts[principal]
         now = self._monotonic()
-        if keep:
-            self._kept[exchange.id] = (now + _KEPT_S, exchange)
+        if kept_bytes is not None:
+            self._kept[exchange.id] = _Kept(exchange, now + _KEPT_S, kept_bytes)
+            self._kept_bytes += kept_bytes
         while self._kept and (
-            len(self._kept) > _KEPT_COUNT or next(iter(self._kept.values()))[0] < now
+            len(self._kept) > _KEPT_COUNT
+            or self._kept_bytes > _KEPT_BYTES
+            or next(iter(self._kept.values())).until_s < now
         ):
-            self._kept.popitem(last=False)
+            self._kept_bytes -= self._kept.popitem(last=False)[1].size_bytes
 
     def find(self, exchange_id: str) -> ModernExchange | None:
         """Give the exchange a ticket names, while it waits or was over less than a minute ago."""
         exchange = self._exchanges.get(exchange_id)
-        if exchange is not None:
-            return exchange
-        kept = self._kept.get(exchange_id)
-        return kept[1] if kept is not None and kept[0] >= self._monotonic() else None
+        if exchange is None:
+            kept = self._kept.get(exchange_id)
+            if kept is not None and kept.until_s >= self._monotonic():
+                exchange = kept.exchange
+        return exchange
 
     def all(self) -> tuple[ModernExchange, ...]:
         """Give every exchange that holds a place."""

@@ -18,7 +18,12 @@ import msgspec
 
 from waygate_mcp.errors import RateLimitedError
 from waygate_mcp.gateway.hub import Hub, Listener
-from waygate_mcp.gateway.stream_buffer import StreamBuffer, StreamLimits, parse_event_id
+from waygate_mcp.gateway.stream_buffer import (
+    Shelf,
+    StreamBuffer,
+    StreamLimits,
+    parse_event_id,
+)
 from waygate_mcp.model.call import Answer
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.principal import Principal
@@ -84,6 +89,7 @@ class Session:
         token: str | None,
         principal: Principal,
         stream_limits: StreamLimits,
+        shelf: Shelf,
     ) -> None:
         self.id = claims.session
         self.token = token
@@ -103,6 +109,7 @@ class Session:
         self._reader: Reader | None = None
         self._streams: dict[str, StreamBuffer] = {}
         self._stream_limits = stream_limits
+        self._shelf = shelf
 
     @property
     def is_busy(self) -> bool:
@@ -154,7 +161,7 @@ class Session:
             crowded = len(self._streams) >= _MAX_STREAMS and not stream.is_attached
             if stream.is_stale(now_s) or (crowded and stream.is_complete):
                 del self._streams[stream_id]
-        stream = StreamBuffer(kind + os.urandom(9).hex(), self._stream_limits)
+        stream = StreamBuffer(kind + os.urandom(9).hex(), self._stream_limits, self._shelf)
         stream.touched_s = now_s
         self._streams[stream.stream_id] = stream
         return stream
@@ -213,6 +220,7 @@ class Sessions:
     ) -> None:
         self.limits = SessionLimits()
         self.stream_limits = StreamLimits()
+        self.shelf = Shelf()
         self._ring = ring
         self._hub = hub
         self._now = now
@@ -243,7 +251,7 @@ class Sessions:
             hello.client_name[:100],
         )
         token = self._ring.seal(_encode(claims), _PURPOSE) if with_token else None
-        return self._remember(Session(claims, token, principal, self.stream_limits))
+        return self._remember(Session(claims, token, principal, self.stream_limits, self.shelf))
 
     def find(self, token: str, endpoint: str, principal: Principal) -> Session | None:
         """Give the session of a token, None for an unknown, ended, expired or foreign one.
@@ -298,7 +306,7 @@ class Sessions:
             return None
         if claims.revision not in REVISIONS:
             return None
-        return self._remember(Session(claims, token, principal, self.stream_limits))
+        return self._remember(Session(claims, token, principal, self.stream_limits, self.shelf))
 
     def _remember(self, session: Session) -> Session:
         """Keep a session in memory, making room where needed."""

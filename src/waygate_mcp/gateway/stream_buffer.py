@@ -6,12 +6,14 @@ Spec: 2025-11-25 basic/transports, "Resumability and Redelivery".
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
-__all__ = ["StreamBuffer", "StreamLimits", "parse_event_id"]
+__all__ = ["Shelf", "StreamBuffer", "StreamLimits", "parse_event_id"]
+
+_SHELF_BYTES = 64 * 1024 * 1024
 
 Writer = Callable[[str, bytes], Awaitable[None]]
 
@@ -32,19 +34,44 @@ def parse_event_id(event_id: str) -> tuple[str, int] | None:
     return stream_id, int(number)
 
 
+class Shelf:
+    """The finished streams of all sessions, within one limit of size; the oldest are emptied first.
+
+    Streams under way are kept by their calls, whose number is limited.
+    """
+
+    def __init__(self, limit_bytes: int = _SHELF_BYTES) -> None:
+        self.size_bytes = 0
+        self._limit_bytes = limit_bytes
+        self._streams: OrderedDict[str, StreamBuffer] = OrderedDict()
+
+    def put(self, stream: StreamBuffer, now_s: float) -> None:
+        """Keep a stream that is over, until its time is up or others need the room."""
+        self._streams[stream.stream_id] = stream
+        self.size_bytes += stream.size_bytes
+        while self._streams:
+            oldest = next(iter(self._streams.values()))
+            if self.size_bytes <= self._limit_bytes and not oldest.is_stale(now_s):
+                break
+            self.size_bytes -= oldest.size_bytes
+            del self._streams[oldest.stream_id]
+            oldest.empty()
+
+
 class StreamBuffer:
     """A numbered sequence of messages, written to whoever is attached and kept within limits.
 
     Numbers count from 1; 0 is the place before the first.
     """
 
-    def __init__(self, stream_id: str, limits: StreamLimits) -> None:
+    def __init__(self, stream_id: str, limits: StreamLimits, shelf: Shelf | None = None) -> None:
         self.stream_id = stream_id
+        self.size_bytes = 0
         self.is_complete = False
         self.touched_s = 0.0
         self._limits = limits
+        self._shelf = shelf
         self._events: deque[tuple[int, bytes]] = deque()
-        self._size = 0
         self._next = 1
         self._dropped_to = 0
         self._writer: Writer | None = None
@@ -72,8 +99,16 @@ class StreamBuffer:
         """Note that no event follows."""
         self.is_complete = True
         self.touched_s = now_s
+        if self._shelf is not None:
+            self._shelf.put(self, now_s)
         if self._on_end is not None:
             self._on_end()
+
+    def empty(self) -> None:
+        """Forget all events; who comes back for them starts afresh."""
+        self._events.clear()
+        self.size_bytes = 0
+        self._dropped_to = self._next - 1
 
     def close_reader(self) -> None:
         """Let whoever reads leave; what comes is kept for its return."""
@@ -94,12 +129,12 @@ class StreamBuffer:
         self._next += 1
         self.touched_s = now_s
         self._events.append((number, message))
-        self._size += len(message)
+        self.size_bytes += len(message)
         while len(self._events) > 1 and (
-            len(self._events) > self._limits.events or self._size > self._limits.size_bytes
+            len(self._events) > self._limits.events or self.size_bytes > self._limits.size_bytes
         ):
             gone, dropped = self._events.popleft()
-            self._size -= len(dropped)
+            self.size_bytes -= len(dropped)
             self._dropped_to = gone
         if self._writer is not None:
             await self._writer(f"{self.stream_id}-{number}", message)

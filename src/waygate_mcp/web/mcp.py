@@ -82,9 +82,9 @@ class McpDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, endpoint: str) -> None:
         """Serve one HTTP request to the endpoint of that name, whatever happens."""
         visit = Visit(self._house, scope, receive, send)
-        generation = self._house.current()
         method = scope["method"]
         try:
+            generation = self._house.current()
             admission = self._admit(visit, generation.guard, method)
             found = generation.gateway.endpoints.get(endpoint)
             if method == "OPTIONS":

@@ -66,11 +66,11 @@ def test_a_place_that_was_freed_can_be_taken_again() -> None:
     one, two = parked("1"), parked("2")
     parking.reserve(one, "alice", LIMITS)
     parking.reserve(two, "alice", LIMITS)
-    parking.release(one, keep=False)
+    parking.release(one)
     assert parking.find("1") is None
     parking.reserve(parked("3"), "alice", LIMITS)
-    parking.release(two, keep=False)
-    parking.release(two, keep=False)  # it has none any more
+    parking.release(two)
+    parking.release(two)  # it has none any more
     assert len(parking) == 1
 
 
@@ -79,7 +79,7 @@ def test_an_outcome_is_kept_for_a_minute_and_takes_no_place() -> None:
     parking = Parking(clock)
     one = parked("1")
     parking.reserve(one, "alice", LIMITS)
-    parking.release(one, keep=True)
+    parking.release(one, 10)
     assert len(parking) == 0
     clock.now_s += 60
     assert parking.find("1") is one
@@ -91,15 +91,26 @@ def test_outcomes_whose_minute_is_over_are_forgotten_when_the_next_call_ends() -
     clock = Clock()
     parking = Parking(clock)
     for number in range(3):
-        parking.release(parked(str(number)), keep=True)
+        parking.release(parked(str(number)), 10)
     clock.now_s += 61
-    parking.release(parked("last"), keep=False)
+    parking.release(parked("last"))
     assert not parking._kept
+    assert parking._kept_bytes == 0
 
 
 def test_no_more_than_a_thousand_outcomes_are_kept() -> None:
     parking = Parking(Clock())
     for number in range(1_002):
-        parking.release(parked(str(number)), keep=True)
+        parking.release(parked(str(number)), 0)
     assert parking.find("1") is None
     assert parking.find("2") is not None
+
+
+def test_no_more_than_64_megabytes_of_outcomes_are_kept() -> None:
+    parking = Parking(Clock())
+    for number in range(5):
+        parking.release(parked(str(number)), 16 * 1024 * 1024)
+    assert [parking.find(str(number)) is None for number in range(5)] == [True, *[False] * 4]
+    parking.release(parked("huge"), 65 * 1024 * 1024)
+    assert parking.find("huge") is None
+    assert parking._kept_bytes == 0

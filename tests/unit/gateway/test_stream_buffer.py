@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from waygate_mcp.gateway.stream_buffer import StreamBuffer, StreamLimits, parse_event_id
+from waygate_mcp.gateway.stream_buffer import Shelf, StreamBuffer, StreamLimits, parse_event_id
 
 
 class Reader:
@@ -136,3 +136,38 @@ async def test_a_stream_is_forgotten_some_time_after_its_end_only() -> None:
     stream.complete(200)
     assert not stream.is_stale(210)
     assert stream.is_stale(210.1)
+
+
+# --- the streams of all sessions together
+
+
+async def finished(shelf: Shelf, name: str, size: int, now_s: float) -> StreamBuffer:
+    stream = StreamBuffer(name, StreamLimits(age_s=10), shelf)
+    await stream.append(b"x" * size, now_s)
+    stream.complete(now_s)
+    return stream
+
+
+async def test_finished_streams_share_one_limit_and_the_oldest_are_emptied_first() -> None:
+    shelf = Shelf(100)
+    streams = [await finished(shelf, str(number), 40, 0) for number in range(3)]
+    assert [numbers(stream, 0) for stream in streams] == [None, ["1-1"], ["2-1"]]
+    assert numbers(streams[0], 1) == []  # its end is known, its events are not
+    assert shelf.size_bytes == 80
+    await finished(shelf, "huge", 101, 0)
+    assert shelf.size_bytes == 0
+
+
+async def test_streams_whose_time_is_up_are_emptied_when_the_next_one_ends() -> None:
+    shelf = Shelf()
+    old = await finished(shelf, "old", 40, 0)
+    await finished(shelf, "new", 1, 10.5)
+    assert numbers(old, 0) is None
+    assert shelf.size_bytes == 1
+
+
+async def test_streams_under_way_take_no_room_on_the_shelf() -> None:
+    shelf = Shelf(10)
+    stream = StreamBuffer("s", StreamLimits(), shelf)
+    await stream.append(b"x" * 50, 0)
+    assert (shelf.size_bytes, numbers(stream, 0)) == (0, ["s-1"])

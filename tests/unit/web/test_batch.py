@@ -11,6 +11,7 @@ from tests.support.scripted import Scripted, content_of, sampling, text
 from tests.support.virtual_time import pass_time, settle, virtual_time
 from waygate_mcp.gateway.gateway import CallLimits
 from waygate_mcp.model.call import Call, Outcome, Progress
+from waygate_mcp.model.catalog import Features
 
 
 class Box(Scripted):
@@ -96,6 +97,15 @@ async def test_messages_that_are_none_and_methods_that_are_none_are_answered_eac
         answers = by_id(json.loads(answer.body))
         codes = {key: one.get("error", {}).get("code") for key, one in answers.items()}
         assert codes == {None: -32600, 1: -32600, 2: -32601, 3: -32602, 4: None}
+
+
+@virtual_time
+async def test_what_the_endpoint_does_not_offer_is_unknown() -> None:
+    async with Desk(Scripted(features=Features(tools=True))) as desk:
+        client = await opened(desk)
+        batch = [{"jsonrpc": "2.0", "id": 1, "method": "prompts/list"}]
+        answer = await client.post(batch, client.session_headers)
+        assert json.loads(answer.body)[0]["error"]["code"] == -32601
 
 
 @virtual_time

@@ -14,7 +14,7 @@ from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan
 from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
 from waygate_mcp.model.call import Call, Outcome, Reply
-from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.catalog import Features, Kind
 from waygate_mcp.model.event import ListChanged
 
 
@@ -492,6 +492,26 @@ async def test_a_bug_costs_nobody_their_answer() -> None:
 
 
 @virtual_time
+async def test_a_door_of_a_house_that_is_not_open_answers_all_the_same() -> None:
+    async with Desk(Box()) as desk:
+        desk.current = lambda: 1 / 0  # type: ignore[method-assign]
+        answer = await Visitor(desk.door).modern("tools/list")
+        assert (answer.status, answer.error["message"]) == (500, "Internal error")
+
+
+@virtual_time
+async def test_what_the_endpoint_does_not_offer_is_unknown_in_both_eras() -> None:
+    async with Desk(Scripted(features=Features(tools=True))) as desk:
+        client = Visitor(desk.door)
+        await client.open()
+        told = await client.legacy("prompts/list")
+        assert (told.status, told.error["code"]) == (200, -32601)
+        told = await client.modern("prompts/list")
+        assert (told.status, told.error["code"]) == (404, -32601)
+        assert [one.outcome for one in desk.records[-2:]] == ["unknown_method"] * 2
+
+
+@virtual_time
 async def test_a_request_cancelled_from_outside_is_recorded_too() -> None:
     async with Desk(Box()) as desk:
         running = Visitor(desk.door).begin("tools/call", name="wait")
@@ -708,6 +728,20 @@ async def test_listeners_of_one_principal_are_limited_and_leave_their_place() ->
         await settle()
         assert again.response.status == 200
         again.leave()
+
+
+@virtual_time
+async def test_one_listener_that_leaves_frees_its_own_place_only() -> None:
+    async with Desk(Box()) as desk:
+        alice = Visitor(desk.door, "alice")
+        first, second = (alice.begin("subscriptions/listen", notifications={}) for _ in range(2))
+        await settle()
+        first.leave()
+        await settle()
+        assert desk.live.listen_streams == {"key:alice": 1}
+        second.leave()
+        await settle()
+        assert desk.live.listen_streams == {}
 
 
 @virtual_time
