@@ -58,4 +58,5 @@ fi
 
 say "pytest: the whole suite, with branch coverage"
 rm -f .coverage .coverage.*
-exec python -m pytest tests --cov --cov-report= --coverage-limits "$@"
+# A file's tests stay in one process, because they share the servers they start.
+exec python -m pytest tests --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report= --coverage-limits "$@"
