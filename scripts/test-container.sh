@@ -57,17 +57,14 @@ clean_up() {
 
 # A project of its own on a free port, so that a gateway that runs here is not disturbed.
 prepare() {
-  local networks
   folder=$(mktemp -d "${TMPDIR:-/tmp}/waygate-container.XXXXXX")
   export COMPOSE_PROJECT_NAME=waygate-test-$$ CONTAINER_IMAGE=waygate-mcp:test-$$ CONTAINER_DIR=$folder
   WAYGATE_PORT=$("$python" -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
   export WAYGATE_PORT
   url=http://127.0.0.1:$WAYGATE_PORT
-  # The network of the file, unless a gateway of this machine has it already.
-  mapfile -t networks < <(docker network ls --quiet)
-  case $(docker network inspect --format '{{range .IPAM.Config}}{{.Subnet}} {{end}}' "${networks[@]}") in
-    *172.28.*) export CONTAINER_SUBNET=172.29.0.0/16 ;;
-  esac
+  # The network of the file, unless something of this machine has it already.
+  CONTAINER_SUBNET=$(engine_subnet)
+  export CONTAINER_SUBNET
   if [ "$(docker info --format '{{.NCPU}}')" = 1 ]; then export CONTAINER_CPUS=1; fi
   # The folder is closed to others (mktemp); the files in it are open, because the container's user is another one.
   mkdir "$folder/config" "$folder/secrets"
@@ -151,7 +148,7 @@ check_confinement() {
   require "CPUs, in billionths" "${CONTAINER_CPUS:-2}000000000" "$(inspect '{{.HostConfig.NanoCpus}}')"
   require "mounts" "/app/config /app/data /app/logs /run/secrets/waygate_api_key /run/secrets/waygate_secret_key" \
     "$(inspect '{{range .Mounts}}{{println .Destination}}{{end}}' | sort | xargs)"
-  require "network" "${CONTAINER_SUBNET:-172.28.0.0/16}" \
+  require "network" "$CONTAINER_SUBNET" \
     "$(docker network inspect --format '{{range .IPAM.Config}}{{.Subnet}}{{end}}' "${COMPOSE_PROJECT_NAME}_gateway")"
 }
 

@@ -4,6 +4,7 @@
 #   engine_open     0: `docker`, with Compose v2, reaches an engine. 1: none can run here, $engine_reason says why
 #   engine_base     makes sure the base image is there and puts its name into $engine_base_image
 #   engine_build T  builds the image T from the Dockerfile
+#   engine_subnet   prints a subnet that no network of the engine overlaps: docker-compose.yml's own, where it is free
 #   engine_close    ends what engine_open started, by its pid; an engine that was there before is left alone
 #
 # An engine that answers is used as it is. Only where there is none, and this is root on Debian with the rights it takes
@@ -78,6 +79,25 @@ engine_build() {
   [ -z "$bundle" ] || options+=(--secret "id=ca,src=$bundle")
   [ -z "${PIP_CONFIG_FILE:-}" ] || options+=(--secret "id=pip,src=$PIP_CONFIG_FILE")
   DOCKER_BUILDKIT=1 docker build "${options[@]}" .
+}
+
+# An engine's state outlives a test that was killed, its networks included, and two tests may run at once: so it is asked.
+engine_subnet() {
+  local networks
+  mapfile -t networks < <(docker network ls --quiet)
+  docker network inspect --format '{{range .IPAM.Config}}{{println .Subnet}}{{end}}' "${networks[@]}" |
+    python3 -c '
+import ipaddress, os, sys
+taken = [ipaddress.ip_network(line.strip()) for line in sys.stdin if line.strip()]
+first = os.getppid() % 200
+small = [f"172.{30 + at // 256}.{at % 256}.0/24" for at in range(first, 512)]
+for text in ["172.28.0.0/16", *small]:
+    wanted = ipaddress.ip_network(text)
+    if not any(wanted.version == one.version and wanted.overlaps(one) for one in taken):
+        print(text)
+        break
+else:
+    sys.exit("every subnet is taken: docker network prune")'
 }
 
 _engine_has_image() { docker image inspect "$1" >/dev/null 2>&1; }

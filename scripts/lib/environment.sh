@@ -70,6 +70,8 @@ _new_venv() {
   fi
   "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || _explain_missing_venv
   "$python" -m venv .venv || die "could not make $(pwd)/.venv; is the folder writable and the disk not full?"
+  # Python 3.11 puts setuptools in, which is in no lock file and runs code whenever Python starts (threat model rule 45).
+  _quietly .venv/bin/python -m pip uninstall --yes --quiet --disable-pip-version-check setuptools
 }
 
 # One pip or uv command; its output is shown only where it fails.
@@ -86,7 +88,10 @@ _uv_install() {
 
 _pip_install() {
   .venv/bin/python -c 'import pip' >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null 2>&1 || _explain_missing_venv
-  _quietly .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --require-hashes "$@" &&
+  # The lock is the whole answer, so nothing is resolved again: some releases of pip refuse a pinned package that another
+  # one asks for with an extra (`pydantic[email]`). `pip check` says whether the answer holds.
+  _quietly .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --require-hashes --no-deps "$@" &&
+    _quietly .venv/bin/python -m pip check --disable-pip-version-check &&
     _quietly .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check \
       --no-index --no-deps --no-build-isolation -e .
 }

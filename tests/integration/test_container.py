@@ -228,9 +228,12 @@ def stack(engine: Engine, tmp_path: Path) -> Iterator[tuple[Path, Mapping[str, s
         "COMPOSE_PROJECT_NAME": f"waygate-docs-{os.getpid()}",
         "CONTAINER_IMAGE": f"waygate-mcp:docs-{os.getpid()}",
         "CONTAINER_BASE": engine.base_image,
-        "CONTAINER_SUBNET": "172.29.1.0/24",
         "WAYGATE_PORT": str(free_port()),
     }
+    subnet = ["bash", "-euc", ". scripts/lib/container-engine.sh; engine_subnet"]
+    code, output = run(subnet, 60, environment)
+    assert code == 0, output
+    environment["CONTAINER_SUBNET"] = output.strip()
     if run(["docker", "info", "--format", "{{.NCPU}}"], 30, environment)[1].strip() == "1":
         environment["CONTAINER_CPUS"] = "1"
     try:
