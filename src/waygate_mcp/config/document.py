@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from waygate_mcp.config.hosts import LOOPBACK_HOSTS, parse_host, parse_origin
 from waygate_mcp.config.patterns import (
@@ -19,6 +19,8 @@ from waygate_mcp.config.patterns import (
     PREFIX_PATTERN,
     USE_PATTERN,
 )
+from waygate_mcp.config.section import Section, items
+from waygate_mcp.config.upstream import UpstreamSection
 
 DEFAULT_ENDPOINT = "default"
 """The endpoint that is served at /mcp and exists without being written."""
@@ -67,19 +69,6 @@ Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 """A whole public name in which `*` stands for any text."""
 
 
-class Section(BaseModel):
-    """One mapping of the document: frozen, and nothing in it that is not named here."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, validate_default=True
-    )
-
-
-def _items(description: str, *, max_length: int = 1000, **more: Any) -> Any:
-    # YAML gives lists; strict mode would insist on tuples, which are what cannot be changed later.
-    return Field(strict=False, max_length=max_length, description=description, **more)
-
-
 class ServerSection(Section):
     """How the HTTP doors present themselves and whom they answer."""
 
@@ -88,15 +77,15 @@ class ServerSection(Section):
         description="Origin under which clients reach this server, for example "
         "`https://mcp.example.org`; its host and origin are accepted.",
     )
-    allowed_hosts: tuple[Host, ...] = _items(
+    allowed_hosts: tuple[Host, ...] = items(
         "Values of the Host header accepted beside the loopback names and `public_url`; a name "
         "without a port is accepted with any port.",
         default=(),
     )
-    allowed_origins: tuple[Origin, ...] = _items(
+    allowed_origins: tuple[Origin, ...] = items(
         "Origins of web pages whose requests are accepted; any other Origin is 403.", default=()
     )
-    cors_origins: tuple[Origin, ...] = _items(
+    cors_origins: tuple[Origin, ...] = items(
         "Origins that are accepted and get CORS answers, so that their scripts can read ours.",
         default=(),
     )
@@ -219,28 +208,29 @@ class PluginSection(Section):
 class ToolsSection(Section):
     """Which tools of an endpoint are seen and callable; `deny` outweighs `allow`."""
 
-    allow: tuple[Pattern, ...] = _items(
+    allow: tuple[Pattern, ...] = items(
         "Public names that exist here, `*` for any text; an empty list allows nothing.",
         default=(EVERYTHING,),
     )
-    deny: tuple[Pattern, ...] = _items("Public names that do not exist here.", default=())
+    deny: tuple[Pattern, ...] = items("Public names that do not exist here.", default=())
 
 
 class EndpointSection(Section):
     """One catalog under one URL."""
 
-    bind: tuple[Bound, ...] = _items(
-        "Names of the plugins it serves; `*` is all of them.", default=(EVERYTHING,)
+    bind: tuple[Bound, ...] = items(
+        "Names of the plugins and upstreams it serves; `*` is all of them.", default=(EVERYTHING,)
     )
     prefix: Literal["auto", "none"] = Field(
         "auto",
-        description="`auto`: names are `plugin__name` where several plugins are bound, and verbatim "
-        "where there is one. `none`: always verbatim; where names clash, the first bound keeps its "
-        "own and the other is left out and reported.",
+        description="`auto`: names are `plugin__name` where several plugins or upstreams are bound, "
+        "and verbatim where there is one. `none`: always verbatim; where names clash, the first bound "
+        "keeps its own and the other is left out and reported.",
     )
     prefixes: dict[Name, Prefix] = Field(
         default_factory=dict,
-        description='Text instead of a plugin\'s name before `__`; `""` leaves its names verbatim.',
+        description="Text instead of a plugin's or an upstream's name before `__`; `\"\"` leaves its "
+        "names verbatim.",
     )
     tools: ToolsSection = Field(
         default_factory=ToolsSection, description="Which tools are seen and callable."
@@ -262,7 +252,10 @@ class Document(Section):
         default_factory=LimitsSection, description="Bounds on time, number and size."
     )
     plugins: dict[Name, PluginSection] = Field(
-        default_factory=dict, max_length=256, description="What answers calls, by name."
+        default_factory=dict, max_length=256, description="Python code that answers calls, by name."
+    )
+    upstreams: dict[Name, UpstreamSection] = Field(
+        default_factory=dict, max_length=256, description="MCP servers that are served, by name."
     )
     endpoints: dict[Name, EndpointSection] = Field(
         default_factory=lambda: {DEFAULT_ENDPOINT: EndpointSection()},
@@ -275,13 +268,23 @@ class Document(Section):
         """Give the plugins that are to be loaded, in the order of the document."""
         return {name: plugin for name, plugin in self.plugins.items() if plugin.enabled}
 
-    def bound_plugins(self, endpoint: str) -> tuple[str, ...]:
-        """Give the names of the enabled plugins an endpoint serves, in the order of `bind`.
+    def enabled_upstreams(self) -> dict[str, UpstreamSection]:
+        """Give the upstreams that are to be served, in the order of the document."""
+        return {name: section for name, section in self.upstreams.items() if section.enabled}
+
+    @property
+    def provider_names(self) -> tuple[str, ...]:
+        """The names of all plugins and upstreams, enabled or not, plugins first."""
+        return (*self.plugins, *self.upstreams)
+
+    def bound_providers(self, endpoint: str) -> tuple[str, ...]:
+        """Give the enabled plugins and upstreams an endpoint serves, in the order of `bind`.
 
         Raises:
             KeyError: no endpoint of that name.
         """
-        return _bound(self.endpoints[endpoint].bind, self.enabled_plugins())
+        enabled = (*self.enabled_plugins(), *self.enabled_upstreams())
+        return _bound(self.endpoints[endpoint].bind, enabled)
 
 
 def _bound(bind: Iterable[str], enabled: Iterable[str]) -> tuple[str, ...]:

@@ -124,6 +124,10 @@ def _across(document: Document, settings: Settings, text: YamlText) -> list[Conf
             "listen on 127.0.0.1"
         )
         problems.append(_problem(text, ("auth", "mode"), message))
+    for name in document.upstreams:
+        if name in document.plugins:
+            message = "a plugin has this name too; the two would hide each other's tools"
+            problems.append(_problem(text, ("upstreams", name), message))
     for name, endpoint in document.endpoints.items():
         problems.extend(_endpoint(document, name, endpoint, text))
     return problems
@@ -134,9 +138,9 @@ def _endpoint(
 ) -> list[ConfigProblem]:
     problems = []
     for index, bound in enumerate(endpoint.bind):
-        if bound != EVERYTHING and bound not in document.plugins:
+        if bound != EVERYTHING and bound not in document.provider_names:
             place: KeyPath = ("endpoints", name, "bind", index)
-            problems.append(_unknown_plugin(document, text, place, bound))
+            problems.append(_unknown_provider(document, text, place, bound))
     return [*problems, *_prefixes(document, name, endpoint, text)]
 
 
@@ -145,15 +149,15 @@ def _prefixes(
 ) -> list[ConfigProblem]:
     problems = []
     everything = EVERYTHING in endpoint.bind
-    bound = document.plugins if everything else endpoint.bind
-    # Every bound plugin takes a prefix, if only its own name.
+    bound = document.provider_names if everything else endpoint.bind
+    # Every bound provider takes a prefix, if only its own name.
     taken = {alias: alias for alias in bound if alias not in endpoint.prefixes}
     for alias, prefix in endpoint.prefixes.items():
         path = ("endpoints", name, "prefixes", alias)
-        if alias not in document.plugins:
-            problems.append(_unknown_plugin(document, text, path, alias))
+        if alias not in document.provider_names:
+            problems.append(_unknown_provider(document, text, path, alias))
         elif alias not in bound:
-            problems.append(_problem(text, path, "this plugin is not bound here"))
+            problems.append(_problem(text, path, "it is not bound here"))
         elif prefix and prefix in taken:
             problems.append(_problem(text, path, f"the same prefix as `{taken[prefix]}`"))
         taken.setdefault(prefix, alias)
@@ -169,9 +173,11 @@ def _placed(problem: ConfigProblem, text: YamlText) -> ConfigProblem:
     return ConfigProblem(path, problem.message, line, column, problem.suggestion)
 
 
-def _unknown_plugin(document: Document, text: YamlText, path: KeyPath, name: str) -> ConfigProblem:
-    hint = nearest(name, document.plugins)
-    return _problem(text, path, f"no plugin is named `{name}`", hint)
+def _unknown_provider(
+    document: Document, text: YamlText, path: KeyPath, name: str
+) -> ConfigProblem:
+    hint = nearest(name, document.provider_names)
+    return _problem(text, path, f"no plugin or upstream is named `{name}`", hint)
 
 
 def _problem(

@@ -19,7 +19,7 @@ from waygate_mcp.gateway.catalog import Catalog, Found
 from waygate_mcp.gateway.chain import compose
 from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.model.catalog import Kind, Viewer
-from waygate_mcp.model.event import Event
+from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.model.ports import Handler, Step
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.handshake import Hello, initialize_result
@@ -70,18 +70,20 @@ class Endpoint:
         self.name = name
         self.catalog = catalog
         self.server_info = server_info
-        self.capabilities = self._unite_capabilities()
-        self.instructions = instructions or self._join_instructions()
+        self.capabilities: dict[str, Any] = {}
+        self.instructions: str | None = None
+        self._own_instructions = instructions
         self._steps = tuple(steps)
         self.handle: Handler = compose(steps, self._route)
-        handlers: dict[str, Handler] = {
+        self._all_handlers: dict[str, Handler] = {
             **dict.fromkeys(_LISTS, compose(steps, self._list)),
             **dict.fromkeys(_TARGETS, self.handle),
             "completion/complete": self.handle,
             "server/discover": compose(steps, self._discover),
         }
-        self._handlers = {name: h for name, h in handlers.items() if self._offers(name)}
+        self._handlers: dict[str, Handler] = {}
         self._provider_names = frozenset(b.provider.name for b in catalog.bindings)
+        self._look_at_providers()
 
     def handler_for(self, method: str) -> Handler:
         """Give what answers a method.
@@ -113,6 +115,17 @@ class Endpoint:
         """Let the catalog drop what an event made stale."""
         if event.provider in self._provider_names:
             self.catalog.forget(event)
+            if isinstance(event, ListChanged):
+                self._look_at_providers()
+
+    def _look_at_providers(self) -> None:
+        """Take over what the providers can do; an upstream says so only once it is open."""
+        capabilities = self._unite_capabilities()
+        if capabilities != self.capabilities or not self._handlers:
+            self.capabilities = capabilities
+            handlers = self._all_handlers.items()
+            self._handlers = {name: handler for name, handler in handlers if self._offers(name)}
+        self.instructions = self._own_instructions or self._join_instructions()
 
     def initialize(self, hello: Hello) -> bytes:
         """Build the result of `initialize`, without asking any provider."""

@@ -32,6 +32,7 @@ from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
+from waygate_mcp.runtime.upstreams import resolve_upstreams
 from waygate_mcp.upstreams.streamable_http import connect
 
 __all__ = ["MakeGuard", "apply_to_live", "open_generation", "server_info"]
@@ -81,8 +82,15 @@ async def open_generation(
                 on_file=on_file,
             )
         )
+        configs = resolve_upstreams(
+            document.enabled_upstreams(),
+            folder,
+            data_dir=settings.data_dir,
+            on_secret=foundation.logs.redactor.remember,
+        )
+        upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, announcer))
         gateway = Gateway(
-            _plans(document, providers),
+            _plans(document, (*providers, *upstreams)),
             foundation.live,
             (Observe(foundation.metrics), authorize),
             _call_limits(document.limits),
@@ -95,7 +103,8 @@ async def open_generation(
             number=number,
             document=document,
             settings=settings,
-            providers=providers,
+            providers=(*providers, *upstreams),
+            upstreams={upstream.name: upstream for upstream in upstreams},
             gateway=gateway,
             guard=guard,
             calls=CallsInFlight(),
@@ -170,7 +179,7 @@ def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPl
     by_name = {provider.name: provider for provider in providers}
     plans = []
     for name, endpoint in document.endpoints.items():
-        bound = tuple(by_name[each] for each in document.bound_plugins(name) if each in by_name)
+        bound = tuple(by_name[each] for each in document.bound_providers(name) if each in by_name)
         texts: dict[str, str] = {}
         if endpoint.prefix == "none":
             texts = {provider.name: "" for provider in bound}

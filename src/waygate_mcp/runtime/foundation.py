@@ -13,6 +13,7 @@ from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.tasks import TaskSupervisor
+from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.telemetry.logs import Logs
 from waygate_mcp.telemetry.metrics import Metrics
 
@@ -30,3 +31,4 @@ class Foundation:
     supervisor: TaskSupervisor
     live: LiveState
     key_hash: KeyHash
+    upstreams: UpstreamHouse

@@ -8,7 +8,7 @@ on standard input it is None.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,6 +18,7 @@ from waygate_mcp.config.document import Document
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.gateway import Gateway
 from waygate_mcp.model.ports import Provider
+from waygate_mcp.upstreams.steady import SteadyUpstream
 
 __all__ = ["CallsInFlight", "Generation"]
 
@@ -69,13 +70,15 @@ class CallsInFlight:
 class Generation(Generic[Guard]):
     """One configuration in force: immutable, whole, and kept by each call to its end.
 
-    `number` counts from 1 in each process. `providers` are in the order of the document.
+    `number` counts from 1 in each process. `providers` are in the order of the document, plugins
+    first; those that are upstreams stand in `upstreams` as well, by name.
     """
 
     number: int
     document: Document
     settings: Settings
     providers: Sequence[Provider]
+    upstreams: Mapping[str, SteadyUpstream]
     gateway: Gateway
     guard: Guard
     calls: CallsInFlight

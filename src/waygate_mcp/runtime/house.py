@@ -30,6 +30,7 @@ from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.pulse import Pulse
 from waygate_mcp.runtime.reload import Reloader, ReloadReport
 from waygate_mcp.runtime.tasks import TaskSupervisor
+from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
 from waygate_mcp.telemetry.timestamps import Stamp
@@ -163,6 +164,9 @@ class House(Generic[Guard]):
         ring = KeyRing.from_master(master)
         self.live = LiveState(ring, self.clock.now, self.clock.monotonic)
         stack.callback(self.live.close)
+        upstreams = await stack.enter_async_context(
+            UpstreamHouse(self.supervisor, settings.run_dir / "children", (settings.data_dir,))
+        )
         self.foundation = Foundation(
             settings,
             self.clock,
@@ -171,6 +175,7 @@ class House(Generic[Guard]):
             self.supervisor,
             self.live,
             KeyHash(master),
+            upstreams,
         )
         self.document_path = find_document(settings)
         self.reloader = Reloader(

@@ -41,14 +41,16 @@ _SSE_STATUSES = (400, 404, 405)
 class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One upstream. Exactly one of `url` and `command` is given.
 
-    `headers` go to the origin of `url` alone. `http` is the HTTP transport, found by trying unless it
-    is named. `sessions` None means: a session for each session at our door over HTTP, a process for
-    each principal otherwise. `sessions_max` None means 1,000 sessions, or 32 processes.
+    `headers` go to the origin of `url` alone. `is_private` lets its name lead to private addresses.
+    `http` is the HTTP transport, found by trying unless it is named. `sessions` None means: a session
+    for each session at our door over HTTP, a process for each principal otherwise. `sessions_max` None
+    means 1,000 sessions, or 32 processes.
     """
 
     url: str | None = None
     headers: Mapping[str, str] = {}
     http: Literal["auto", "streamable", "sse"] = "auto"
+    is_private: bool = False
     command: str | None = None
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = {}

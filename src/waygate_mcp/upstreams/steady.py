@@ -240,6 +240,23 @@ class SteadyUpstream:
         """Begin to open the connector, waiting for nothing."""
         self._begin_opening()
 
+    @property
+    def opening(self) -> asyncio.Task[None] | None:
+        """The task that opens the connector now, for whoever wants to wait; it never raises."""
+        task = self._opening
+        return None if task is None or task.done() else task
+
+    async def reopen(self) -> Status:
+        """Let go of the connector and open a new one, whatever the breaker says; give how that went.
+
+        Calls in flight keep the old one to their end.
+        """
+        self._give_up()
+        self._breaker.note_success()
+        if not self._is_closed:
+            await asyncio.wait({self._begin_opening()})
+        return self.status
+
     async def close(self) -> None:
         """End everything that was begun."""
         self._is_closed = True

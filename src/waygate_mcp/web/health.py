@@ -129,6 +129,7 @@ class HealthRoutes:
         return {
             "filesystem": await self._disk.check(house.clock.monotonic()),
             "plugins": _check_plugins(house),
+            "upstreams": _check_upstreams(house),
             "event_loop": _check_loop(house),
             "configuration": _check_configuration(house),
         }
@@ -197,6 +198,14 @@ def _check_plugins(house: House[Guard]) -> Check:
         "opened": sorted(opened),
         "missing": missing,
     }
+
+
+def _check_upstreams(house: House[Guard]) -> Check:
+    """Say which upstreams do not answer; the gateway serves all others."""
+    upstreams = house.current().upstreams
+    states = {name: upstream.status.state for name, upstream in upstreams.items()}
+    is_well = all(state in ("ready", "opening") for state in states.values())
+    return {"status": "healthy" if is_well else "degraded", "states": states}
 
 
 def _check_loop(house: House[Guard]) -> Check:

@@ -96,7 +96,7 @@ def test_the_first_document_is_valid_and_serves_hello() -> None:
     settings = read_settings(env_file=None)
     document = parse_document(DOCUMENT.encode(), settings)
     assert document.plugins["hello"].use == HELLO
-    assert document.bound_plugins("default") == ("hello",)
+    assert document.bound_providers("default") == ("hello",)
 
 
 def test_the_first_document_stays_valid_with_its_examples_switched_on(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from waygate_mcp.config.document import (
     EndpointSection,
     LimitsSection,
     PluginSection,
-    Section,
     ServerSection,
     ToolsSection,
 )
+from waygate_mcp.config.section import Section
+from waygate_mcp.config.upstream import UpstreamLimitsSection, UpstreamSection
 
 
 def sections() -> Sequence[type[BaseModel]]:
@@ -56,7 +57,11 @@ def test_every_limit_has_both_bounds() -> None:
 
 @pytest.mark.parametrize("section", sections())
 def test_nothing_can_be_added_or_changed(section: type[BaseModel]) -> None:
-    needed: dict[str, Any] = {"use": "x"} if section is PluginSection else {}
+    all_needed: dict[type[BaseModel], dict[str, Any]] = {
+        PluginSection: {"use": "x"},
+        UpstreamSection: {"command": "x"},
+    }
+    needed = all_needed.get(section, {})
     with pytest.raises(ValidationError):
         section.model_validate({**needed, "no_such_key": 1})
     made = section.model_validate(needed)
@@ -98,14 +103,14 @@ def test_what_is_bound_is_what_is_enabled_in_the_order_of_bind() -> None:
         },
     )
     assert list(document.enabled_plugins()) == ["a", "c"]
-    assert document.bound_plugins("all") == ("a", "c")
-    assert document.bound_plugins("some") == ("c", "a")
-    assert document.bound_plugins("none") == ()
+    assert document.bound_providers("all") == ("a", "c")
+    assert document.bound_providers("some") == ("c", "a")
+    assert document.bound_providers("none") == ()
 
 
 def test_an_endpoint_that_does_not_exist_binds_nothing() -> None:
     with pytest.raises(KeyError):
-        Document().bound_plugins("nowhere")
+        Document().bound_providers("nowhere")
 
 
 @pytest.mark.parametrize("use", ["m", "pkg.mod", "pkg.mod:attr", "pkg.mod:a.b", "my-entry-point"])
@@ -150,6 +155,8 @@ HEADINGS: dict[str, type[Section]] = {
     "auth": AuthSection,
     "limits": LimitsSection,
     "plugins.NAME": PluginSection,
+    "upstreams.NAME": UpstreamSection,
+    "upstreams.NAME.limits": UpstreamLimitsSection,
     "endpoints.NAME": EndpointSection,
     "endpoints.NAME.tools": ToolsSection,
 }

@@ -57,7 +57,7 @@ def test_without_any_document_hello_is_served() -> None:
     document = load_document(None, settings_with())
     assert document == default_document()
     assert document.plugins["hello"].use == HELLO
-    assert document.bound_plugins("default") == ("hello",)
+    assert document.bound_providers("default") == ("hello",)
 
 
 def test_an_empty_document_is_not_the_default_one() -> None:
@@ -68,7 +68,7 @@ def test_the_default_endpoint_is_there_even_if_others_are_written() -> None:
     text = b"plugins: {a: {use: x}}\nendpoints: {dev: {bind: [a]}}"
     document = parse_document(text, settings_with())
     assert list(document.endpoints) == ["default", "dev"]
-    assert document.bound_plugins("default") == ("a",)
+    assert document.bound_providers("default") == ("a",)
 
 
 def test_a_default_endpoint_that_is_written_is_kept() -> None:
@@ -104,10 +104,10 @@ def test_an_endpoint_that_binds_an_unknown_plugin_gets_the_nearest() -> None:
 
 def test_a_plugin_that_is_not_enabled_may_be_bound() -> None:
     text = b"plugins: {a: {use: x, enabled: false}}\nendpoints: {e: {bind: [a]}}"
-    assert parse_document(text, settings_with()).bound_plugins("e") == ()
+    assert parse_document(text, settings_with()).bound_providers("e") == ()
 
 
-def test_prefixes_are_for_bound_plugins_and_differ() -> None:
+def test_prefixes_are_for_bound_providers_and_differ() -> None:
     found = problems("""
 plugins: {a: {use: x}, b: {use: x}, c: {use: x}, d: {use: x}}
 endpoints:
@@ -116,8 +116,8 @@ endpoints:
 """)
     assert [(problem.path, problem.message) for problem in found] == [
         ("endpoints.e.prefixes.b", "the same prefix as `a`"),
-        ("endpoints.e.prefixes.c", "this plugin is not bound here"),
-        ("endpoints.e.prefixes.zz", "no plugin is named `zz`"),
+        ("endpoints.e.prefixes.c", "it is not bound here"),
+        ("endpoints.e.prefixes.zz", "no plugin or upstream is named `zz`"),
     ]
 
 

@@ -58,7 +58,9 @@ async def test_a_healthy_server_says_so_with_its_checks(tmp_path: Path) -> None:
         answer = await get(house, "/health", BEARER)
         found = answer.json()
         assert (answer.status, found["status"]) == (200, "healthy")
-        assert set(found["checks"]) == {"filesystem", "plugins", "event_loop", "configuration"}
+        assert set(found["checks"]) == {
+            "filesystem", "plugins", "upstreams", "event_loop", "configuration",
+        }  # fmt: skip
         assert found["checks"]["plugins"] == {
             "status": "healthy",
             "opened": ["hello"],

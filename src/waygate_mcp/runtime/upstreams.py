@@ -1,0 +1,227 @@
+"""The upstreams of a house: opened once, kept across reloads, closed when no generation names them.
+
+Knows how a section of the document becomes a `UpstreamConfig`, and which generations use which
+connection. Refuses to know how an upstream is spoken to. An upstream whose section did not change lives
+on through a reload, with its sessions, processes and calls in flight; one that changed is opened anew
+beside the old one, which closes with the last generation that uses it.
+Spec: threat model rules 19, 20, 28, 29 and 42; protocol.md 2.5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.upstream import UpstreamSection
+from waygate_mcp.errors import ConfigError, ConfigProblem, LocalProtocolError
+from waygate_mcp.model.event import Event
+from waygate_mcp.model.ports import Announce, Supervisor
+from waygate_mcp.net.dial import NetworkPolicy
+from waygate_mcp.net.http import HttpExchange
+from waygate_mcp.net.transports import open_transport
+from waygate_mcp.net.urls import parse_target
+from waygate_mcp.upstreams.opening import Transports, UpstreamConfig, open_upstream
+from waygate_mcp.upstreams.process import Processes, ProcessLimits
+from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
+
+__all__ = ["UpstreamHouse", "configure_upstream", "resolve_upstreams"]
+
+FIRST_LOOK_S = 2.0
+"""Seconds a generation waits for its new upstreams, so that what they can do is known when it serves."""
+
+
+class _Kept:
+    """One open upstream, and who hears of its changes: the generations that use it."""
+
+    def __init__(self, name: str, config: UpstreamConfig) -> None:
+        self.name = name
+        self.config = config
+        self.listeners: list[Announce] = []
+        self.stack = AsyncExitStack()
+        self.provider: SteadyUpstream | None = None
+
+    def announce(self, event: Event) -> None:
+        """Pass an event on to every generation."""
+        for listener in tuple(self.listeners):
+            listener(event)
+
+
+class UpstreamHouse:
+    """Owns the connections to upstreams for the life of the process.
+
+    `run_folder` holds what is needed to end processes a killed gateway left behind, `hidden` are folders
+    no child may see. An async context manager: leaving it closes all that is still open.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        run_folder: Path | None = None,
+        hidden: tuple[Path, ...] = (),
+        *,
+        transports: Transports | None = None,
+    ) -> None:
+        self._supervisor = supervisor
+        self._transports = transports or Transports(open_http, Processes(run_folder, hidden=hidden))
+        self._kept: list[_Kept] = []
+
+    async def __aenter__(self) -> UpstreamHouse:
+        """End what a killed gateway left behind."""
+        await asyncio.to_thread(self._transports.processes.reap)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every upstream."""
+        kept, self._kept = self._kept, []
+        async with asyncio.TaskGroup() as group:  # owned here: the group ends with this method
+            for one in kept:
+                group.create_task(one.stack.aclose())
+
+    @asynccontextmanager
+    async def use(
+        self, configs: Mapping[str, UpstreamConfig], announce: Announce
+    ) -> AsyncIterator[tuple[SteadyUpstream, ...]]:
+        """Give the upstreams of a generation, in order, until it is closed.
+
+        Entering waits a moment for those that are new. One that is down hinders nothing.
+
+        Raises:
+            ConfigError: what no retry can heal; paths begin with `upstreams.NAME`.
+        """
+        used: list[_Kept] = []
+        try:
+            problems: list[ConfigProblem] = []
+            for name, config in configs.items():
+                try:
+                    kept = self._find(name, config) or await self._open(name, config)
+                except ConfigError as exc:
+                    problems.extend(_below(name, exc))
+                    continue
+                kept.listeners.append(announce)
+                used.append(kept)
+            if problems:
+                raise ConfigError(problems=problems)
+            providers = [one.provider for one in used if one.provider is not None]
+            if opening := {task for one in providers if (task := one.opening) is not None}:
+                await asyncio.wait(opening, timeout=FIRST_LOOK_S)
+            yield tuple(providers)
+        finally:
+            for kept in used:
+                kept.listeners.remove(announce)
+                if not kept.listeners and kept in self._kept:
+                    self._kept.remove(kept)
+                    await kept.stack.aclose()
+
+    def _find(self, name: str, config: UpstreamConfig) -> _Kept | None:
+        """Give the open upstream of exactly this configuration."""
+        return next((one for one in self._kept if one.name == name and one.config == config), None)
+
+    async def _open(self, name: str, config: UpstreamConfig) -> _Kept:
+        kept = _Kept(name, config)
+        opened = open_upstream(
+            name, config, kept.announce, supervisor=self._supervisor, transports=self._transports
+        )
+        kept.provider = await kept.stack.enter_async_context(opened)
+        self._kept.append(kept)
+        return kept
+
+
+def resolve_upstreams(
+    sections: Mapping[str, UpstreamSection],
+    folder: Path | None,
+    *,
+    data_dir: Path,
+    on_secret: Callable[[str], None] | None = None,
+) -> dict[str, UpstreamConfig]:
+    """Give the configuration of each upstream, its references resolved; `folder` is the document's.
+
+    `on_secret` is told of what must not be logged (see `resolve_references`).
+
+    Raises:
+        ConfigError: all references that cannot be resolved.
+    """
+    configs: dict[str, UpstreamConfig] = {}
+    problems: list[ConfigProblem] = []
+    for name, section in sections.items():
+        try:
+            given = resolve_references(
+                {
+                    "url": section.url,
+                    "headers": section.headers,
+                    "args": section.args,
+                    "env": section.env,
+                },
+                data_dir=data_dir,
+                path=f"upstreams.{name}",
+                on_secret=on_secret,
+            )
+        except ConfigError as exc:
+            problems.extend(exc.problems)
+            continue
+        resolved = section.model_copy(update=given)
+        configs[name] = configure_upstream(resolved, folder)
+    if problems:
+        raise ConfigError(problems=problems)
+    return configs
+
+
+def configure_upstream(section: UpstreamSection, folder: Path | None) -> UpstreamConfig:
+    """Say a section, its references resolved, in the words of the room that opens it."""
+    limits = section.limits
+    return UpstreamConfig(
+        url=section.url,
+        headers=dict(section.headers),
+        http=section.http,
+        is_private=section.network == "private",
+        command=section.command,
+        args=tuple(section.args),
+        env=dict(section.env),
+        dangerous_env=section.allow_env,
+        cwd=_folder(section.cwd, folder) if section.command is not None else None,
+        sandbox=section.sandbox,
+        process_limits=ProcessLimits(limits.open_files, limits.memory_bytes),
+        era=section.era,
+        sessions=None if section.sessions == "auto" else section.sessions,
+        sessions_max=limits.sessions,
+        session_idle_s=limits.session_idle_s,
+        open_timeout_s=limits.open_timeout_s,
+        list_timeout_s=limits.list_timeout_s,
+        message_bytes=limits.message_bytes,
+        limits=SteadyLimits(calls=limits.calls, waiting=limits.waiting, failures=limits.failures),
+    )
+
+
+def _folder(given: str | None, document: Path | None) -> str:
+    base = document or Path()
+    return str((base / Path(given or ".").expanduser()).resolve())
+
+
+def open_http(name: str, config: UpstreamConfig) -> AbstractAsyncContextManager[HttpExchange]:
+    """Open the guarded way to the origin of an upstream's URL.
+
+    Raises:
+        ConfigError: the URL is none; a header must not be sent.
+    """
+    assert config.url is not None
+    policy = NetworkPolicy.for_document(parse_target(config.url), allows_private=config.is_private)
+    try:
+        return open_transport(
+            config.url, policy, upstream=name, headers=tuple(config.headers.items())
+        )
+    except LocalProtocolError as exc:
+        raise ConfigError(str(exc), path="headers") from exc
+
+
+def _below(name: str, exc: ConfigError) -> list[ConfigProblem]:
+    """Give the problems of an upstream with paths that begin at the document."""
+    return [
+        ConfigProblem(
+            ".".join(part for part in ("upstreams", name, problem.path) if part),
+            problem.message,
+            suggestion=problem.suggestion,
+        )
+        for problem in exc.problems
+    ]
