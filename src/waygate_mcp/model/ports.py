@@ -68,7 +68,7 @@ class Provider(Protocol):
     async def listing(self, kind: Kind, viewer: Viewer) -> Listing:
         """Give all entries of `kind` that exist for `viewer`."""
 
-    async def call(self, call: Call) -> Outcome:
+    def call(self, call: Call) -> Awaitable[Outcome]:
         """Answer one call; `call.target` is this provider's own name of the entry.
 
         `call.method` is one of tools/call, prompts/get, resources/read, completion/complete,
@@ -92,7 +92,7 @@ Announce = Callable[["Event"], None]
 class Step(Protocol):
     """One ring around every call."""
 
-    async def __call__(self, call: Call, call_next: Handler) -> Outcome:
+    def __call__(self, call: Call, call_next: Handler) -> Awaitable[Outcome]:
         """Do something before, call `call_next`, do something after; or answer or raise instead."""
 
 

@@ -112,6 +112,8 @@ def classify_post(
     (3) anything else is left to a legacy session.
     """
     value = _parse(body)
+    if type(value) is dict and (known := _recognise(value, headers)) is not None:
+        return known
     if type(value) is Refusal:
         return value
     header = headers.get(b"mcp-protocol-version")
@@ -124,7 +126,10 @@ def classify_post(
     stated = _stated_version(message)
     if stated is None and (version is None or _is_legacy(version)):
         return LegacyInbound((message,))
-    return _climb(message, stated, version, headers)
+    inbound = _climb(message, stated, version, headers)
+    if type(inbound) is ModernInbound and inbound.method is not None:
+        _remember(inbound, headers)
+    return inbound
 
 
 def classify_line(line: bytes) -> ModernInbound | LegacyInbound | Refusal:
@@ -148,6 +153,76 @@ def classify_line(line: bytes) -> ModernInbound | LegacyInbound | Refusal:
         return ModernInbound(message)
     refusal = _check_version(message, stated)
     return refusal or _open_envelope(message, message.params["_meta"])
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What requests of one look are: the same method, name, headers and, to the letter, `_meta`."""
+
+    meta: bytes
+    method: Method
+    envelope: Envelope
+
+
+_KNOWN_MAX = 512
+_KNOWN_META_BYTES = 2_048
+_known: dict[tuple[object, ...], _Known] = {}
+
+
+def _look(
+    method: object, params: Mapping[str, Any], headers: Mapping[bytes, bytes]
+) -> tuple[object, ...]:
+    """Give what decides, with `_meta`, how far a request of plain parameters gets on the ladder."""
+    return (
+        method,
+        params.get("name"),
+        headers.get(b"mcp-protocol-version"),
+        headers.get(b"mcp-method"),
+        headers.get(b"mcp-name"),
+    )
+
+
+def _recognise(value: dict[str, Any], headers: Mapping[bytes, bytes]) -> ModernInbound | None:
+    """Give what a request is that looks like one which passed; None where it has to climb.
+
+    Clients repeat their envelope and headers from call to call, and the same input climbs to the
+    same rung. Measured: a fifth of what a small call costs in this process.
+    """
+    params, method, identifier = value.get("params"), value.get("method"), value.get("id")
+    if type(params) is not dict or "_meta" not in params or type(method) is not str:
+        return None
+    arguments = params.get("arguments", params)
+    if type(params.get("name", "")) is not str or type(arguments) is not dict:
+        return None
+    known = _known.get(_look(method, params, headers))
+    is_same = (
+        known is not None
+        and len(value) == 4
+        and value.get("jsonrpc") == "2.0"
+        and jsonrpc.is_valid_id(identifier)
+        and len(params) == 1 + ("name" in params) + (arguments is not params)
+        and jsonrpc.encode_json(params["_meta"]) == known.meta
+    )
+    if known is None or not is_same:
+        return None
+    message = Message(MessageShape.REQUEST, identifier, method, params)
+    return ModernInbound(message, known.method, known.envelope)
+
+
+def _remember(inbound: ModernInbound, headers: Mapping[bytes, bytes]) -> None:
+    """Note the look of a request that passed, if its parameters are of the plain kind."""
+    message, method, envelope = inbound.message, inbound.method, inbound.envelope
+    assert method is not None, "only requests are remembered"
+    assert envelope is not None, "only requests are remembered"
+    params = message.params
+    meta = jsonrpc.encode_json(params["_meta"])
+    is_plain = (
+        params.keys() <= {"_meta", "name", "arguments"} and "progressToken" not in params["_meta"]
+    )
+    if not is_plain or len(meta) > _KNOWN_META_BYTES:
+        return
+    if len(_known) >= _KNOWN_MAX:
+        _known.clear()  # whoever fills it with noise slows nobody down for long
+    _known[_look(message.method, params, headers)] = _Known(meta, method, envelope)
 
 
 def _plain(header: bytes) -> str:

@@ -19,9 +19,9 @@ import msgspec
 from waygate_mcp.telemetry.timestamps import Stamp
 
 QUEUE_LINES = 50_000
-GATHER_S = 0.02
+GATHER_S = 0.05
 """How long lines may gather before they are written together."""
-BATCH_LINES = 256
+BATCH_LINES = 1_024
 CLOSE_S = 3.0
 
 Line = Any

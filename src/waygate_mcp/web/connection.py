@@ -17,9 +17,11 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from waygate_mcp.web.cycle import Cycle, split_target
+from waygate_mcp.web.guard import CONNECTION
 
 __all__ = ["Connection", "ConnectionLimits"]
 
@@ -49,6 +51,7 @@ class Connection(HttpToolsProtocol):
     _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
     _idle_since: float | None = None
+    _scope: dict[str, Any] | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection, or refuse it where there are too many."""
@@ -68,7 +71,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and watch how long the head gets."""
-        self._unset_keepalive_if_required()
+        self._idle_since = None
         try:
             self._feed(data)
         except httptools.HttpParserError:
@@ -87,7 +90,14 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
         self._is_in_head = True
-        super().on_message_begin()
+        if self._scope is None:
+            super().on_message_begin()
+            self._scope = cast("dict[str, Any]", self.scope)
+            del self._scope["state"]  # the doors keep theirs elsewhere
+            self._scope[CONNECTION] = {}
+        self.url = b""
+        self.headers = []
+        self.scope = cast("Any", {**self._scope, "headers": self.headers})
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header as it is; what it asks for is looked at once, when all are here."""
@@ -102,7 +112,8 @@ class Connection(HttpToolsProtocol):
         parser, scope = self.parser, cast("dict[str, Any]", self.scope)
         version = parser.get_http_version()
         scope["method"] = parser.get_method().decode("ascii")
-        scope["http_version"] = version
+        if version != "1.1":
+            scope["http_version"] = version
         raw_path, scope["query_string"] = split_target(self.url)
         path = raw_path.decode("ascii")
         scope["path"] = unquote(path) if "%" in path else path
@@ -111,18 +122,31 @@ class Connection(HttpToolsProtocol):
         before: Any = self.cycle  # None before the first request
         self.cycle = Cycle(self, version != "1.0" and parser.should_keep_alive())
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self.cycle.start(self.loop, self.app, self.tasks)
         else:
             # A pipelined request waits its turn, and the client with it.
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; the client is slowed down while nobody reads it."""
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """Note that all of a request is here."""
         if self.parser.should_upgrade():
             return  # it is not: see `_feed`
         self._is_in_body = False
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
         if self._timer is not None and self._is_idle:
             # It was answered before it ended, and is dropped by now.
             self._disarm()
@@ -135,7 +159,8 @@ class Connection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            cycle, app = self.pipeline.pop()
+            cast("Cycle", cycle).start(self.loop, app, self.tasks)
         else:
             self._arm_keep_alive()
         if self._is_in_body and self._is_idle and not self.transport.is_closing():

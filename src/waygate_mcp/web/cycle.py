@@ -10,8 +10,9 @@ two-message way costs about a fifth of the call.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -26,26 +27,86 @@ _COPY_BELOW_BYTES = 16 * 1024
 """Below it a copy behind the head is cheaper than a second buffer."""
 
 
+class _Signal:
+    """What a cycle needs of an asyncio.Event, which is only made where somebody waits."""
+
+    __slots__ = ("_event", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._event: asyncio.Event | None = None
+
+    def set(self) -> None:
+        """Let those who wait go on."""
+        self._is_set = True
+        if self._event is not None:
+            self._event.set()
+
+    def clear(self) -> None:
+        """Let those wait who come from now on."""
+        self._is_set = False
+        if self._event is not None:
+            self._event.clear()
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        if self._is_set:
+            return
+        if self._event is None:
+            self._event = asyncio.Event()
+        await self._event.wait()
+
+
 class Cycle(RequestResponseCycle):
-    """uvicorn's cycle with the extension. Made by the connection, one for each request."""
+    """uvicorn's cycle with the extension. Made by the connection, one for each request.
 
-    _encoded_defaults: ClassVar[tuple[object, bytes]] = (None, b"")
+    What is the same for nearly all requests stands in the class, and is set where it differs.
+    """
 
-    def __init__(self, protocol: Any, keep_alive: bool) -> None:
-        super().__init__(
-            scope=protocol.scope,
-            transport=protocol.transport,
-            flow=protocol.flow,
-            logger=protocol.logger,
-            access_logger=protocol.access_logger,
-            access_log=False,
-            default_headers=protocol.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=protocol.expect_100_continue,
-            keep_alive=keep_alive,
-            on_response=protocol.on_response_complete,
-        )
+    logger = logging.getLogger("uvicorn.error")
+    access_log = False
+    disconnected = False
+    waiting_for_100_continue = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding = None
+    expected_content_length = 0
+    _task: asyncio.Task[None] | None = None
+    _heads: ClassVar[tuple[object, dict[int, bytes]]] = (None, {})
+
+    def __init__(self, protocol: Any, keep_alive: bool) -> None:  # noqa: super is not called: it sets all of the above
+        self.scope = protocol.scope
+        self.transport = protocol.transport
+        self.flow = protocol.flow
+        self.default_headers = protocol.server_state.default_headers
+        self.message_event = cast("asyncio.Event", _Signal())
+        self.on_response = protocol.on_response_complete
+        self.keep_alive = keep_alive
+        self.body = bytearray()
+        if protocol.expect_100_continue:
+            self.waiting_for_100_continue = True
         protocol.scope["extensions"] = {CYCLE: self}
+
+    def start(
+        self, loop: asyncio.AbstractEventLoop, app: Any, tasks: set[asyncio.Task[Any]]
+    ) -> None:
+        """Serve the request in a task that stands in `tasks` as long as it runs.
+
+        It takes itself out: a callback for that would be one more turn of the loop for each request.
+        """
+        task = loop.create_task(self._serve(app, tasks))
+        self._task = task
+        tasks.add(task)
+
+    async def _serve(self, app: Any, tasks: set[asyncio.Task[Any]]) -> None:
+        """Have the application answer; what it leaves undone is uvicorn's to say."""
+        try:
+            await self.run_asgi(app)
+        finally:
+            task, self._task = self._task, None
+            if task is not None:
+                tasks.discard(task)
 
     def take_body(self) -> bytes | None:
         """Give the whole body if it is here already, as it is for all but large or slow requests."""
@@ -66,8 +127,9 @@ class Cycle(RequestResponseCycle):
             return False
         if self.disconnected:
             return True
-        parts = [STATUS_LINE[status], self._default_lines()]
-        parts.extend([b"%b: %b\r\n" % header for header in headers])
+        parts = [self._head(status)]
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
         if status != 204:
             parts.append(b"content-length: %d\r\n" % len(body))
         if status >= 400 and _CLOSE in headers:
@@ -76,7 +138,6 @@ class Cycle(RequestResponseCycle):
         else:
             parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         self.response_started = self.response_complete = True
-        self.waiting_for_100_continue = False
         if len(body) < _COPY_BELOW_BYTES:
             parts.append(body)
             self.transport.write(b"".join(parts))
@@ -90,14 +151,16 @@ class Cycle(RequestResponseCycle):
         del self.scope["extensions"]
         return True
 
-    def _default_lines(self) -> bytes:
-        """Give the lines of the server's own headers (date), encoded once for each list of them."""
-        known, lines = Cycle._encoded_defaults
+    def _head(self, status: int) -> bytes:
+        """Give the status line and the server's own headers (date), encoded once for each list of them."""
+        known, heads = Cycle._heads
         if known is not self.default_headers:
-            known = self.default_headers
-            lines = b"".join(b"%b: %b\r\n" % header for header in known)
-            Cycle._encoded_defaults = (known, lines)
-        return lines
+            Cycle._heads = known, heads = self.default_headers, {}
+        head = heads.get(status)
+        if head is None:
+            lines = [b"%b: %b\r\n" % header for header in self.default_headers]
+            head = heads[status] = b"".join([STATUS_LINE[status], *lines])
+        return head
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:

@@ -68,7 +68,7 @@ class ModernFront:
             elif visit.is_begun:
                 await visit.write(encode_event(message))
                 await visit.end()
-            else:
+            elif not visit.answer_at_once(status, message):
                 await visit.answer(status, message)
         finally:  # who asked may be cancelled while a slow client reads; the retry waits even so
             self.is_done = True

@@ -95,8 +95,12 @@ class McpDoor:
             else:
                 visit.endpoint = endpoint
                 if method == "POST":
-                    with generation.in_use():
+                    calls = generation.in_use()
+                    calls.hold()
+                    try:
                         await self._post(visit, generation, found)
+                    finally:
+                        calls.leave()
                 else:
                     await self._get_or_delete(visit, generation, method)
         except Refused as refused:

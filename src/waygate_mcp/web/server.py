@@ -104,6 +104,8 @@ class Server(uvicorn.Server):
         if left:
             _, left = await asyncio.wait(left, timeout=0 if is_quick else END_S)
         for task in left:
+            # One that never began cannot take itself out (see `Cycle.start`).
+            task.add_done_callback(self.server_state.tasks.discard)
             task.cancel("the server stops")
         await super().shutdown(sockets)
         if self.force_exit:

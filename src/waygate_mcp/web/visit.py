@@ -6,7 +6,8 @@ Knows how a response is written, once, and how it is recorded. Refuses to know M
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from waygate_mcp.telemetry.logs import RequestRecord
@@ -36,26 +37,19 @@ class Visit:
     record that is written when the response ends.
     """
 
-    __slots__ = (
-        "_cycle",
-        "_house",
-        "_send",
-        "_started_s",
-        "door",
-        "endpoint",
-        "extra_headers",
-        "headers",
-        "is_begun",
-        "is_ended",
-        "name",
-        "outcome",
-        "principal",
-        "receive",
-        "request_id",
-        "rpc_method",
-        "scope",
-        "status",
-    )
+    # What most requests leave as it is stands in the class: it is set where it differs.
+    door = "http"
+    endpoint = ""
+    headers: Mapping[bytes, bytes] = MappingProxyType({})
+    extra_headers: tuple[Header, ...] = ()
+    request_id = ""
+    principal = STRANGER
+    rpc_method: str | None = None
+    name: str | None = None
+    outcome: str | None = None
+    status = 0
+    is_begun = False
+    is_ended = False
 
     def __init__(self, house: House[Guard], scope: Scope, receive: Receive, send: Send) -> None:
         self._house = house
@@ -65,18 +59,6 @@ class Visit:
         self._cycle: Cycle | None = extensions.get(CYCLE) if extensions else None
         self.scope = scope
         self.receive = receive
-        self.door = "http"
-        self.endpoint = ""
-        self.headers: dict[bytes, bytes] = {}
-        self.extra_headers: tuple[Header, ...] = ()
-        self.request_id = ""
-        self.principal = STRANGER
-        self.rpc_method: str | None = None
-        self.name: str | None = None
-        self.outcome: str | None = None
-        self.status = 0
-        self.is_begun = False
-        self.is_ended = False
 
     def whole_body(self, limit_bytes: int) -> bytes | None:
         """Give the body if all of it is here and within the limit; else it has to be read."""
@@ -182,7 +164,7 @@ class Visit:
                 method=method,
                 path=scope["path"],
                 status=self.status,
-                duration_ms=round(seconds * 1000, 3),
+                duration_ms=int(seconds * 1e6) / 1e3,  # a third of what `round` costs
                 endpoint=self.endpoint or None,
                 rpc_method=self.rpc_method,
                 name=self.name,

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.spec_schemas import assert_valid
+from waygate_mcp.protocol import ladder
 from waygate_mcp.protocol.ladder import (
     MAX_BATCH,
     LegacyInbound,
@@ -545,3 +547,80 @@ def test_a_legacy_meta_that_is_no_object_is_refused_before_anyone_reads_it() -> 
     assert isinstance(inbound, LegacyInbound)
     found = check_legacy(inbound.messages[0], REVISIONS["2024-11-05"])
     refused(found if isinstance(found, Refusal) else inbound, 200, -32602)
+
+
+# --- what is remembered
+
+
+@pytest.fixture
+def nothing_known() -> Iterator[None]:
+    ladder._known.clear()
+    yield
+    ladder._known.clear()
+
+
+BIG = meta(x="x" * 4_000)
+LOOKS: list[tuple[Any, dict[bytes, bytes | None]]] = [
+    (call(), {}),
+    (call(arguments={"text": "another"}), {}),
+    (call(arguments=...), {}),
+    (call(arguments=None), {}),
+    (call(arguments=[]), {}),
+    (call(name=7), {}),
+    (call(name=...), {}),
+    (call(name="other"), {}),
+    (call(name="other"), {b"mcp-name": b"other"}),
+    (call(_meta=meta(**{CAPABILITIES_KEY: {"roots": {"listChanged": 1}}})), {}),
+    (call(_meta=meta(**{CAPABILITIES_KEY: {"roots": {"listChanged": True}}})), {}),
+    (call(_meta=meta(progressToken=1)), {}),
+    (call(_meta=meta(progressToken=True)), {}),
+    (call(_meta=BIG), {}),
+    (call(_meta=...), {}),
+    (call(_meta=[]), {}),
+    (call(requestState="s"), {}),
+    (call(inputResponses=1), {}),
+    ({**call(), "id": True}, {}),
+    ({**call(), "id": "x"}, {}),
+    ({**call(), "jsonrpc": "1.0"}, {}),
+    ({**call(), "method": 7}, {}),
+    ({**call(), "method": "tools/nothing"}, {}),
+    ({**call(), "params": []}, {}),
+    ({**call(), "result": {}}, {}),
+    (call(), {b"mcp-method": b"tools/list"}),
+    (call(), {b"mcp-name": None}),
+    (call(), {b"mcp-protocol-version": b"2025-11-25"}),
+    (body("tools/list", _meta=META), {b"mcp-method": b"tools/list", b"mcp-name": None}),
+    (body(identifier=..., **call()["params"]), {}),
+]
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_whatever_came_before_a_message_means_what_it_means_alone() -> None:
+    alone: list[Inbound] = []
+    for message, headers in LOOKS:
+        ladder._known.clear()
+        alone.append(post(message, headers))
+    for _ in range(2):
+        for (message, headers), expected in zip(LOOKS, alone, strict=True):
+            assert post(message, headers) == expected
+    assert 0 < len(ladder._known) < len(LOOKS)
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_a_request_that_looks_like_one_that_passed_does_not_climb_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = post(call())
+    monkeypatch.setattr(ladder, "_climb", None)
+    again = post({**call(arguments={"text": "y"}), "id": "another"})
+    assert isinstance(first, ModernInbound)
+    assert isinstance(again, ModernInbound)
+    assert (again.method, again.envelope) == (first.method, first.envelope)
+    assert (again.message.id, again.message.params["arguments"]) == ("another", {"text": "y"})
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_what_is_remembered_is_bounded() -> None:
+    for number in range(ladder._KNOWN_MAX + 2):
+        post(call(name=f"n{number}"), {b"mcp-name": f"n{number}".encode()})
+    assert len(ladder._known) == 2

@@ -96,6 +96,60 @@ def test_after_a_stall_the_next_line_stands_alone(pipe: tuple[int, int]) -> None
     assert len(whole) == 200 - lost + 1
 
 
+def test_a_pipe_takes_a_batch_in_one_write_and_makes_nobody_else_wait_less(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = pipe
+    writes: list[int] = []
+    real = os.write
+
+    def counted(descriptor: int, data: Any) -> int:
+        writes.append(descriptor)
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    sink = StreamSink(writer)
+    lines, encoded = batch(*[LINE] * 200)
+    assert len(encoded) > 4096
+    assert sink.write(lines, encoded) == 0
+    assert len(writes) == 1
+    assert writes[0] != writer
+    assert os.read(reader, 65536) == encoded
+    assert os.get_blocking(writer)
+    sink.close()
+    assert sink.write(*batch(LINE)) == 0
+    assert writes[-1] == writer
+
+
+def test_a_pipe_that_cannot_be_opened_again_is_written_in_pieces(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError
+
+    monkeypatch.setattr(os, "open", refused)
+    reader, writer = pipe
+    lines, encoded = batch(*[LINE] * 200)
+    assert StreamSink(writer).write(lines, encoded) == 0
+    assert os.read(reader, 65536) == encoded
+
+
+def test_a_file_takes_a_batch_in_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    sizes: list[int] = []
+    real = os.write
+
+    def counted(to: int, data: Any) -> int:
+        sizes.append(len(data))
+        return real(to, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    lines, encoded = batch(*[LINE] * 200)
+    assert StreamSink(descriptor).write(lines, encoded) == 0
+    os.close(descriptor)
+    assert sizes == [len(encoded)]
+
+
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)

@@ -204,13 +204,15 @@ def test_a_full_disk_is_survived_and_seen_on_the_stream(tmp_path: Path) -> None:
 
     reader, stream = os.pipe()
     path = tmp_path / "waygate.log"
-    writer = writer_to(StreamSink(stream), FileSink(path, write=write))
+    sink = StreamSink(stream)
+    writer = writer_to(sink, FileSink(path, write=write))
     for number in range(20):
         writer.put({"event": "line", "number": number})
         writer.drain()
     room[0] = 10_000
     writer.put({"event": "line", "number": 20})
     writer.drain()
+    sink.close()
     os.close(stream)
     with os.fdopen(reader, "rb") as handle:
         seen = [json.loads(line)["event"] for line in handle.read().splitlines()]

@@ -179,3 +179,30 @@ def test_a_target_is_a_path_and_a_query(target: bytes, split: tuple[bytes, bytes
 def test_a_target_that_is_none_is_refused() -> None:
     with pytest.raises(httptools.HttpParserInvalidURLError):
         split_target(b"no target")
+
+
+async def test_whoever_waits_for_the_body_goes_on_when_there_is_more() -> None:
+    event = Line().cycle.message_event
+    for _ in range(2):
+        async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+            waiting = group.create_task(event.wait())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            event.set()
+        await asyncio.wait_for(event.wait(), 1)
+        event.clear()
+
+
+async def test_a_request_is_a_task_that_takes_itself_out() -> None:
+    line, tasks = Line(), set[asyncio.Task[Any]]()
+    seen: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(len(tasks))
+        line.cycle.answer(200, (JSON,), b"{}")
+
+    line.cycle.start(asyncio.get_running_loop(), app, tasks)
+    (task,) = tasks
+    await task
+    assert seen == [1]
+    assert tasks == set()

@@ -9,7 +9,8 @@ from waygate_mcp.auth.api_keys import AnonymousAuthenticator
 from waygate_mcp.config.document import Document, ServerSection
 from waygate_mcp.errors import RemoteProtocolError, UnauthenticatedError
 from waygate_mcp.model.principal import ANONYMOUS, LOCAL, Principal
-from waygate_mcp.web.guard import SINGLE, STRANGER, Guard, guard_of
+from waygate_mcp.web import guard as guard_module
+from waygate_mcp.web.guard import CONNECTION, REMEMBER_S, SINGLE, STRANGER, Guard, guard_of
 from waygate_mcp.web.problems import Refused
 
 Pairs = list[tuple[bytes, bytes]]
@@ -271,3 +272,77 @@ def test_a_preflight_of_another_page_is_not(pairs: Pairs) -> None:
 def test_a_guard_is_made_of_a_document() -> None:
     asked = guard_of(Document(), AnonymousAuthenticator, lambda _reason: None)
     assert asked.admit(scope(HOST)).principal is ANONYMOUS
+
+
+# --- the same headers again on one connection
+
+
+class Counted(OneKey):
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
+        self.asked += 1
+        return super().authenticate(headers)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr("waygate_mcp.web.guard.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_the_same_headers_on_one_connection_are_asked_once(clock: list[float]) -> None:
+    keys = Counted()
+    asked = Guard(ServerSection(), keys, lambda _: None)
+    connection: dict[str, Any] = {}
+
+    def admit(*pairs: tuple[bytes, bytes]) -> Any:
+        return asked.admit({"headers": [HOST, *pairs], CONNECTION: connection})
+
+    good = (b"x-api-key", b"good")
+    first, second = admit(good), admit(good)
+    assert keys.asked == 1
+    assert (first.principal, first.headers) == (second.principal, second.headers)
+    assert first.request_id != second.request_id
+    for other in ((b"x-api-key", b"goof"), (b"x-api-key", b"good2"), (b"accept", b"*/*")):
+        with pytest.raises(Refused):
+            admit(other)
+    assert keys.asked == 4
+    admit(good)
+    assert keys.asked == 4
+    clock[0] += REMEMBER_S
+    admit(good)
+    assert keys.asked == 5
+
+
+@pytest.mark.usefixtures("clock")
+def test_another_connection_another_guard_or_another_header_is_asked_anew() -> None:
+    keys = Counted()
+    asked, newer = (Guard(ServerSection(), keys, lambda _: None) for _ in range(2))
+    connection: dict[str, Any] = {}
+    headers = [HOST, (b"x-api-key", b"good")]
+    asked.admit({"headers": headers, CONNECTION: connection})
+    asked.admit({"headers": headers, CONNECTION: {}})
+    newer.admit({"headers": headers, CONNECTION: connection})
+    newer.admit({"headers": [*headers, (b"a", b"b")], CONNECTION: connection})
+    newer.admit({"headers": [*headers, (b"a", b"c")], CONNECTION: connection})
+    assert keys.asked == 5
+
+
+def test_a_request_id_that_was_given_is_kept_each_time() -> None:
+    asked = keyed([])
+    headers = [HOST, (b"x-api-key", b"good"), (b"x-request-id", b"mine")]
+    connection: dict[str, Any] = {}
+    ids = {asked.admit({"headers": headers, CONNECTION: connection}).request_id for _ in range(3)}
+    assert ids == {"mine"}
+
+
+def test_equal_hashes_are_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "hash", lambda _: 7, raising=False)
+    asked = keyed([])
+    connection: dict[str, Any] = {}
+    asked.admit({"headers": [HOST, (b"x-api-key", b"good")], CONNECTION: connection})
+    with pytest.raises(Refused):
+        asked.admit({"headers": [HOST, (b"x-api-key", b"evil")], CONNECTION: connection})

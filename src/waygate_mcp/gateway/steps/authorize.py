@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from waygate_mcp.errors import ForbiddenError
 from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.ports import Handler
@@ -10,8 +12,10 @@ from waygate_mcp.protocol.methods import METHODS
 __all__ = ["authorize"]
 
 
-async def authorize(call: Call, call_next: Handler) -> Outcome:
+def authorize(call: Call, call_next: Handler) -> Awaitable[Outcome]:
     """Refuse what the principal's permissions do not name.
+
+    A plain function: there is nothing to be awaited before the call goes on.
 
     Raises:
         ForbiddenError: the permission of the method is missing.
@@ -19,4 +23,4 @@ async def authorize(call: Call, call_next: Handler) -> Outcome:
     permission = METHODS[call.method].permission
     if not call.principal.may(permission):
         raise ForbiddenError(permission=permission)
-    return await call_next(call)
+    return call_next(call)
