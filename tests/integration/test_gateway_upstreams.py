@@ -1,0 +1,160 @@
+"""Upstreams of the document behind the real program, called by the official client in both eras."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
+
+from tests.integration import upstream_servers as servers
+from tests.integration.gateway_process import Gateway, free_port, serving, wait_for_port
+from tests.integration.test_web_shell import get
+
+Era = Literal["legacy", "auto"]
+HELLO = {"use": "waygate_mcp.plugins.builtin.hello"}
+WITHIN_S = 30.0
+
+
+@contextlib.contextmanager
+def program(source: str, port: int) -> Iterator[int]:
+    """Run a server written as a Python program until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, str(port)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_port(port, WITHIN_S)
+        yield port
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@asynccontextmanager
+async def connected(gateway: Gateway, era: Era, path: str = "/mcp") -> AsyncIterator[Client]:
+    """The official client, in one era; `auto` takes the modern one where it is offered."""
+    async with (
+        asyncio.timeout(WITHIN_S),
+        create_mcp_http_client(gateway.headers) as http,
+        Client(
+            streamable_http_client(gateway.base_url + path, http_client=http), mode=era
+        ) as client,
+    ):
+        yield client
+
+
+def text_of(result: Any) -> str:
+    assert not result.is_error, result
+    return str(result.content[0].text)
+
+
+def checks(gateway: Gateway) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(get(gateway, "/health", **gateway.headers)[2])["checks"]
+    return found
+
+
+async def until(is_so: Callable[[], bool], what: str) -> None:
+    """Wait for something that is seen from outside, within a bound."""
+    async with asyncio.timeout(WITHIN_S):
+        while not await asyncio.to_thread(is_so):  # noqa: ASYNC110 - another process tells nobody
+            await asyncio.sleep(0.05)
+    assert is_so(), what
+
+
+def document(over_http: int, over_sse: int, **more: Any) -> Mapping[str, Any]:
+    """One upstream of each kind and a plugin."""
+    return {
+        "version": 1,
+        "plugins": {"hello": HELLO},
+        "upstreams": {
+            "web": {"url": f"http://127.0.0.1:{over_http}/mcp"},
+            "old": {"url": f"http://127.0.0.1:{over_sse}/sse"},
+            "local": {"command": sys.executable, "args": ["-c", servers.SDK]},
+        },
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with (
+        program(servers.SDK_HTTP, free_port()) as over_http,
+        program(servers.SDK_SSE, free_port()) as over_sse,
+        serving(
+            tmp_path_factory.mktemp("upstreams"),
+            document(over_http, over_sse, endpoints={"alone": {"bind": ["web"]}}),
+        ) as running,
+    ):
+        yield running
+
+
+@pytest.mark.parametrize("era", ["legacy", "auto"])
+async def test_every_kind_of_upstream_and_a_plugin_answer_a_client(
+    gateway: Gateway, era: Era
+) -> None:
+    async with connected(gateway, era) as client:
+        assert client.protocol_version == ("2025-11-25" if era == "legacy" else "2026-07-28")
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        assert names == ["hello__echo", "hello__greet", "web__add", "old__add", "local__add"]
+        for name in ("web__add", "old__add", "local__add"):
+            assert text_of(await client.call_tool(name, {"a": 2, "b": 3})) == "5", name
+        assert text_of(await client.call_tool("hello__greet", {"name": "you"})) == "Hello, you!"
+
+
+@pytest.mark.parametrize("era", ["legacy", "auto"])
+async def test_an_endpoint_of_one_upstream_has_its_names_and_its_advice(
+    gateway: Gateway, era: Era
+) -> None:
+    async with connected(gateway, era, "/servers/alone/mcp") as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["add"]
+        assert text_of(await client.call_tool("add", {"a": 20, "b": 3})) == "23"
+        assert "Adds." in str(client.instructions)
+
+
+async def test_health_says_how_each_upstream_is_to_who_may_know(gateway: Gateway) -> None:
+    await until(lambda: checks(gateway)["upstreams"]["status"] == "healthy", "all upstreams")
+    assert set(checks(gateway)["upstreams"]["states"]) == {"web", "old", "local"}
+    stranger = json.loads(get(gateway, "/health")[2])["checks"]["upstreams"]
+    assert stranger == {"status": "healthy"}
+
+
+async def names_shown(gateway: Gateway) -> list[str]:
+    """The tools a new client sees."""
+    async with connected(gateway, "auto") as client:
+        return [tool.name for tool in (await client.list_tools()).tools]
+
+
+async def test_an_upstream_that_is_down_hinders_nobody_and_is_there_when_it_comes(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    given = {
+        "version": 1,
+        "plugins": {"hello": HELLO},
+        "upstreams": {"web": {"url": f"http://127.0.0.1:{port}/mcp"}},
+    }
+    with serving(tmp_path, given) as gateway:
+        assert checks(gateway)["upstreams"]["status"] == "degraded"
+        async with connected(gateway, "auto") as client:
+            assert text_of(await client.call_tool("hello__greet", {"name": "you"})) == "Hello, you!"
+        assert await names_shown(gateway) == ["hello__echo", "hello__greet"]
+        with program(servers.SDK_HTTP, port):
+            async with asyncio.timeout(WITHIN_S):
+                while "web__add" not in await names_shown(gateway):  # noqa: ASYNC110 - as a person looks
+                    await asyncio.sleep(0.2)
+            async with connected(gateway, "auto") as client:
+                assert text_of(await client.call_tool("web__add", {"a": 2, "b": 3})) == "5"
+        assert "cannot be opened" in gateway.log()
