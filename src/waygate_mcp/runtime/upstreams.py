@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from waygate_mcp.config.document import Document
 from waygate_mcp.config.references import resolve_references
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError, ConfigProblem, LocalProtocolError
@@ -23,11 +24,16 @@ from waygate_mcp.net.dial import NetworkPolicy
 from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.net.transports import open_transport
 from waygate_mcp.net.urls import parse_target
-from waygate_mcp.upstreams.opening import Transports, UpstreamConfig, open_upstream
+from waygate_mcp.upstreams.opening import (
+    Transports,
+    UpstreamConfig,
+    check_upstream,
+    open_upstream,
+)
 from waygate_mcp.upstreams.process import Processes, ProcessLimits
 from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
 
-__all__ = ["UpstreamHouse", "configure_upstream", "resolve_upstreams"]
+__all__ = ["UpstreamHouse", "configure_upstream", "examine_upstreams", "resolve_upstreams"]
 
 FIRST_LOOK_S = 2.0
 """Seconds a generation waits for its new upstreams, so that what they can do is known when it serves."""
@@ -148,12 +154,7 @@ def resolve_upstreams(
     for name, section in sections.items():
         try:
             given = resolve_references(
-                {
-                    "url": section.url,
-                    "headers": section.headers,
-                    "args": section.args,
-                    "env": section.env,
-                },
+                section.referring,
                 data_dir=data_dir,
                 path=f"upstreams.{name}",
                 on_secret=on_secret,
@@ -166,6 +167,28 @@ def resolve_upstreams(
     if problems:
         raise ConfigError(problems=problems)
     return configs
+
+
+def examine_upstreams(
+    document: Document, folder: Path | None, data_dir: Path
+) -> list[ConfigProblem]:
+    """Find all that is wrong with the enabled upstreams; nothing is started, nobody is asked.
+
+    `folder` is the document's.
+    """
+    transports = Transports(open_http, Processes())
+    problems: list[ConfigProblem] = []
+    for name, section in document.enabled_upstreams().items():
+        try:
+            configs = resolve_upstreams({name: section}, folder, data_dir=data_dir)
+        except ConfigError as exc:
+            problems.extend(exc.problems)
+            continue
+        try:
+            check_upstream(name, configs[name], transports)
+        except ConfigError as exc:
+            problems.extend(_below(name, exc))
+    return problems
 
 
 def configure_upstream(section: UpstreamSection, folder: Path | None) -> UpstreamConfig:
@@ -196,7 +219,10 @@ def configure_upstream(section: UpstreamSection, folder: Path | None) -> Upstrea
 
 def _folder(given: str | None, document: Path | None) -> str:
     base = document or Path()
-    return str((base / Path(given or ".").expanduser()).resolve())
+    try:
+        return str((base / Path(given or ".").expanduser()).resolve())
+    except (ValueError, RuntimeError):  # a NUL in it, or a home nobody has: found to be no folder
+        return given or "."
 
 
 def open_http(name: str, config: UpstreamConfig) -> AbstractAsyncContextManager[HttpExchange]:

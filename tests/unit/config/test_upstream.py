@@ -64,6 +64,27 @@ def test_names_of_headers_are_checked(name: str) -> None:
     assert "no name of an HTTP header" in problem({"url": "https://h/", "headers": {name: "x"}})
 
 
+@pytest.mark.parametrize("name", ["Host", "content-type", "MCP-Protocol-Version", "Mcp-Param-X"])
+def test_headers_the_gateway_writes_are_not_to_be_set(name: str) -> None:
+    said = problem({"url": "https://h/", "headers": {name: "x"}})
+    assert "is a header the gateway itself writes" in said
+
+
+def test_the_old_transport_has_no_modern_era() -> None:
+    assert "has no modern era" in problem({"url": "https://h/", "http": "sse", "era": "modern"})
+
+
+def test_a_url_that_is_a_reference_is_looked_at_when_it_is_resolved() -> None:
+    assert UpstreamSection.model_validate({"url": "${env:URL}"}).url == "${env:URL}"
+
+
+def test_values_in_which_references_may_stand() -> None:
+    section = UpstreamSection.model_validate({"command": "x", "args": ["a"], "cwd": "/c"})
+    assert section.referring == {
+        "url": None, "headers": {}, "command": "x", "args": ("a",), "env": {}, "cwd": "/c",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["", "1A", "A-B", "A=B", "ä"])
 def test_names_of_variables_are_checked(name: str) -> None:
     words = "no name of an environment variable"

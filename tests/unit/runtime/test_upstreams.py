@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.exchange import FakeExchange, modern_result
 from tests.support.providers import Announced, TaskGroupSupervisor
+from waygate_mcp.config.document import Document
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.model.catalog import Kind
@@ -20,6 +21,7 @@ from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.runtime.upstreams import (
     UpstreamHouse,
     configure_upstream,
+    examine_upstreams,
     open_http,
     resolve_upstreams,
 )
@@ -173,6 +175,34 @@ def test_every_reference_that_cannot_be_resolved_is_named(tmp_path: Path) -> Non
         resolve_upstreams(sections, None, data_dir=tmp_path)
     paths = [problem.path for problem in caught.value.problems]
     assert paths == ["upstreams.web.headers.X-Key", "upstreams.files.args[1]"]
+
+
+def test_all_that_is_wrong_is_found_without_starting_anything(tmp_path: Path) -> None:
+    given = {
+        "fine": {"url": "https://h/"},
+        "unresolved": {"url": "${env:NOT_THERE}"},
+        "host": {"url": "http://2130706433/"},
+        "program": {"command": "no-such-program"},
+        "folder": {"command": "python3", "cwd": "no-such-folder"},
+        "strange": {"command": "python3", "cwd": "a\0b"},
+        "argument": {"command": "python3", "args": ["a", "b\0"]},
+        "variable": {"command": "python3", "env": {"PYTHONPATH": "x"}},
+        "header": {"url": "https://h/", "headers": {"X-A": "a\nb"}},
+        "off": {"command": "no-such-program", "enabled": False},
+    }
+    document = Document.model_validate({"upstreams": given})
+    found = examine_upstreams(document, tmp_path, tmp_path)
+    assert [problem.path for problem in found] == [
+        "upstreams.unresolved.url",
+        "upstreams.host.url",
+        "upstreams.program.command",
+        "upstreams.folder.cwd",
+        "upstreams.strange.cwd",
+        "upstreams.argument.args[1]",
+        "upstreams.variable.env.PYTHONPATH",
+        "upstreams.header.headers",
+    ]
+    assert "`allow_env`" in found[6].message
 
 
 def test_a_section_is_said_in_the_words_of_the_room_that_opens_it(tmp_path: Path) -> None:
