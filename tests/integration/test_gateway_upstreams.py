@@ -44,10 +44,12 @@ def program(source: str, port: int) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def connected(gateway: Gateway, era: Era, path: str = "/mcp") -> AsyncIterator[Client]:
+async def connected(
+    gateway: Gateway, era: Era, path: str = "/mcp", *, within_s: float = WITHIN_S
+) -> AsyncIterator[Client]:
     """The official client, in one era; `auto` takes the modern one where it is offered."""
     async with (
-        asyncio.timeout(WITHIN_S),
+        asyncio.timeout(within_s),
         create_mcp_http_client(gateway.headers) as http,
         Client(
             streamable_http_client(gateway.base_url + path, http_client=http), mode=era

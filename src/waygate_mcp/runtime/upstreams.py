@@ -73,6 +73,7 @@ class UpstreamHouse:
         self._supervisor = supervisor
         self._transports = transports or Transports(open_http, Processes(run_folder, hidden=hidden))
         self._kept: list[_Kept] = []
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> UpstreamHouse:
         """End what a killed gateway left behind."""
@@ -80,11 +81,11 @@ class UpstreamHouse:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close every upstream."""
-        kept, self._kept = self._kept, []
-        async with asyncio.TaskGroup() as group:  # owned here: the group ends with this method
-            for one in kept:
-                group.create_task(one.stack.aclose())
+        """Close every upstream, all at the same time."""
+        for one in tuple(self._kept):
+            self._let_go(one)
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     @asynccontextmanager
     async def use(
@@ -117,15 +118,17 @@ class UpstreamHouse:
         finally:
             for kept in used:
                 kept.listeners.remove(announce)
-                if not kept.listeners and kept in self._kept:
-                    self._kept.remove(kept)
-                    await kept.stack.aclose()
+            closing = [self._let_go(one) for one in used if not one.listeners and one in self._kept]
+            if closing:
+                await asyncio.wait(closing)
 
     def _find(self, name: str, config: UpstreamConfig) -> _Kept | None:
         """Give the open upstream of exactly this configuration."""
         return next((one for one in self._kept if one.name == name and one.config == config), None)
 
     async def _open(self, name: str, config: UpstreamConfig) -> _Kept:
+        # Looks at files, and once tries a sandbox: not in the thread that serves.
+        await asyncio.to_thread(check_upstream, name, config, self._transports)
         kept = _Kept(name, config)
         opened = open_upstream(
             name, config, kept.announce, supervisor=self._supervisor, transports=self._transports
@@ -133,6 +136,16 @@ class UpstreamHouse:
         kept.provider = await kept.stack.enter_async_context(opened)
         self._kept.append(kept)
         return kept
+
+    def _let_go(self, kept: _Kept) -> asyncio.Task[None]:
+        """Close an upstream, in a task of its own: who let it go may be cancelled meanwhile."""
+        self._kept.remove(kept)
+        task: asyncio.Task[None] = self._supervisor.start(
+            kept.stack.aclose(), name=f"close:{kept.name}"
+        )
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
 
 
 def resolve_upstreams(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -45,6 +46,7 @@ class Opened:
 
     def __init__(self) -> None:
         self.open: list[str] = []
+        self.gates: dict[str, asyncio.Event] = {}
         self.supervisor = TaskGroupSupervisor()
         self.house = UpstreamHouse(self.supervisor, transports=Transports(self.reach, Processes()))
 
@@ -54,6 +56,8 @@ class Opened:
         try:
             yield FakeExchange(server__discover=lambda asked: modern_result(asked, DISCOVERED))
         finally:
+            if name in self.gates:
+                await self.gates[name].wait()
             self.open.remove(name)
 
     async def use(
@@ -128,6 +132,20 @@ async def test_all_that_no_retry_can_heal_is_said_at_once_and_nothing_stays_open
     paths = [problem.path for problem in caught.value.problems]
     assert paths == ["upstreams.bad.command", "upstreams.worse.env.LD_PRELOAD"]
     assert opened.open == []
+    await opened.close()
+
+
+async def test_a_generation_that_is_cancelled_while_it_closes_leaves_nothing_open() -> None:
+    opened = Opened()
+    gate = asyncio.Event()
+    opened.gates = {"a": gate, "b": gate}
+    stack = AsyncExitStack()
+    await opened.use(stack, {"a": config_at("a"), "b": config_at("b")}, Announced())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await stack.aclose()
+    assert sorted(opened.open) == ["a", "b"]
+    gate.set()
     await opened.close()
 
 
