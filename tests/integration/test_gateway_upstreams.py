@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -160,3 +161,35 @@ async def test_an_upstream_that_is_down_hinders_nobody_and_is_there_when_it_come
             async with connected(gateway, "auto") as client:
                 assert text_of(await client.call_tool("web__add", {"a": 2, "b": 3})) == "5"
         assert "cannot be opened" in gateway.log()
+
+
+async def test_after_a_restart_it_is_announced_what_upstreams_can_do_though_all_are_down(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    given = {
+        "version": 1,
+        "upstreams": {"web": {"url": f"http://127.0.0.1:{port}/mcp"}},
+    }
+    with serving(tmp_path, given) as gateway:
+        assert not await can_subscribe(gateway, "auto")
+    with program(servers.SDK_HTTP, port), serving(tmp_path, given) as gateway:
+        await until(lambda: checks(gateway)["upstreams"]["status"] == "healthy", "the upstream")
+    kept = tmp_path / "data" / "upstreams.json"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    with serving(tmp_path, given) as gateway:
+        assert await can_subscribe(gateway, "legacy")
+        assert await can_subscribe(gateway, "auto")
+        async with connected(gateway, "auto") as client:
+            assert "Adds." in str(client.instructions)
+    kept.write_text("{")
+    with serving(tmp_path, given) as gateway:
+        assert not await can_subscribe(gateway, "auto")
+        assert "upstream_facts_ignored" in gateway.log()
+
+
+async def can_subscribe(gateway: Gateway, era: Era) -> bool:
+    """Whether subscriptions are announced, which is never guessed."""
+    async with connected(gateway, era) as client:
+        resources = client.server_capabilities.resources
+        return bool(resources and resources.subscribe)

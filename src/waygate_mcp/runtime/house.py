@@ -25,6 +25,7 @@ from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.pulse import Pulse
@@ -164,8 +165,12 @@ class House(Generic[Guard]):
         ring = KeyRing.from_master(master)
         self.live = LiveState(ring, self.clock.now, self.clock.monotonic)
         stack.callback(self.live.close)
+        facts = FactFile(settings.data_dir / FILE_NAME, self.supervisor, self.clock.now)
+        await facts.load()
+        stack.push_async_callback(facts.close)
+        children = settings.run_dir / "children"
         upstreams = await stack.enter_async_context(
-            UpstreamHouse(self.supervisor, settings.run_dir / "children", (settings.data_dir,))
+            UpstreamHouse(self.supervisor, children, (settings.data_dir,), facts=facts)
         )
         self.foundation = Foundation(
             settings,

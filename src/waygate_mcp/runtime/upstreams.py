@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from waygate_mcp.config.document import Document
@@ -19,11 +20,12 @@ from waygate_mcp.config.references import resolve_references
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError, ConfigProblem, LocalProtocolError
 from waygate_mcp.model.event import Event
-from waygate_mcp.model.ports import Announce, Supervisor
+from waygate_mcp.model.ports import Announce, FactStore, Supervisor
 from waygate_mcp.net.dial import NetworkPolicy
 from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.net.transports import open_transport
 from waygate_mcp.net.urls import parse_target
+from waygate_mcp.runtime.facts import facts_key
 from waygate_mcp.upstreams.opening import (
     Transports,
     UpstreamConfig,
@@ -31,7 +33,7 @@ from waygate_mcp.upstreams.opening import (
     open_upstream,
 )
 from waygate_mcp.upstreams.process import Processes, ProcessLimits
-from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.steady import Memory, SteadyLimits, SteadyUpstream
 
 __all__ = ["UpstreamHouse", "configure_upstream", "examine_upstreams", "resolve_upstreams"]
 
@@ -59,7 +61,8 @@ class UpstreamHouse:
     """Owns the connections to upstreams for the life of the process.
 
     `run_folder` holds what is needed to end processes a killed gateway left behind, `hidden` are folders
-    no child may see. An async context manager: leaving it closes all that is still open.
+    no child may see, `facts` remembers over restarts what upstreams can do. An async context manager:
+    leaving it closes all that is still open.
     """
 
     def __init__(
@@ -68,9 +71,11 @@ class UpstreamHouse:
         run_folder: Path | None = None,
         hidden: tuple[Path, ...] = (),
         *,
+        facts: FactStore | None = None,
         transports: Transports | None = None,
     ) -> None:
         self._supervisor = supervisor
+        self._facts = facts
         self._transports = transports or Transports(open_http, Processes(run_folder, hidden=hidden))
         self._kept: list[_Kept] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -93,7 +98,7 @@ class UpstreamHouse:
     ) -> AsyncIterator[tuple[SteadyUpstream, ...]]:
         """Give the upstreams of a generation, in order, until it is closed.
 
-        Entering waits a moment for those that are new. One that is down hinders nothing.
+        Entering waits a moment for those of which nothing is known. One that is down hinders nothing.
 
         Raises:
             ConfigError: what no retry can heal; paths begin with `upstreams.NAME`.
@@ -112,7 +117,8 @@ class UpstreamHouse:
             if problems:
                 raise ConfigError(problems=problems)
             providers = [one.provider for one in used if one.provider is not None]
-            if opening := {task for one in providers if (task := one.opening) is not None}:
+            unknown = [one for one in providers if not one.is_known]
+            if opening := {task for one in unknown if (task := one.opening) is not None}:
                 await asyncio.wait(opening, timeout=FIRST_LOOK_S)
             yield tuple(providers)
         finally:
@@ -131,11 +137,18 @@ class UpstreamHouse:
         await asyncio.to_thread(check_upstream, name, config, self._transports)
         kept = _Kept(name, config)
         opened = open_upstream(
-            name, config, kept.announce, supervisor=self._supervisor, transports=self._transports
-        )
+            name, config, kept.announce, supervisor=self._supervisor,
+            transports=self._transports, memory=self._memory(name, config),
+        )  # fmt: skip
         kept.provider = await kept.stack.enter_async_context(opened)
         self._kept.append(kept)
         return kept
+
+    def _memory(self, name: str, config: UpstreamConfig) -> Memory:
+        if self._facts is None:
+            return Memory()
+        key = facts_key(config)
+        return Memory(self._facts.recall(name, key), partial(self._facts.keep, name, key))
 
     def _let_go(self, kept: _Kept) -> asyncio.Task[None]:
         """Close an upstream, in a task of its own: who let it go may be cancelled meanwhile."""

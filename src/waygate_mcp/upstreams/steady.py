@@ -21,15 +21,24 @@ from waygate_mcp.errors import TooLargeError, UpstreamError, UpstreamUnavailable
 from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
 from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.ports import Announce, Supervisor
 from waygate_mcp.upstreams.breaker import Breaker, BreakerState, Bulkhead
 from waygate_mcp.upstreams.outside_text import clipped
 from waygate_mcp.upstreams.streamable_http import Upstream
 
-__all__ = ["Health", "OpenUpstream", "Status", "SteadyLimits", "SteadyUpstream"]
+__all__ = [
+    "NO_MEMORY",
+    "Health",
+    "Memory",
+    "OpenUpstream",
+    "Status",
+    "SteadyLimits",
+    "SteadyUpstream",
+]
 
 _log = logging.getLogger(__name__)
-_UNKNOWN = Features(tools=True, prompts=True, resources=True)
+_NOTHING_KNOWN = Facts(Features(tools=True, prompts=True, resources=True))
 _KEPT = 256
 _RETRY_TTL_MS = 1_000
 _FRESH_S = 60.0
@@ -53,6 +62,13 @@ class SteadyLimits(msgspec.Struct, frozen=True):
     failures: int = 5
     list_wait_s: float = 5.0
     stale_s: float = 24 * 3600.0
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What was known of an upstream before it is opened, and who keeps what is found then."""
+
+    known: Facts | None = None
+    keep: Callable[[Facts], None] | None = None
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -100,13 +116,14 @@ class _Kept(msgspec.Struct):
 
 _Key = tuple[Kind, bytes, int]
 _LIMITS = SteadyLimits()
+NO_MEMORY = Memory()
 
 
 class SteadyUpstream:
     """A `model.ports.Provider` over a connector that comes and goes.
 
-    `start` opens the connector in the background, `close` ends it. Until it was opened once, it is
-    taken to have all kinds of entries, and lists are empty.
+    `start` opens the connector in the background, `close` ends it. Until it was opened once it is taken
+    to be as `memory` says, else to have all kinds of entries; lists are empty.
     """
 
     def __init__(
@@ -118,6 +135,7 @@ class SteadyUpstream:
         supervisor: Supervisor,
         limits: SteadyLimits = _LIMITS,
         now: Callable[[], float] = time.monotonic,
+        memory: Memory = NO_MEMORY,
     ) -> None:
         self.transport = ""
         self.sandbox = ""
@@ -129,8 +147,8 @@ class SteadyUpstream:
         self._now = now
         self._breaker = Breaker(now, failures=limits.failures)
         self._bulkhead = Bulkhead(name, limits.calls, limits.waiting)
-        self._features = _UNKNOWN
-        self._instructions: str | None = None
+        self._facts = memory.known or _NOTHING_KNOWN
+        self._keep_facts = memory.keep
         self._held: _Held | None = None
         self._opening: asyncio.Task[None] | None = None
         self._opened = 0
@@ -151,12 +169,17 @@ class SteadyUpstream:
     @property
     def features(self) -> Features:
         """See Provider."""
-        return self._features
+        return self._facts.features
 
     @property
     def instructions(self) -> str | None:
         """See Provider."""
-        return self._instructions
+        return self._facts.instructions
+
+    @property
+    def is_known(self) -> bool:
+        """Tell whether it was opened once, by us or before: what it can do is no guess then."""
+        return self._facts is not _NOTHING_KNOWN
 
     async def call(self, call: Call) -> Outcome:
         """See Provider. An upstream that is left alone fails at once, without being asked."""
@@ -209,8 +232,8 @@ class SteadyUpstream:
             name=self._name,
             transport=self.transport,
             state=self._health(),
-            eras=() if upstream is None else upstream.eras,
-            revision="" if upstream is None else upstream.revision,
+            eras=self._facts.eras if upstream is None else upstream.eras,
+            revision=self._facts.revision if upstream is None else upstream.revision,
             breaker=self._breaker.state,
             retry_s=self._breaker.wait_s,
             last_error="" if self._error is None else clipped(str(self._error)),
@@ -269,6 +292,7 @@ class SteadyUpstream:
             await asyncio.wait(tasks, timeout=10)
         held, self._held = self._held, None
         if held is not None:
+            self._take_facts(held.upstream)
             await held.stack.aclose()
 
     def _begin_opening(self) -> asyncio.Task[None]:
@@ -287,12 +311,20 @@ class SteadyUpstream:
                     _log.warning("%s: cannot be opened: %s", self._name, clipped(str(exc)))
                 self._error = exc
                 return
-            self._features, self._instructions = upstream.features, upstream.instructions
+            self._take_facts(upstream)
             self._held = _Held(upstream, stack.pop_all())
             self._opened += 1
             self._error = None
         for kind in Kind:
             self._hear(ListChanged(self._name, kind))
+
+    def _take_facts(self, upstream: Upstream) -> None:
+        """Take note of what the upstream can do, and tell whoever keeps that."""
+        facts = Facts(upstream.features, upstream.instructions, upstream.eras, upstream.revision)
+        if facts != self._facts:
+            self._facts = facts
+            if self._keep_facts is not None:
+                self._keep_facts(facts)
 
     async def _ready(self) -> _Held:
         """Give the open connector.
@@ -313,6 +345,7 @@ class SteadyUpstream:
         """Let go of a connector that fails, so that the next one finds out anew what it meets."""
         held, self._held = self._held, None
         if held is not None:
+            self._take_facts(held.upstream)
             held.is_given_up = True
             self._close_unused(held)
 

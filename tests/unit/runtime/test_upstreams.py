@@ -16,8 +16,10 @@ from tests.support.providers import Announced, TaskGroupSupervisor
 from waygate_mcp.config.document import Document
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.catalog import Features, Kind
 from waygate_mcp.model.event import ListChanged
+from waygate_mcp.model.facts import Facts
+from waygate_mcp.model.ports import FactStore
 from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.runtime.upstreams import (
     UpstreamHouse,
@@ -44,14 +46,18 @@ def config_at(host: str, **more: Any) -> UpstreamConfig:
 class Opened:
     """A house whose upstreams are fakes; `open` holds the names of those with a way open."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: FactStore | None = None) -> None:
         self.open: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
+        self.way: asyncio.Event | None = None
         self.supervisor = TaskGroupSupervisor()
-        self.house = UpstreamHouse(self.supervisor, transports=Transports(self.reach, Processes()))
+        transports = Transports(self.reach, Processes())
+        self.house = UpstreamHouse(self.supervisor, facts=facts, transports=transports)
 
     @asynccontextmanager
     async def reach(self, name: str, _config: UpstreamConfig) -> AsyncIterator[HttpExchange]:
+        if self.way is not None:
+            await self.way.wait()
         self.open.append(name)
         try:
             yield FakeExchange(server__discover=lambda asked: modern_result(asked, DISCOVERED))
@@ -147,6 +153,38 @@ async def test_a_generation_that_is_cancelled_while_it_closes_leaves_nothing_ope
     assert sorted(opened.open) == ["a", "b"]
     gate.set()
     await opened.close()
+
+
+class Remembered:
+    """A store of facts in memory."""
+
+    def __init__(self) -> None:
+        self.facts: dict[tuple[str, str], Facts] = {}
+
+    def recall(self, name: str, key: str) -> Facts | None:
+        return self.facts.get((name, key))
+
+    def keep(self, name: str, key: str, facts: Facts) -> None:
+        self.facts[name, key] = facts
+
+
+async def test_what_an_upstream_can_do_is_known_before_it_is_asked_and_kept_when_it_was() -> None:
+    store = Remembered()
+    opened = Opened(store)
+    async with AsyncExitStack() as stack:
+        await opened.use(stack, {"a": config_at("h")}, Announced())
+    (kept,) = store.facts.values()
+    assert (kept.features, kept.eras) == (Features(tools=True), ("modern",))
+    later = Opened(store)
+    later.way = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        (upstream,) = await later.use(stack, {"a": config_at("h")}, Announced())
+        assert later.open == []
+        assert upstream.status.state == "opening"
+        assert upstream.features == Features(tools=True)
+        assert (upstream.status.eras, upstream.status.revision) == (("modern",), "2026-07-28")
+    await opened.close()
+    await later.close()
 
 
 async def test_a_house_closes_what_is_still_used() -> None:
