@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ToolsListChanged
 from mcp.shared._httpx_utils import create_mcp_http_client
 
 from tests.integration import upstream_servers as servers
@@ -134,15 +135,18 @@ async def test_health_says_how_each_upstream_is_to_who_may_know(gateway: Gateway
     assert stranger == {"status": "healthy"}
 
 
-async def names_shown(gateway: Gateway) -> list[str]:
-    """The tools a new client sees."""
-    async with connected(gateway, "auto") as client:
-        return [tool.name for tool in (await client.list_tools()).tools]
+def metric(gateway: Gateway, line: str) -> float:
+    """A number of `/metrics`; 0 where it is not there."""
+    text = get(gateway, "/metrics", **gateway.headers)[2].decode()
+    found = [each for each in text.splitlines() if each.startswith(line + " ")]
+    return float(found[0].rpartition(" ")[2]) if found else 0.0
 
 
-async def test_an_upstream_that_is_down_hinders_nobody_and_is_there_when_it_comes(
-    tmp_path: Path,
-) -> None:
+def is_well(gateway: Gateway) -> bool:
+    return bool(checks(gateway)["upstreams"]["status"] == "healthy")
+
+
+async def test_an_upstream_that_is_down_hinders_nobody_and_comes_by_itself(tmp_path: Path) -> None:
     port = free_port()
     given = {
         "version": 1,
@@ -150,17 +154,45 @@ async def test_an_upstream_that_is_down_hinders_nobody_and_is_there_when_it_come
         "upstreams": {"web": {"url": f"http://127.0.0.1:{port}/mcp"}},
     }
     with serving(tmp_path, given) as gateway:
-        assert checks(gateway)["upstreams"]["status"] == "degraded"
+        assert not is_well(gateway)
+        assert metric(gateway, 'waygate_upstream_up{upstream="web"}') == 0
         async with connected(gateway, "auto") as client:
+            names = [tool.name for tool in (await client.list_tools()).tools]
+            assert names == ["hello__echo", "hello__greet"]
             assert text_of(await client.call_tool("hello__greet", {"name": "you"})) == "Hello, you!"
-        assert await names_shown(gateway) == ["hello__echo", "hello__greet"]
-        with program(servers.SDK_HTTP, port):
-            async with asyncio.timeout(WITHIN_S):
-                while "web__add" not in await names_shown(gateway):  # noqa: ASYNC110 - as a person looks
-                    await asyncio.sleep(0.2)
-            async with connected(gateway, "auto") as client:
-                assert text_of(await client.call_tool("web__add", {"a": 2, "b": 3})) == "5"
+            async with client.listen(tools_list_changed=True) as changes:
+                with program(servers.SDK_HTTP, port):
+                    assert isinstance(await anext(aiter(changes)), ToolsListChanged)
+                    await until(lambda: is_well(gateway), "the upstream")
+                    assert text_of(await client.call_tool("web__add", {"a": 2, "b": 3})) == "5"
+                    assert metric(gateway, 'waygate_upstream_up{upstream="web"}') == 1
         assert "cannot be opened" in gateway.log()
+
+
+@pytest.mark.parametrize("kind", ["SDK_HTTP", "SDK_SSE"])
+async def test_one_that_went_down_is_left_alone_and_back_without_anybody_calling(
+    tmp_path: Path, kind: str
+) -> None:
+    port, source = free_port(), str(getattr(servers, kind))
+    url = f"http://127.0.0.1:{port}/{'mcp' if kind == 'SDK_HTTP' else 'sse'}"
+    limits = {"failures": 2, "open_timeout_s": 5}
+    with serving(
+        tmp_path, {"version": 1, "upstreams": {"web": {"url": url, "limits": limits}}}
+    ) as (gateway):
+        async with connected(gateway, "auto") as client:
+            with program(source, port):
+                await until(lambda: is_well(gateway), "the upstream")
+                assert text_of(await client.call_tool("add", {"a": 2, "b": 3})) == "5"
+            for _ in range(3):
+                with pytest.raises(MCPError, match="upstream server"):
+                    await client.call_tool("add", {"a": 2, "b": 3})
+            assert not is_well(gateway)
+            name = 'waygate_upstream_requests_total{outcome="%s",upstream="web"}'
+            assert metric(gateway, name % "ok") >= 1
+            assert metric(gateway, name % "failed") + metric(gateway, name % "refused") >= 3
+            with program(source, port):
+                await until(lambda: is_well(gateway), "the upstream, back")
+                assert text_of(await client.call_tool("add", {"a": 2, "b": 3})) == "5"
 
 
 async def test_after_a_restart_it_is_announced_what_upstreams_can_do_though_all_are_down(

@@ -170,7 +170,13 @@ class House(Generic[Guard]):
         stack.push_async_callback(facts.close)
         children = settings.run_dir / "children"
         upstreams = await stack.enter_async_context(
-            UpstreamHouse(self.supervisor, children, (settings.data_dir,), facts=facts)
+            UpstreamHouse(
+                self.supervisor,
+                children,
+                (settings.data_dir,),
+                facts=facts,
+                count=self.metrics.count_upstream_request,
+            )
         )
         self.foundation = Foundation(
             settings,
@@ -206,8 +212,13 @@ class House(Generic[Guard]):
         metrics.sessions.follow(lambda: len(live.sessions))
         metrics.parked_exchanges.follow(lambda: len(live.parking))
         metrics.config_generation.follow(lambda: self._current.number if self._current else 0)
+        metrics.follow_upstreams(self._upstreams_up)
         metrics.log_lines_dropped.follow(lambda: self.logs.writer.dropped)
         metrics.log_lines_lost.follow(lambda: self.logs.writer.lost)
+
+    def _upstreams_up(self) -> dict[str, bool]:
+        upstreams = {} if self._current is None else self._current.upstreams
+        return {name: upstream.is_up for name, upstream in upstreams.items()}
 
 
 def _metrics(settings: Settings) -> Any:

@@ -33,7 +33,7 @@ from waygate_mcp.upstreams.opening import (
     open_upstream,
 )
 from waygate_mcp.upstreams.process import Processes, ProcessLimits
-from waygate_mcp.upstreams.steady import Memory, SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
 
 __all__ = ["UpstreamHouse", "configure_upstream", "examine_upstreams", "resolve_upstreams"]
 
@@ -61,8 +61,8 @@ class UpstreamHouse:
     """Owns the connections to upstreams for the life of the process.
 
     `run_folder` holds what is needed to end processes a killed gateway left behind, `hidden` are folders
-    no child may see, `facts` remembers over restarts what upstreams can do. An async context manager:
-    leaving it closes all that is still open.
+    no child may see. `facts` remembers over restarts what upstreams can do, `count` is told of each
+    request by name and result. An async context manager: leaving it closes all that is still open.
     """
 
     def __init__(
@@ -72,10 +72,12 @@ class UpstreamHouse:
         hidden: tuple[Path, ...] = (),
         *,
         facts: FactStore | None = None,
+        count: Callable[[str, str], None] | None = None,
         transports: Transports | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._facts = facts
+        self._count = count
         self._transports = transports or Transports(open_http, Processes(run_folder, hidden=hidden))
         self._kept: list[_Kept] = []
         self._closing: set[asyncio.Task[None]] = set()
@@ -138,17 +140,19 @@ class UpstreamHouse:
         kept = _Kept(name, config)
         opened = open_upstream(
             name, config, kept.announce, supervisor=self._supervisor,
-            transports=self._transports, memory=self._memory(name, config),
+            transports=self._transports, ledger=self._ledger(name, config),
         )  # fmt: skip
         kept.provider = await kept.stack.enter_async_context(opened)
         self._kept.append(kept)
         return kept
 
-    def _memory(self, name: str, config: UpstreamConfig) -> Memory:
+    def _ledger(self, name: str, config: UpstreamConfig) -> Ledger:
+        count = None if self._count is None else partial(self._count, name)
         if self._facts is None:
-            return Memory()
+            return Ledger(count=count)
         key = facts_key(config)
-        return Memory(self._facts.recall(name, key), partial(self._facts.keep, name, key))
+        keep = partial(self._facts.keep, name, key)
+        return Ledger(self._facts.recall(name, key), keep, count)
 
     def _let_go(self, kept: _Kept) -> asyncio.Task[None]:
         """Close an upstream, in a task of its own: who let it go may be cancelled meanwhile."""

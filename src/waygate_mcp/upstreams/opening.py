@@ -25,7 +25,7 @@ from waygate_mcp.upstreams.process import Command, Processes, ProcessLimits
 from waygate_mcp.upstreams.sandbox import SandboxChoice
 from waygate_mcp.upstreams.sessions import SessionMode
 from waygate_mcp.upstreams.stdio import open_process_line
-from waygate_mcp.upstreams.steady import NO_MEMORY, Memory, SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.steady import NO_LEDGER, Ledger, SteadyLimits, SteadyUpstream
 from waygate_mcp.upstreams.streamable_http import (
     EraChoice,
     Upstream,
@@ -119,7 +119,7 @@ async def open_upstream(
     *,
     supervisor: Supervisor,
     transports: Transports,
-    memory: Memory = NO_MEMORY,
+    ledger: Ledger = NO_LEDGER,
 ) -> AsyncIterator[SteadyUpstream]:
     """Serve an upstream as the provider `name`, whether it is up or not.
 
@@ -134,7 +134,7 @@ async def open_upstream(
     connector = _StdioWay if config.command is not None else _HttpWay
     way = connector(name, config, supervisor, transports)
     upstream = SteadyUpstream(
-        name, way.open, announce, supervisor=supervisor, limits=config.limits, memory=memory,
+        name, way.open, announce, supervisor=supervisor, limits=config.limits, ledger=ledger,
     )  # fmt: skip
     upstream.transport = way.transport
     upstream.sandbox = way.sandbox

@@ -76,6 +76,12 @@ async def test_gauges_show_what_is(tmp_path: Path) -> None:
         assert "waygate_config_generation 2.0" in house.metrics.render()[0].decode()
 
 
+async def test_upstreams_are_shown_up_or_not(tmp_path: Path) -> None:
+    document = {"upstreams": {"web": {"url": "http://127.0.0.1:9/mcp"}}}
+    async with open_house(settings_in(tmp_path, document)) as house:
+        assert 'waygate_upstream_up{upstream="web"} 0.0' in house.metrics.render()[0].decode()
+
+
 async def test_a_draining_house_is_not_ready_and_waits_for_calls(tmp_path: Path) -> None:
     async with open_house(settings_in(tmp_path, EMPTY)) as house:
         house.current().calls.hold()
