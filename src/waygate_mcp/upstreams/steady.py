@@ -178,6 +178,7 @@ class SteadyUpstream:
         self._opening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._pauses = Pauses(limits.probe_s)
+        self._alarm = asyncio.Event()
         self._heard_s = now()
         self._opened = 0
         self._error: WaygateError | None = None
@@ -425,6 +426,8 @@ class SteadyUpstream:
         return "cancelled" if isinstance(exc, asyncio.CancelledError) else "failed"
 
     def _note_failure(self, exc: WaygateError) -> None:
+        if self._error is None:
+            self._alarm.set()
         self._error = exc
         if self._breaker.note_failure():
             self._give_up()
@@ -450,7 +453,15 @@ class SteadyUpstream:
     async def _look_after(self) -> None:
         """Ask from time to time whether it is there, while nobody else finds out."""
         while True:
-            await asyncio.sleep(self._pauses.next_s(self._breaker.wait_s, is_well=self._is_well))
+            pause_s = self._pauses.next_s(self._breaker.wait_s, is_well=self._is_well)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._alarm.wait()
+            except TimeoutError:
+                pass
+            else:  # it fails as of now: that is looked at sooner
+                self._alarm.clear()
+                continue
             was_heard = self._is_well and self._now() - self._heard_s < self._limits.probe_s
             if not was_heard and not self._bulkhead.in_flight:
                 await self.probe()

@@ -357,6 +357,21 @@ async def test_one_nobody_calls_is_looked_after_and_one_that_is_called_is_not() 
     await house.end()
 
 
+async def test_one_that_begins_to_fail_is_looked_at_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waygate_mcp.upstreams.breaker.random.uniform", lambda *_: 0.001)
+    house = House(probe_s=3_000.0)
+    house.step_s = 0.001
+    await house.call()
+    house.upstream.start()
+    await asyncio.sleep(0)
+    house.failure = UpstreamTimeoutError("up", "no answer")
+    house.fake.probing = asyncio.Event()
+    await house.fail(1)
+    async with asyncio.timeout(2):
+        await house.fake.probing.wait()
+    await house.end()
+
+
 async def test_what_it_can_do_is_kept_once_it_is_known() -> None:
     house = House()
     assert not house.is_known()
