@@ -31,7 +31,7 @@ ADMIN = Needs("admin:servers")
 class Server(BaseModel):
     """How one upstream is."""
 
-    name: str
+    name: str = Field(description="Its name in the document.")
     transport: str = Field(description="`http` or `stdio`.")
     state: str = Field(
         description="`new`, `opening`, `ready`, `failing` (errors of late), `down` (left alone for a "

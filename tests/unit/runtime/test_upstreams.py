@@ -14,6 +14,8 @@ import pytest
 from tests.support.exchange import FakeExchange, modern_result
 from tests.support.providers import Announced, TaskGroupSupervisor
 from waygate_mcp.config.document import Document
+from waygate_mcp.config.load import parse_document
+from waygate_mcp.config.settings import Settings
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.model.catalog import Features, Kind
@@ -22,6 +24,7 @@ from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.ports import FactStore
 from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.runtime.upstreams import (
+    FIRST_LOOK_S,
     UpstreamHouse,
     configure_upstream,
     examine_upstreams,
@@ -30,7 +33,7 @@ from waygate_mcp.runtime.upstreams import (
 )
 from waygate_mcp.upstreams.opening import Transports, UpstreamConfig
 from waygate_mcp.upstreams.process import Processes
-from waygate_mcp.upstreams.steady import SteadyUpstream
+from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
 
 DISCOVERED = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
 
@@ -289,3 +292,21 @@ def test_a_header_that_must_not_be_sent_is_a_fault_of_the_document() -> None:
         with pytest.raises(ConfigError) as caught:
             open_http("up", config_at("h", headers={name: "x"}))
         assert caught.value.path == "headers"
+
+
+def test_the_page_says_the_numbers_of_the_code_and_its_example_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "upstreams.md").read_text(encoding="utf-8")
+    limits = SteadyLimits()
+    for words in (
+        f"those it knows nothing of {FIRST_LOOK_S:.0f} s",
+        f"nobody called for {limits.probe_s:.0f} s",
+        f"legacy one, {limits.probe_timeout_s:.0f} s at most",
+        f"nothing came for {UpstreamConfig().probe_timeout_s:.0f} s",
+    ):
+        assert words in page, words
+    assert limits.stale_s == 24 * 3600
+    example = page.partition("\n    upstreams:")[2].partition("\n\n")[0]
+    document = parse_document(
+        f"upstreams:{example}".replace("\n    ", "\n").encode(), Settings(_env_file=None)
+    )
+    assert set(document.upstreams) == {"github", "files", "old"}

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.fake_upstream import FakeServer
 from tests.support.house import BEARER, HOST, Answer, ask, open_house, settings_in
+from waygate_mcp.web import servers
 from waygate_mcp.web.rest import RestDoor
 
 UP = {"url": "https://h/mcp"}
@@ -118,3 +119,12 @@ async def test_the_description_names_its_permissions_errors_and_no_422(tmp_path:
         operation = described["paths"]["/mcp/servers/{name}/reload"]["post"]
         assert set(operation["responses"]) == {"200", "401", "403", "4XX", "5XX"}
         assert "422" not in str(described)
+
+
+def test_the_page_says_what_each_member_means() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "upstreams.md").read_text(encoding="utf-8")
+    table = page.partition("| member | meaning |\n| --- | --- |\n")[2].partition("\n\n")[0]
+    wanted = [
+        f"| `{name}` | {field.description} |" for name, field in servers.Server.model_fields.items()
+    ]
+    assert table.splitlines() == wanted
