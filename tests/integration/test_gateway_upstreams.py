@@ -20,7 +20,14 @@ from mcp.client.subscriptions import ToolsListChanged
 from mcp.shared._httpx_utils import create_mcp_http_client
 
 from tests.integration import upstream_servers as servers
-from tests.integration.gateway_process import Gateway, free_port, serving, wait_for_port
+from tests.integration.gateway_process import (
+    Gateway,
+    clean_environment,
+    free_port,
+    serving,
+    wait_for_port,
+    waygate,
+)
 from tests.integration.test_web_shell import get
 
 Era = Literal["legacy", "auto"]
@@ -225,3 +232,41 @@ async def can_subscribe(gateway: Gateway, era: Era) -> bool:
     async with connected(gateway, era) as client:
         resources = client.server_capabilities.resources
         return bool(resources and resources.subscribe)
+
+
+WRONG = """version: 1
+upstreams:
+  files:
+    command: no-such-program
+  web:
+    url: http://127.0.0.1:9/mcp
+    headers:
+      Authorization: "Bearer ${secret:NOT_THERE}"
+  odd:
+    url: http://0x7f.1/mcp
+"""
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_what_keeps_an_upstream_from_being_opened_is_named_with_its_line(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "waygate.yaml").write_text(WRONG, encoding="utf-8")
+    done = subprocess.run(
+        [waygate(), command, "-c", "waygate.yaml"],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path) | {"WAYGATE_PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    for wanted in (
+        "line 4, column 14: upstreams.files.command: there is no such program",
+        "line 8, column 22: upstreams.web.headers.Authorization: the secret",
+        "line 10, column 10: upstreams.odd.url: has no usable host",
+    ):
+        assert wanted in said
+    assert "Traceback" not in said

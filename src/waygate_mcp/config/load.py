@@ -83,9 +83,25 @@ def check_document(
     if examine is not None:
         problems.extend(examine(document, None if path is None else path.parent, settings.data_dir))
     if problems:
-        text = parse_yaml(b"" if path is None else _read(path))
-        raise ConfigError(problems=_placed(problems, text), source=str(path))
+        raise locate(ConfigError(problems=problems), path)
     return document
+
+
+def locate(error: ConfigError, path: Path | None) -> ConfigError:
+    """Give an error found beyond the document's schema its places in the file, as far as it has any.
+
+    What names its place or its source already is given back as it is; and so is everything where the
+    file cannot be read any more.
+    """
+    if path is None or error.source or any(problem.line for problem in error.problems):
+        return error
+    try:
+        text = parse_yaml(_read(path))
+    except ConfigError:
+        return error
+    placed = _placed(error.problems, text)
+    has_place = any(problem.line for problem in placed)
+    return ConfigError(problems=placed, source=str(path)) if has_place else error
 
 
 def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Document:
@@ -178,14 +194,17 @@ def _prefixes(
 
 
 def _placed(problems: Sequence[ConfigProblem], text: YamlText) -> tuple[ConfigProblem, ...]:
-    """Give each problem the place of its value, or of the nearest mapping around it, in file order."""
+    """Give each problem the place of its value, or of the nearest one around it, in file order.
+
+    What is about no key of the file (a setting, for example) has no place.
+    """
     places = {dotted(known): place for known, place in text.values.items()}
     placed = []
     for problem in problems:
         around = problem.path
         while around and around not in places:
             around = around[: max(around.rfind("."), around.rfind("["), 0)]
-        line, column = places.get(around, (None, None))
+        line, column = places[around] if around else (None, None)
         placed.append(
             ConfigProblem(problem.path, problem.message, line, column, problem.suggestion)
         )
