@@ -41,14 +41,18 @@ _log = get_logger("runtime.facts")
 
 
 class _Entry(msgspec.Struct, frozen=True):
+    name: str
     key: str
     facts: Facts
 
 
 class _File(msgspec.Struct, frozen=True):
     format: Literal[1]
-    upstreams: dict[str, _Entry]
+    upstreams: list[_Entry]
 
+
+_Entries = dict[tuple[str, str], Facts]
+"""By name and key: what was configured before is known again when it comes back."""
 
 _decode = msgspec.json.Decoder(_File).decode
 
@@ -64,14 +68,13 @@ class FactFile:
         self._path = path
         self._supervisor = supervisor
         self._now = now
-        self._entries: dict[str, _Entry] = {}
+        self._entries: _Entries = {}
         self._is_changed = False
         self._writing: asyncio.Task[None] | None = None
 
     def recall(self, name: str, key: str) -> Facts | None:
         """See FactStore."""
-        entry = self._entries.get(name)
-        return entry.facts if entry is not None and entry.key == key else None
+        return self._entries.get((name, key))
 
     def keep(self, name: str, key: str, facts: Facts) -> None:
         """See FactStore."""
@@ -84,7 +87,7 @@ class FactFile:
         old = self.recall(name, key)
         if old is not None and old == msgspec.structs.replace(facts, found_at_s=old.found_at_s):
             return
-        self._entries[name] = _Entry(key, facts)
+        self._entries[name, key] = facts
         self._is_changed = True
         if self._writing is None or self._writing.done():
             try:
@@ -151,7 +154,7 @@ def _plain(text: str | None) -> str | None:
     return "${}" if isinstance(text, SecretText) else text
 
 
-def _read(path: Path) -> dict[str, _Entry]:
+def _read(path: Path) -> _Entries:
     """Give what a file holds.
 
     Raises:
@@ -169,10 +172,10 @@ def _read(path: Path) -> dict[str, _Entry]:
     found = _decode(data).upstreams
     if len(found) > MAX_ENTRIES:
         raise ValueError(f"it has more than {MAX_ENTRIES} entries")
-    return found
+    return {(entry.name, entry.key): entry.facts for entry in found}
 
 
-def _merge(path: Path, ours: dict[str, _Entry]) -> None:
+def _merge(path: Path, ours: _Entries) -> None:
     """Write what we know over what others wrote, the newest first, in one step and for us alone.
 
     Raises:
@@ -182,8 +185,9 @@ def _merge(path: Path, ours: dict[str, _Entry]) -> None:
         theirs = _read(path)
     except (OSError, ValueError):
         theirs = {}
-    both = sorted((theirs | ours).items(), key=lambda one: -one[1].facts.found_at_s)
-    data = msgspec.json.format(msgspec.json.encode(_File(1, dict(both[:MAX_ENTRIES]))), indent=1)
+    both = sorted((theirs | ours).items(), key=lambda one: -one[1].found_at_s)
+    entries = [_Entry(*key, facts) for key, facts in both[:MAX_ENTRIES]]
+    data = msgspec.json.format(msgspec.json.encode(_File(1, entries)), indent=1)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -37,6 +37,9 @@ from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
 
 __all__ = ["UpstreamHouse", "configure_upstream", "examine_upstreams", "resolve_upstreams"]
 
+CLOSE_S = 10.0
+"""Seconds the house waits for upstreams to end; the supervisor cancels what is left then."""
+
 FIRST_LOOK_S = 2.0
 """Seconds a generation waits for its new upstreams, so that what they can do is known when it serves."""
 
@@ -92,7 +95,7 @@ class UpstreamHouse:
         for one in tuple(self._kept):
             self._let_go(one)
         if self._closing:
-            await asyncio.wait(self._closing)
+            await asyncio.wait(self._closing, timeout=CLOSE_S)
 
     @asynccontextmanager
     async def use(

@@ -82,7 +82,7 @@ async def test_it_is_written_in_the_background_and_only_where_something_changed(
     assert found.found_at_s == 1_000.0
 
 
-SOUND = '{"format": 1, "upstreams": {}}'
+SOUND = '{"format": 1, "upstreams": []}'
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ SOUND = '{"format": 1, "upstreams": {}}'
         "{",
         "\xff\xfe",
         "[]",
-        '{"format": 2, "upstreams": {}}',
-        '{"format": 1, "upstreams": {"a": {"key": 1}}}',
+        '{"format": 2, "upstreams": []}',
+        '{"format": 1, "upstreams": [{"name": "a", "key": 1}]}',
         SOUND + " " * (8 * 1024 * 1024),
     ],
 )
@@ -126,7 +126,7 @@ async def test_a_file_others_can_write_is_not_believed(tmp_path: Path) -> None:
 async def test_a_damaged_file_is_written_anew_even_where_nothing_is_found(tmp_path: Path) -> None:
     (tmp_path / "upstreams.json").write_text("{")
     await (await again(tmp_path)).end()
-    assert '"upstreams": {}' in (tmp_path / "upstreams.json").read_text()
+    assert '"upstreams": []' in (tmp_path / "upstreams.json").read_text()
 
 
 async def test_two_processes_keep_what_the_other_found(tmp_path: Path) -> None:
@@ -138,6 +138,19 @@ async def test_two_processes_keep_what_the_other_found(tmp_path: Path) -> None:
     third = await again(tmp_path)
     assert third.file.recall("a", "k") is not None
     assert third.file.recall("b", "k") is not None
+
+
+async def test_what_was_configured_before_is_known_again_when_it_comes_back(tmp_path: Path) -> None:
+    kept = await again(tmp_path)
+    kept.file.keep("up", "old", FACTS)
+    kept.file.keep("up", "new", Facts(Features()))
+    kept.file.keep("up", "old", Facts(Features(), eras=("legacy",)))
+    await kept.end()
+    after = await again(tmp_path)
+    old, new = after.file.recall("up", "old"), after.file.recall("up", "new")
+    assert old is not None
+    assert new is not None
+    assert (old.eras, new.eras) == (("legacy",), ())
 
 
 async def test_the_file_is_bounded_and_the_oldest_go_first(
