@@ -111,6 +111,10 @@ class Running:
         output = self.log_path.read_text(errors="replace")[-2000:]
         raise WrongAnswerError(f"{self.spec.name} did not come up ({last}); it said:\n{output}")
 
+    def hang_up(self) -> None:
+        """Send SIGHUP, by which our gateway reads its document again."""
+        self._process.send_signal(signal.SIGHUP)
+
     def pids(self) -> list[int]:
         """The server's process and all below it."""
         found, rest = [], [self._process.pid]

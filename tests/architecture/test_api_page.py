@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 
 from tests.support.house import open_house, settings_in
 from tests.support.source_tree import ROOT
 from waygate_mcp.auth import bootstrap
-from waygate_mcp.web import body, connection, guard, health, problems, server
+from waygate_mcp.telemetry import metrics
+from waygate_mcp.web import body, connection, guard, health, paging, problems, server
+from waygate_mcp.web.access import Needs
 from waygate_mcp.web.rest import DOCS_PATHS, OPEN_PATHS, RestDoor
 
 TEXT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -39,6 +42,40 @@ async def test_every_route_is_on_the_page_and_every_row_is_a_route(tmp_path: Pat
 def test_the_page_names_the_open_routes_and_no_others() -> None:
     written = {row[1].strip("`") for row in table("Routes") if row[2] == "–"}
     assert written == OPEN_PATHS | DOCS_PATHS
+
+
+async def test_the_permission_of_each_route_is_on_the_page(tmp_path: Path) -> None:
+    written = {row[1].strip("`"): row[2].strip("`") for row in table("Routes")}
+    async with open_house(settings_in(tmp_path, {})) as house:
+        asked = {
+            route.path: each.call.permission
+            for route in RestDoor(house).api.routes
+            if isinstance(route, APIRoute)
+            for each in route.dependant.dependencies
+            if isinstance(each.call, Needs)
+        }
+    assert len(asked) == 6
+    assert {path: written[path] for path in asked} == asked
+
+
+async def test_the_methods_of_each_route_are_on_the_page(tmp_path: Path) -> None:
+    written = {row[1].strip("`"): set(row[0].split()) for row in table("Routes")}
+    async with open_house(settings_in(tmp_path, {})) as house:
+        for route in RestDoor(house).api.routes:
+            if isinstance(route, APIRoute):
+                assert written[route.path] == route.methods, route.path
+
+
+def test_every_metric_is_on_the_page_with_its_labels_and_meaning() -> None:
+    lists = {**metrics.COUNTERS, **metrics.HISTOGRAMS}
+    plain = {name: (text, ()) for name, text in metrics.GAUGES.items()}
+    up = {metrics.UPSTREAM_UP: (metrics.UPSTREAM_UP_TEXT, ("upstream",))}
+    build = {"build_info": ("1, with the version as labels.", ("version", "python"))}
+    wanted = [
+        [f"`waygate_{name}`", ", ".join(f"`{label}`" for label in labels) or "–", text]
+        for name, (text, labels) in {**lists, **plain, **up, **build}.items()
+    ]
+    assert table("Metrics") == wanted
 
 
 def test_the_codes_are_those_of_the_table() -> None:
@@ -71,6 +108,10 @@ async def test_the_checks_are_those_that_are_made(tmp_path: Path) -> None:
         (
             r"takes more than (\d+) s; measured at most every (\d+) s",
             [health.DISK_TIMEOUT_S, health.DISK_KEPT_S],
+        ),
+        (
+            r"`limit` \(1 to (\d+), (\d+) where nothing is said\)",
+            [paging.MAX_LIMIT, paging.DEFAULT_LIMIT],
         ),
         (r"At least (\d+) visible ASCII", [bootstrap.MIN_KEY_CHARS]),
     ],

@@ -134,3 +134,34 @@ def add(a: int, b: int) -> int:
 
 server.run("stdio", show_banner=False)
 """
+
+SDK_HTTP = """
+import sys
+from mcp.server import MCPServer
+
+server = MCPServer("sdk", instructions="Adds.")
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    return a + b
+
+server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+"""
+
+SDK_SLOW = """
+import asyncio, os, sys
+from mcp.server import MCPServer
+
+server = MCPServer("slow")
+
+@server.tool()
+def pid() -> int:
+    return os.getpid()
+
+@server.tool()
+async def wait(seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return os.getpid()
+
+server.run("stdio")
+"""

@@ -12,6 +12,7 @@ from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, probl
 from waygate_mcp.config.load import check_document, find_document
 from waygate_mcp.config.settings import read_settings, unknown_variables
 from waygate_mcp.errors import ConfigError
+from waygate_mcp.runtime.upstreams import examine_upstreams
 
 
 def check(config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -24,7 +25,7 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
     try:
         settings = read_settings({"config": config})
         source = find_document(settings)
-        document = check_document(source, settings)
+        document = check_document(source, settings, examine_upstreams)
     except ConfigError as exc:
         if not json:
             _warn(warnings)
@@ -36,9 +37,12 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
         print_json({"valid": True, "source": source, "problems": [], "warnings": warnings})
         return
     _warn(warnings)
-    plugins, endpoints = len(document.enabled_plugins()), len(document.endpoints)
+    plugins, upstreams = len(document.enabled_plugins()), len(document.enabled_upstreams())
     say(f"{source or 'no document, the built-in default'}: valid")
-    say(f"plugins enabled: {plugins}, endpoints: {endpoints}, auth: {document.auth.mode}")
+    say(
+        f"plugins enabled: {plugins}, upstreams enabled: {upstreams}, "
+        f"endpoints: {len(document.endpoints)}, auth: {document.auth.mode}"
+    )
 
 
 def register(app: typer.Typer) -> None:

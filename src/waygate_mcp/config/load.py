@@ -6,6 +6,7 @@ its sections. Refuses to resolve references: they are resolved when used.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -28,6 +29,9 @@ from waygate_mcp.errors import ConfigError, ConfigProblem
 FILE_NAME = "waygate.yaml"
 HELLO = "waygate_mcp.plugins.builtin.hello"
 """What serves when there is no document at all."""
+
+Examine = Callable[[Document, Path | None, Path], Sequence[ConfigProblem]]
+"""Looks at a document, the folder it lies in and the data folder; paths begin at the document."""
 
 
 def find_document(settings: Settings, *, folder: Path | None = None) -> Path | None:
@@ -56,23 +60,48 @@ def load_document(path: Path | None, settings: Settings) -> Document:
     return parse_document(_read(path), settings, source=str(path))
 
 
-def check_document(path: Path | None, settings: Settings) -> Document:
+def check_document(
+    path: Path | None, settings: Settings, examine: Examine | None = None
+) -> Document:
     """Do as `load_document` does, and also try to resolve the references of enabled plugins.
 
+    `examine` looks at what this room cannot judge, such as upstreams; what it finds is given its
+    place in the file.
+
     Raises:
-        ConfigError: as `load_document`, or every reference that cannot be resolved.
+        ConfigError: as `load_document`, or every problem found beyond that.
     """
     document = load_document(path, settings)
-    try:
-        resolve_references(
-            {name: plugin.config for name, plugin in document.enabled_plugins().items()},
-            data_dir=settings.data_dir,
-        )
-    except ConfigError as exc:
-        text = parse_yaml(b"" if path is None else _read(path))
-        problems = tuple(_placed(problem, text) for problem in exc.problems)
-        raise ConfigError(problems=problems, source=str(path)) from None
+    problems: list[ConfigProblem] = []
+    for name, plugin in document.enabled_plugins().items():
+        try:
+            resolve_references(
+                plugin.config, data_dir=settings.data_dir, path=f"plugins.{name}.config"
+            )
+        except ConfigError as exc:
+            problems.extend(exc.problems)
+    if examine is not None:
+        problems.extend(examine(document, None if path is None else path.parent, settings.data_dir))
+    if problems:
+        raise locate(ConfigError(problems=problems), path)
     return document
+
+
+def locate(error: ConfigError, path: Path | None) -> ConfigError:
+    """Give an error found beyond the document's schema its places in the file, as far as it has any.
+
+    What names its place or its source already is given back as it is; and so is everything where the
+    file cannot be read any more.
+    """
+    if path is None or error.source or any(problem.line for problem in error.problems):
+        return error
+    try:
+        text = parse_yaml(_read(path))
+    except ConfigError:
+        return error
+    placed = _placed(error.problems, text)
+    has_place = any(problem.line for problem in placed)
+    return ConfigError(problems=placed, source=str(path)) if has_place else error
 
 
 def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Document:
@@ -164,13 +193,22 @@ def _prefixes(
     return problems
 
 
-def _placed(problem: ConfigProblem, text: YamlText) -> ConfigProblem:
-    # From `hello.token` among all configurations to `plugins.hello.config.token` in the file.
-    plugin, _, rest = problem.path.partition(".")
-    path = f"plugins.{plugin}.config.{rest}"
+def _placed(problems: Sequence[ConfigProblem], text: YamlText) -> tuple[ConfigProblem, ...]:
+    """Give each problem the place of its value, or of the nearest one around it, in file order.
+
+    What is about no key of the file (a setting, for example) has no place.
+    """
     places = {dotted(known): place for known, place in text.values.items()}
-    line, column = places.get(path, (None, None))
-    return ConfigProblem(path, problem.message, line, column, problem.suggestion)
+    placed = []
+    for problem in problems:
+        around = problem.path
+        while around and around not in places:
+            around = around[: max(around.rfind("."), around.rfind("["), 0)]
+        line, column = places[around] if around else (None, None)
+        placed.append(
+            ConfigProblem(problem.path, problem.message, line, column, problem.suggestion)
+        )
+    return tuple(sorted(placed, key=lambda each: (each.line or 0, each.column or 0)))
 
 
 def _unknown_provider(

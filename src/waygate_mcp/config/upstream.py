@@ -7,7 +7,7 @@ resolve references and to open anything. Every key here is enforced somewhere.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -18,11 +18,18 @@ __all__ = ["UpstreamLimitsSection", "UpstreamSection"]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+_REFERENCE = "${"
+_OUR_HEADERS = frozenset({
+    "accept", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
+    "keep-alive", "last-event-id", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
 _OVER_HTTP = ("headers", "http", "network")
 _OVER_STDIO = ("args", "env", "allow_env", "cwd", "sandbox")
 
 
 def _url(text: str) -> str:
+    if text.startswith(_REFERENCE):
+        return text  # looked at again when it is resolved
     parts = urlsplit(text)  # ValueError for what is no URL, with its reason
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError("must begin with http:// or https:// and name a host")
@@ -36,6 +43,8 @@ def _url(text: str) -> str:
 def _header(name: str) -> str:
     if _HEADER_NAME.fullmatch(name) is None:
         raise ValueError("is no name of an HTTP header")
+    if name.lower() in _OUR_HEADERS or name.lower().startswith("mcp-"):
+        raise ValueError("is a header the gateway itself writes")
     return name
 
 
@@ -149,6 +158,12 @@ class UpstreamSection(Section):
     )
     enabled: bool = Field(True, description="Whether it is served.")
 
+    @property
+    def referring(self) -> dict[str, Any]:
+        """The values in which references may stand, by key."""
+        keys = ("url", "headers", "command", "args", "env", "cwd")
+        return {key: getattr(self, key) for key in keys}
+
     @model_validator(mode="after")
     def _is_one_transport(self) -> Self:
         if (self.url is None) == (self.command is None):
@@ -158,4 +173,6 @@ class UpstreamSection(Section):
         if wrong:
             has, lacks = ("url", "command") if self.command is None else ("command", "url")
             raise ValueError(f"`{wrong[0]}` belongs to `{lacks}`, and this upstream has `{has}`")
+        if self.http == "sse" and self.era == "modern":
+            raise ValueError("`http: sse` has no modern era; leave `era` or `http` to `auto`")
         return self

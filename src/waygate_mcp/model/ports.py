@@ -12,9 +12,19 @@ if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names wh
     from waygate_mcp.model.call import Answer, Call, LogEvent, Outcome, Progress, Question
     from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
     from waygate_mcp.model.event import Event
+    from waygate_mcp.model.facts import Facts
     from waygate_mcp.model.principal import Principal
 
-__all__ = ["Announce", "Authenticator", "Caller", "Handler", "Provider", "Step", "Supervisor"]
+__all__ = [
+    "Announce",
+    "Authenticator",
+    "Caller",
+    "FactStore",
+    "Handler",
+    "Provider",
+    "Step",
+    "Supervisor",
+]
 
 
 class Caller(Protocol):
@@ -106,6 +116,16 @@ class Authenticator(Protocol):
             UnauthenticatedError: no credential, or not a valid one.
             RemoteProtocolError: two different credentials in one request.
         """
+
+
+class FactStore(Protocol):
+    """Remembers what upstreams can do. `key` tells what is configured under a name from what was."""
+
+    def recall(self, name: str, key: str) -> Facts | None:
+        """Give what was last kept of an upstream, from memory."""
+
+    def keep(self, name: str, key: str, facts: Facts) -> None:
+        """Remember what an upstream said. Never blocks, never raises."""
 
 
 class Supervisor(Protocol):

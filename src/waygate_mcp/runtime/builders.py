@@ -6,6 +6,7 @@ half-built generation unwinds by itself.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -32,7 +33,8 @@ from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
-from waygate_mcp.runtime.upstreams import resolve_upstreams
+from waygate_mcp.runtime.upstreams import examine_upstreams, resolve_upstreams
+from waygate_mcp.upstreams.opening import UpstreamConfig
 from waygate_mcp.upstreams.streamable_http import connect
 
 __all__ = ["MakeGuard", "apply_to_live", "open_generation", "server_info"]
@@ -82,12 +84,7 @@ async def open_generation(
                 on_file=on_file,
             )
         )
-        configs = resolve_upstreams(
-            document.enabled_upstreams(),
-            folder,
-            data_dir=settings.data_dir,
-            on_secret=foundation.logs.redactor.remember,
-        )
+        configs = await _upstreams(document, foundation, folder)
         upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, announcer))
         gateway = Gateway(
             _plans(document, (*providers, *upstreams)),
@@ -159,6 +156,27 @@ def _resolved(document: Document, foundation: Foundation) -> dict[str, PluginSec
     if problems:
         raise ConfigError(problems=problems)
     return sections
+
+
+async def _upstreams(
+    document: Document, foundation: Foundation, folder: Path | None
+) -> dict[str, UpstreamConfig]:
+    """Give the upstreams to open, every reference in their sections resolved.
+
+    Raises:
+        ConfigError: all that is wrong with any of them, where a reference cannot be resolved.
+    """
+    data_dir = foundation.settings.data_dir
+    try:
+        return resolve_upstreams(
+            document.enabled_upstreams(),
+            folder,
+            data_dir=data_dir,
+            on_secret=foundation.logs.redactor.remember,
+        )
+    except ConfigError:
+        problems = await asyncio.to_thread(examine_upstreams, document, folder, data_dir)
+        raise ConfigError(problems=problems) from None
 
 
 def _authenticator(

@@ -25,6 +25,7 @@ from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.pulse import Pulse
@@ -164,8 +165,18 @@ class House(Generic[Guard]):
         ring = KeyRing.from_master(master)
         self.live = LiveState(ring, self.clock.now, self.clock.monotonic)
         stack.callback(self.live.close)
+        facts = FactFile(settings.data_dir / FILE_NAME, self.supervisor, self.clock.now)
+        await facts.load()
+        stack.push_async_callback(facts.close)
+        children = settings.run_dir / "children"
         upstreams = await stack.enter_async_context(
-            UpstreamHouse(self.supervisor, settings.run_dir / "children", (settings.data_dir,))
+            UpstreamHouse(
+                self.supervisor,
+                children,
+                (settings.data_dir,),
+                facts=facts,
+                count=self.metrics.count_upstream_request,
+            )
         )
         self.foundation = Foundation(
             settings,
@@ -201,8 +212,13 @@ class House(Generic[Guard]):
         metrics.sessions.follow(lambda: len(live.sessions))
         metrics.parked_exchanges.follow(lambda: len(live.parking))
         metrics.config_generation.follow(lambda: self._current.number if self._current else 0)
+        metrics.follow_upstreams(self._upstreams_up)
         metrics.log_lines_dropped.follow(lambda: self.logs.writer.dropped)
         metrics.log_lines_lost.follow(lambda: self.logs.writer.lost)
+
+    def _upstreams_up(self) -> dict[str, bool]:
+        upstreams = {} if self._current is None else self._current.upstreams
+        return {name: upstream.is_up for name, upstream in upstreams.items()}
 
 
 def _metrics(settings: Settings) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from waygate_mcp.auth.bootstrap import BootstrapKey
-from waygate_mcp.config.load import load_document
+from waygate_mcp.config.load import load_document, locate
 from waygate_mcp.errors import ConfigError, WaygateError
 from waygate_mcp.runtime.builders import MakeGuard, open_generation
 from waygate_mcp.runtime.foundation import Foundation
@@ -166,7 +166,10 @@ class Reloader(Generic[Guard]):
                 see,
             ),
         )
-        generation = await new.open()
+        try:
+            generation = await new.open()
+        except ConfigError as exc:
+            raise await asyncio.to_thread(locate, exc, self._path) from exc
         self._keeper = new
         self._put_in_force(generation)
         if old is not None:

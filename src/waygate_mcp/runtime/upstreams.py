@@ -12,22 +12,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+from waygate_mcp.config.document import Document
 from waygate_mcp.config.references import resolve_references
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError, ConfigProblem, LocalProtocolError
 from waygate_mcp.model.event import Event
-from waygate_mcp.model.ports import Announce, Supervisor
+from waygate_mcp.model.ports import Announce, FactStore, Supervisor
 from waygate_mcp.net.dial import NetworkPolicy
 from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.net.transports import open_transport
 from waygate_mcp.net.urls import parse_target
-from waygate_mcp.upstreams.opening import Transports, UpstreamConfig, open_upstream
+from waygate_mcp.runtime.facts import facts_key
+from waygate_mcp.upstreams.opening import (
+    Transports,
+    UpstreamConfig,
+    check_upstream,
+    open_upstream,
+)
 from waygate_mcp.upstreams.process import Processes, ProcessLimits
-from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
 
-__all__ = ["UpstreamHouse", "configure_upstream", "resolve_upstreams"]
+__all__ = ["UpstreamHouse", "configure_upstream", "examine_upstreams", "resolve_upstreams"]
+
+CLOSE_S = 10.0
+"""Seconds the house waits for upstreams to end; the supervisor cancels what is left then."""
 
 FIRST_LOOK_S = 2.0
 """Seconds a generation waits for its new upstreams, so that what they can do is known when it serves."""
@@ -53,7 +64,8 @@ class UpstreamHouse:
     """Owns the connections to upstreams for the life of the process.
 
     `run_folder` holds what is needed to end processes a killed gateway left behind, `hidden` are folders
-    no child may see. An async context manager: leaving it closes all that is still open.
+    no child may see. `facts` remembers over restarts what upstreams can do, `count` is told of each
+    request by name and result. An async context manager: leaving it closes all that is still open.
     """
 
     def __init__(
@@ -62,11 +74,16 @@ class UpstreamHouse:
         run_folder: Path | None = None,
         hidden: tuple[Path, ...] = (),
         *,
+        facts: FactStore | None = None,
+        count: Callable[[str, str], None] | None = None,
         transports: Transports | None = None,
     ) -> None:
         self._supervisor = supervisor
+        self._facts = facts
+        self._count = count
         self._transports = transports or Transports(open_http, Processes(run_folder, hidden=hidden))
         self._kept: list[_Kept] = []
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> UpstreamHouse:
         """End what a killed gateway left behind."""
@@ -74,11 +91,11 @@ class UpstreamHouse:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close every upstream."""
-        kept, self._kept = self._kept, []
-        async with asyncio.TaskGroup() as group:  # owned here: the group ends with this method
-            for one in kept:
-                group.create_task(one.stack.aclose())
+        """Close every upstream, all at the same time."""
+        for one in tuple(self._kept):
+            self._let_go(one)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSE_S)
 
     @asynccontextmanager
     async def use(
@@ -86,7 +103,7 @@ class UpstreamHouse:
     ) -> AsyncIterator[tuple[SteadyUpstream, ...]]:
         """Give the upstreams of a generation, in order, until it is closed.
 
-        Entering waits a moment for those that are new. One that is down hinders nothing.
+        Entering waits a moment for those of which nothing is known. One that is down hinders nothing.
 
         Raises:
             ConfigError: what no retry can heal; paths begin with `upstreams.NAME`.
@@ -105,28 +122,50 @@ class UpstreamHouse:
             if problems:
                 raise ConfigError(problems=problems)
             providers = [one.provider for one in used if one.provider is not None]
-            if opening := {task for one in providers if (task := one.opening) is not None}:
+            unknown = [one for one in providers if not one.is_known]
+            if opening := {task for one in unknown if (task := one.opening) is not None}:
                 await asyncio.wait(opening, timeout=FIRST_LOOK_S)
             yield tuple(providers)
         finally:
             for kept in used:
                 kept.listeners.remove(announce)
-                if not kept.listeners and kept in self._kept:
-                    self._kept.remove(kept)
-                    await kept.stack.aclose()
+            closing = [self._let_go(one) for one in used if not one.listeners and one in self._kept]
+            if closing:
+                await asyncio.wait(closing)
 
     def _find(self, name: str, config: UpstreamConfig) -> _Kept | None:
         """Give the open upstream of exactly this configuration."""
         return next((one for one in self._kept if one.name == name and one.config == config), None)
 
     async def _open(self, name: str, config: UpstreamConfig) -> _Kept:
+        # Looks at files, and once tries a sandbox: not in the thread that serves.
+        await asyncio.to_thread(check_upstream, name, config, self._transports)
         kept = _Kept(name, config)
         opened = open_upstream(
-            name, config, kept.announce, supervisor=self._supervisor, transports=self._transports
-        )
+            name, config, kept.announce, supervisor=self._supervisor,
+            transports=self._transports, ledger=self._ledger(name, config),
+        )  # fmt: skip
         kept.provider = await kept.stack.enter_async_context(opened)
         self._kept.append(kept)
         return kept
+
+    def _ledger(self, name: str, config: UpstreamConfig) -> Ledger:
+        count = None if self._count is None else partial(self._count, name)
+        if self._facts is None:
+            return Ledger(count=count)
+        key = facts_key(config)
+        keep = partial(self._facts.keep, name, key)
+        return Ledger(self._facts.recall(name, key), keep, count)
+
+    def _let_go(self, kept: _Kept) -> asyncio.Task[None]:
+        """Close an upstream, in a task of its own: who let it go may be cancelled meanwhile."""
+        self._kept.remove(kept)
+        task: asyncio.Task[None] = self._supervisor.start(
+            kept.stack.aclose(), name=f"close:{kept.name}"
+        )
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
 
 
 def resolve_upstreams(
@@ -148,12 +187,7 @@ def resolve_upstreams(
     for name, section in sections.items():
         try:
             given = resolve_references(
-                {
-                    "url": section.url,
-                    "headers": section.headers,
-                    "args": section.args,
-                    "env": section.env,
-                },
+                section.referring,
                 data_dir=data_dir,
                 path=f"upstreams.{name}",
                 on_secret=on_secret,
@@ -166,6 +200,28 @@ def resolve_upstreams(
     if problems:
         raise ConfigError(problems=problems)
     return configs
+
+
+def examine_upstreams(
+    document: Document, folder: Path | None, data_dir: Path
+) -> list[ConfigProblem]:
+    """Find all that is wrong with the enabled upstreams; nothing is started, nobody is asked.
+
+    `folder` is the document's.
+    """
+    transports = Transports(open_http, Processes())
+    problems: list[ConfigProblem] = []
+    for name, section in document.enabled_upstreams().items():
+        try:
+            configs = resolve_upstreams({name: section}, folder, data_dir=data_dir)
+        except ConfigError as exc:
+            problems.extend(exc.problems)
+            continue
+        try:
+            check_upstream(name, configs[name], transports)
+        except ConfigError as exc:
+            problems.extend(_below(name, exc))
+    return problems
 
 
 def configure_upstream(section: UpstreamSection, folder: Path | None) -> UpstreamConfig:
@@ -196,7 +252,10 @@ def configure_upstream(section: UpstreamSection, folder: Path | None) -> Upstrea
 
 def _folder(given: str | None, document: Path | None) -> str:
     base = document or Path()
-    return str((base / Path(given or ".").expanduser()).resolve())
+    try:
+        return str((base / Path(given or ".").expanduser()).resolve())
+    except (ValueError, RuntimeError):  # a NUL in it, or a home nobody has: found to be no folder
+        return given or "."
 
 
 def open_http(name: str, config: UpstreamConfig) -> AbstractAsyncContextManager[HttpExchange]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,6 +68,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "errors_total": ("Errors by their code.", ("code",)),
     "auth_failures_total": ("Requests without a valid credential.", ("reason",)),
+    "upstream_requests_total": (
+        "Calls and readings of lists for an upstream, by how they ended.",
+        ("upstream", "outcome"),
+    ),
     "log_lines_dropped_total": ("Log lines that were not written.", ("reason",)),
 }
 GAUGES: dict[str, str] = {
@@ -76,6 +80,10 @@ GAUGES: dict[str, str] = {
     "sessions": "Open sessions of legacy clients.",
     "config_generation": "Number of the configuration in force; the oldest among workers.",
 }
+UPSTREAM_UP = "upstream_up"
+UPSTREAM_UP_TEXT = "1 where there is a way to the upstream; 0 where some worker has none."
+_SEPARATOR = "/"
+"""Stands in no name of the document, so that two labels can be kept as one text."""
 
 
 class Metrics:
@@ -91,6 +99,8 @@ class Metrics:
         self._plugins = Histogram(2)
         self._errors = Counter(max_cells=200)
         self._auth_failures = Counter(max_cells=200)
+        self._upstream_requests = Counter()
+        self._upstreams_up: Callable[[], Mapping[str, bool]] = dict
         self.active_connections = Gauge()
         self.parked_exchanges = Gauge()
         self.sessions = Gauge()
@@ -130,6 +140,14 @@ class Metrics:
         """Count one refused credential; `reason` is a slug such as `missing` or `invalid`."""
         self._auth_failures.add(reason)
 
+    def count_upstream_request(self, upstream: str, outcome: str) -> None:
+        """Count one call or reading of a list; `outcome` is one of a few words."""
+        self._upstream_requests.add(f"{upstream}{_SEPARATOR}{outcome}")
+
+    def follow_upstreams(self, source: Callable[[], Mapping[str, bool]]) -> None:
+        """Ask `source` from now on which upstreams are up; see `Gauge.follow`."""
+        self._upstreams_up = source
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Give the metrics as text and its content type, in the format `accept` asks for."""
         encode, content_type = choose_encoder(accept)
@@ -157,12 +175,17 @@ class Metrics:
             counters={
                 "errors": dict(self._errors.cells),
                 "auth_failures": dict(self._auth_failures.cells),
+                "upstream_requests": dict(self._upstream_requests.cells),
                 "log_lines": {
                     "queue_full": self.log_lines_dropped.number,
                     "sink_failed": self.log_lines_lost.number,
                 },
             },
-            gauges={name: getattr(self, name).number for name in GAUGES},
+            gauges={name: getattr(self, name).number for name in GAUGES}
+            | {
+                f"{UPSTREAM_UP}{_SEPARATOR}{name}": float(is_up)
+                for name, is_up in self._upstreams_up().items()
+            },
         )
 
     def snapshots(self) -> list[Snapshot]:
@@ -188,6 +211,8 @@ class _Families(Collector):
         yield _histogram("plugin_execution_seconds", _merged(snapshots, "plugins"))
         yield _counter("errors_total", _summed(snapshots, "errors"))
         yield _counter("auth_failures_total", _summed(snapshots, "auth_failures"))
+        yield _counter("upstream_requests_total", _split(_summed(snapshots, "upstream_requests")))
+        yield _upstreams_up(snapshots)
         yield _counter("log_lines_dropped_total", _summed(snapshots, "log_lines"))
         for name, text in GAUGES.items():
             numbers = [each.gauges[name] for each in snapshots if name in each.gauges]
@@ -265,6 +290,29 @@ def _summed(snapshots: list[Snapshot], name: str) -> dict[Labels, float]:
         for label, number in snapshot.counters.get(name, {}).items():
             total[label,] = total.get((label,), 0) + number
     return total
+
+
+def _split(cells: dict[Labels, float]) -> dict[Labels, float]:
+    """Take two labels apart that were kept as one; what had no room stands under `other`."""
+    total: dict[Labels, float] = {}
+    for (label,), number in cells.items():
+        upstream, _, outcome = str(label).partition(_SEPARATOR)
+        total[upstream, outcome or OTHER] = number
+    return total
+
+
+def _upstreams_up(snapshots: list[Snapshot]) -> Metric:
+    beginning = UPSTREAM_UP + _SEPARATOR
+    found: dict[str, float] = {}
+    for snapshot in snapshots:
+        for name, number in snapshot.gauges.items():
+            if name.startswith(beginning):
+                upstream = name.removeprefix(beginning)
+                found[upstream] = min(number, found.get(upstream, 1.0))
+    family = GaugeMetricFamily(PREFIX + UPSTREAM_UP, UPSTREAM_UP_TEXT, labels=["upstream"])
+    for upstream, number in sorted(found.items()):
+        family.add_metric([upstream], number)
+    return family
 
 
 def _without(cells: dict[Labels, Cell], label: int) -> dict[Labels, Cell]:

@@ -1,4 +1,4 @@
-"""When a failing upstream is left alone, and how many calls it may hold.
+"""When a failing upstream is left alone, when one is looked at, and how many calls it may hold.
 
 Knows failures in a row and moments of a monotonic clock. Refuses to know what failed.
 Spec: threat model rules 26 and 39.
@@ -14,7 +14,7 @@ from typing import Literal
 
 from waygate_mcp.errors import LimitError
 
-__all__ = ["Breaker", "BreakerState", "Bulkhead"]
+__all__ = ["Breaker", "BreakerState", "Bulkhead", "Pauses"]
 
 BreakerState = Literal["closed", "open", "half-open"]
 
@@ -87,6 +87,30 @@ class Breaker:
     def note_nothing(self) -> None:
         """Take note that a call ended without saying anything about the upstream."""
         self._is_trying = False
+
+
+class Pauses:
+    """How long to wait before an upstream is looked at again.
+
+    One that is well is looked at every `interval_s`. One that is not is tried soon, then ever more
+    seldom up to that interval, and never while its breaker is open. All of it with jitter, so that
+    many upstreams, and many gateways, do not ask in step.
+    """
+
+    def __init__(self, interval_s: float, *, first_s: float = 1.0) -> None:
+        self._interval_s = interval_s
+        self._first_s = first_s
+        self._tries = 0
+
+    def next_s(self, left_alone_s: float, *, is_well: bool) -> float:
+        """Give the seconds until the next look; `left_alone_s` is what the breaker says."""
+        pause_s = self._interval_s
+        if is_well:
+            self._tries = 0
+        else:
+            pause_s = min(self._first_s * 2 ** min(self._tries, 16), self._interval_s)
+            self._tries += 1
+        return max(pause_s * random.uniform(0.8, 1.2), left_alone_s)  # noqa: S311 - jitter
 
 
 class Bulkhead:

@@ -48,7 +48,7 @@ def child_environment(
             raise ConfigError("is no name and value of an environment", path=path)
         if name == MARKER or (_is_dangerous(name) and name not in dangerous):
             raise ConfigError(
-                "changes what code a program runs; name it in `dangerous_env` if it is meant",
+                "changes what code a program runs; name it in `allow_env` if it is meant",
                 path=path,
             )
         given[name] = value

@@ -338,6 +338,13 @@ class LegacyConnector:
         except (UpstreamError, TimeoutError) as exc:
             _log.debug("%s: could not be told of a cancellation: %s", self.upstream, exc)
 
+    async def ping(self, session: LegacySession) -> None:
+        """See that a session is answered in; a server without `ping` says so, which is an answer.
+
+        Spec: 2025-11-25 basic/utilities/ping.
+        """
+        await self._request(session, "ping", {})
+
     async def fetch_page(self, session: LegacySession, kind: Kind, cursor: str | None) -> Page:
         """Fetch one page of a list."""
         params: dict[str, Any] = {} if cursor is None else {"cursor": cursor}

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.model.ports import Announce, Supervisor
 from waygate_mcp.net.http import HttpExchange
+from waygate_mcp.net.urls import parse_target
 from waygate_mcp.upstreams.http_sse import open_sse_line
 from waygate_mcp.upstreams.legacy import NotLegacyError
 from waygate_mcp.upstreams.lines import Backoff, Lines, OpenLine
@@ -25,7 +25,7 @@ from waygate_mcp.upstreams.process import Command, Processes, ProcessLimits
 from waygate_mcp.upstreams.sandbox import SandboxChoice
 from waygate_mcp.upstreams.sessions import SessionMode
 from waygate_mcp.upstreams.stdio import open_process_line
-from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.steady import NO_LEDGER, Ledger, SteadyLimits, SteadyUpstream
 from waygate_mcp.upstreams.streamable_http import (
     EraChoice,
     Upstream,
@@ -33,7 +33,7 @@ from waygate_mcp.upstreams.streamable_http import (
     connect,
 )
 
-__all__ = ["Transports", "UpstreamConfig", "open_upstream"]
+__all__ = ["Transports", "UpstreamConfig", "check_upstream", "open_upstream"]
 
 _SSE_STATUSES = (400, 404, 405)
 
@@ -77,6 +77,40 @@ class Transports:
     processes: Processes
 
 
+def check_upstream(name: str, config: UpstreamConfig, transports: Transports) -> None:
+    """Find out whether an upstream can be opened at all; nothing is started, nobody is asked.
+
+    Raises:
+        ConfigError: what no retry can heal: neither or both of `url` and `command`, a URL or a header
+            that is none, no such program or folder, a refused environment. Paths begin below the
+            upstream.
+    """
+    if (config.url is None) == (config.command is None):
+        raise ConfigError("needs either `url` or `command`", path="url")
+    if config.command is not None:
+        for index, argument in enumerate(config.args):
+            if "\0" in argument:
+                raise ConfigError("holds a NUL character", path=f"args[{index}]")
+        transports.processes.check(_command(config))
+        return
+    if config.http == "sse" and config.era == "modern":
+        raise ConfigError("HTTP+SSE has no modern era", path="era")
+    transports.open_http(name, config)  # made and thrown away: it opens when it is entered
+
+
+def _command(config: UpstreamConfig) -> Command:
+    assert config.command is not None
+    return Command(
+        config.command,
+        config.args,
+        config.env,
+        config.dangerous_env,
+        config.cwd,
+        config.sandbox,
+        config.process_limits,
+    )
+
+
 @asynccontextmanager
 async def open_upstream(
     name: str,
@@ -85,6 +119,7 @@ async def open_upstream(
     *,
     supervisor: Supervisor,
     transports: Transports,
+    ledger: Ledger = NO_LEDGER,
 ) -> AsyncIterator[SteadyUpstream]:
     """Serve an upstream as the provider `name`, whether it is up or not.
 
@@ -93,14 +128,14 @@ async def open_upstream(
     and processes.
 
     Raises:
-        ConfigError: what no retry can heal: neither or both of `url` and `command`, no such program,
-            a refused environment. Paths begin below the upstream.
+        ConfigError: see `check_upstream`.
     """
-    if (config.url is None) == (config.command is None):
-        raise ConfigError("needs either `url` or `command`", path="url")
+    check_upstream(name, config, transports)
     connector = _StdioWay if config.command is not None else _HttpWay
     way = connector(name, config, supervisor, transports)
-    upstream = SteadyUpstream(name, way.open, announce, supervisor=supervisor, limits=config.limits)
+    upstream = SteadyUpstream(
+        name, way.open, announce, supervisor=supervisor, limits=config.limits, ledger=ledger,
+    )  # fmt: skip
     upstream.transport = way.transport
     upstream.sandbox = way.sandbox
     upstream.start()
@@ -154,21 +189,11 @@ class _StdioWay:
     def __init__(
         self, name: str, config: UpstreamConfig, supervisor: Supervisor, transports: Transports
     ) -> None:
-        assert config.command is not None
         self._name = name
         self._config = config
         self._supervisor = supervisor
         self._processes = transports.processes
-        self._command = Command(
-            config.command,
-            config.args,
-            config.env,
-            config.dangerous_env,
-            config.cwd,
-            config.sandbox,
-            config.process_limits,
-        )
-        self._processes.check(self._command)
+        self._command = _command(config)
         self.sandbox = self._processes.describe(self._command)
         self._backoff = Backoff()
 
@@ -196,14 +221,8 @@ class _HttpWay:
         self, name: str, config: UpstreamConfig, supervisor: Supervisor, transports: Transports
     ) -> None:
         assert config.url is not None
-        try:
-            parts = urlsplit(config.url)
-        except ValueError as exc:
-            raise ConfigError(f"is no URL: {exc}", path="url") from None
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError("must begin with http:// or https:// and name a host", path="url")
-        self._origin = f"{parts.scheme}://{parts.netloc}"
-        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = parse_target(config.url)
+        self._origin, self._path = target.origin, target.path
         self._name = name
         self._config = config
         self._supervisor = supervisor

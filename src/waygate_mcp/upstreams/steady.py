@@ -11,72 +11,55 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 
 import msgspec
 
-from waygate_mcp.errors import TooLargeError, UpstreamError, UpstreamUnavailableError, WaygateError
+from waygate_mcp.errors import (
+    LimitError,
+    TooLargeError,
+    UpstreamError,
+    UpstreamTimeoutError,
+    UpstreamUnavailableError,
+    WaygateError,
+)
 from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
 from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.ports import Announce, Supervisor
-from waygate_mcp.upstreams.breaker import Breaker, BreakerState, Bulkhead
+from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, Pauses
 from waygate_mcp.upstreams.outside_text import clipped
+from waygate_mcp.upstreams.status import (
+    NO_LEDGER,
+    Health,
+    Ledger,
+    RequestResult,
+    Status,
+    SteadyLimits,
+)
 from waygate_mcp.upstreams.streamable_http import Upstream
 
-__all__ = ["Health", "OpenUpstream", "Status", "SteadyLimits", "SteadyUpstream"]
+__all__ = [
+    "NO_LEDGER",
+    "Health",
+    "Ledger",
+    "OpenUpstream",
+    "RequestResult",
+    "Status",
+    "SteadyLimits",
+    "SteadyUpstream",
+]
 
 _log = logging.getLogger(__name__)
-_UNKNOWN = Features(tools=True, prompts=True, resources=True)
+_NOTHING_KNOWN = Facts(Features(tools=True, prompts=True, resources=True))
 _KEPT = 256
 _RETRY_TTL_MS = 1_000
 _FRESH_S = 60.0
 
 OpenUpstream = Callable[[Announce], AbstractAsyncContextManager[Upstream]]
 """Opens the connector; its changes go to the given function."""
-
-Health = Literal["new", "opening", "ready", "failing", "down", "closed"]
-"""new: never opened · opening · ready · failing: errors of late · down: left alone for a while."""
-
-
-class SteadyLimits(msgspec.Struct, frozen=True):
-    """Bounds of what one upstream may hold up.
-
-    `calls` may be in flight, `waiting` more wait. A list is awaited for `list_wait_s`; what takes
-    longer appears by itself when it is there. A copy of a list is shown for `stale_s` at most.
-    """
-
-    calls: int = 256
-    waiting: int = 1_024
-    failures: int = 5
-    list_wait_s: float = 5.0
-    stale_s: float = 24 * 3600.0
-
-
-class Status(msgspec.Struct, frozen=True):
-    """How an upstream is, for people and probes. `last_error` is clipped outside text.
-
-    `latency_s` is a moving average over calls that were answered. `refused_questions` counts questions that
-    nobody could be asked.
-    """
-
-    name: str
-    transport: str
-    state: Health
-    eras: tuple[str, ...] = ()
-    revision: str = ""
-    breaker: BreakerState = "closed"
-    retry_s: float = 0.0
-    last_error: str = ""
-    latency_s: float | None = None
-    in_flight: int = 0
-    waiting: int = 0
-    opened: int = 0
-    is_interactive: bool = False
-    refused_questions: int = 0
-    sandbox: str = ""
 
 
 class _Held:
@@ -105,8 +88,8 @@ _LIMITS = SteadyLimits()
 class SteadyUpstream:
     """A `model.ports.Provider` over a connector that comes and goes.
 
-    `start` opens the connector in the background, `close` ends it. Until it was opened once, it is
-    taken to have all kinds of entries, and lists are empty.
+    `start` opens the connector in the background, `close` ends it. Until it was opened once it is taken
+    to be as `ledger` says, else to have all kinds of entries; lists are empty.
     """
 
     def __init__(
@@ -118,6 +101,7 @@ class SteadyUpstream:
         supervisor: Supervisor,
         limits: SteadyLimits = _LIMITS,
         now: Callable[[], float] = time.monotonic,
+        ledger: Ledger = NO_LEDGER,
     ) -> None:
         self.transport = ""
         self.sandbox = ""
@@ -129,10 +113,15 @@ class SteadyUpstream:
         self._now = now
         self._breaker = Breaker(now, failures=limits.failures)
         self._bulkhead = Bulkhead(name, limits.calls, limits.waiting)
-        self._features = _UNKNOWN
-        self._instructions: str | None = None
+        self._facts = ledger.known or _NOTHING_KNOWN
+        self._keep_facts = ledger.keep
+        self._count = ledger.count or _uncounted
         self._held: _Held | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._pauses = Pauses(limits.probe_s)
+        self._alarm = asyncio.Event()
+        self._heard_s = now()
         self._opened = 0
         self._error: WaygateError | None = None
         self._latency_s: float | None = None
@@ -151,35 +140,41 @@ class SteadyUpstream:
     @property
     def features(self) -> Features:
         """See Provider."""
-        return self._features
+        return self._facts.features
 
     @property
     def instructions(self) -> str | None:
         """See Provider."""
-        return self._instructions
+        return self._facts.instructions
+
+    @property
+    def is_up(self) -> bool:
+        """Tell whether there is a way to it now."""
+        return self._held is not None and self._breaker.state != "open"
+
+    @property
+    def is_known(self) -> bool:
+        """Tell whether it was opened once, by us or before: what it can do is no guess then."""
+        return self._facts is not _NOTHING_KNOWN
 
     async def call(self, call: Call) -> Outcome:
         """See Provider. An upstream that is left alone fails at once, without being asked."""
-        async with self._bulkhead.place():
-            if not self._breaker.admit():
-                raise self._left_alone()
-            began_s = self._now()
-            try:
-                outcome = await self._call(call)
-            except (UpstreamError, TooLargeError) as exc:
-                self._note_failure(exc)
-                raise
-            except asyncio.CancelledError:
-                self._note_cancelled(call)
-                raise
-            except WaygateError:  # an answer, though not one the client hoped for
+        result: RequestResult = "refused"
+        try:
+            async with self._bulkhead.place():
+                if not self._breaker.admit():
+                    raise self._left_alone()
+                began_s = self._now()
+                try:
+                    outcome = await self._call(call)
+                except BaseException as exc:
+                    result = self._note_end(exc, call, began_s)
+                    raise
+                result = "ok"
                 self._note_success(began_s)
-                raise
-            except BaseException:
-                self._breaker.note_nothing()
-                raise
-            self._note_success(began_s)
-            return outcome
+                return outcome
+        finally:
+            self._count(result)
 
     async def listing(self, kind: Kind, viewer: Viewer) -> Listing:
         """See Provider. Never raises for what the upstream does.
@@ -202,15 +197,15 @@ class SteadyUpstream:
 
     @property
     def status(self) -> Status:
-        """How it is, from memory."""
+        """How it is, from ledger."""
         held = self._held
         upstream = None if held is None else held.upstream
         return Status(
             name=self._name,
             transport=self.transport,
             state=self._health(),
-            eras=() if upstream is None else upstream.eras,
-            revision="" if upstream is None else upstream.revision,
+            eras=self._facts.eras if upstream is None else upstream.eras,
+            revision=self._facts.revision if upstream is None else upstream.revision,
             breaker=self._breaker.state,
             retry_s=self._breaker.wait_s,
             last_error="" if self._error is None else clipped(str(self._error)),
@@ -237,8 +232,9 @@ class SteadyUpstream:
     # --- opening and closing
 
     def start(self) -> None:
-        """Begin to open the connector, waiting for nothing."""
+        """Begin to open the connector and to look after it, waiting for nothing."""
         self._begin_opening()
+        self._watching = self._supervisor.start(self._look_after(), name=f"watch:{self._name}")
 
     @property
     def opening(self) -> asyncio.Task[None] | None:
@@ -261,14 +257,14 @@ class SteadyUpstream:
         """End everything that was begun."""
         self._is_closed = True
         tasks = [*self._reading.values()]
-        if self._opening is not None:
-            tasks.append(self._opening)
+        tasks += [task for task in (self._opening, self._watching) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=10)
         held, self._held = self._held, None
         if held is not None:
+            self._take_facts(held.upstream)
             await held.stack.aclose()
 
     def _begin_opening(self) -> asyncio.Task[None]:
@@ -287,12 +283,20 @@ class SteadyUpstream:
                     _log.warning("%s: cannot be opened: %s", self._name, clipped(str(exc)))
                 self._error = exc
                 return
-            self._features, self._instructions = upstream.features, upstream.instructions
+            self._take_facts(upstream)
             self._held = _Held(upstream, stack.pop_all())
             self._opened += 1
             self._error = None
-        for kind in Kind:
-            self._hear(ListChanged(self._name, kind))
+        self._heard_s = self._now()
+        self._announce_all()
+
+    def _take_facts(self, upstream: Upstream) -> None:
+        """Take note of what the upstream can do, and tell whoever keeps that."""
+        facts = Facts(upstream.features, upstream.instructions, upstream.eras, upstream.revision)
+        if facts != self._facts:
+            self._facts = facts
+            if self._keep_facts is not None:
+                self._keep_facts(facts)
 
     async def _ready(self) -> _Held:
         """Give the open connector.
@@ -313,6 +317,7 @@ class SteadyUpstream:
         """Let go of a connector that fails, so that the next one finds out anew what it meets."""
         held, self._held = self._held, None
         if held is not None:
+            self._take_facts(held.upstream)
             held.is_given_up = True
             self._close_unused(held)
 
@@ -325,9 +330,15 @@ class SteadyUpstream:
 
     async def _call(self, call: Call) -> Outcome:
         held = await self._ready()
+        with self._using(held):
+            return await held.upstream.call(call)
+
+    @contextmanager
+    def _using(self, held: _Held) -> Iterator[None]:
+        """Count somebody who uses a connector; given up, it is closed after the last one."""
         held.users += 1
         try:
-            return await held.upstream.call(call)
+            yield
         finally:
             held.users -= 1
             self._close_unused(held)
@@ -339,26 +350,96 @@ class SteadyUpstream:
             safe_message=f"The upstream server {self._name} fails at the moment; try again later.",
         )
 
+    def _note_end(self, exc: BaseException, call: Call, began_s: float) -> RequestResult:
+        """Take note of a call that did not end with a result: what does that say of the upstream?"""
+        if isinstance(exc, UpstreamError | TooLargeError):
+            self._note_failure(exc)
+            return "timeout" if isinstance(exc, UpstreamTimeoutError) else "failed"
+        if isinstance(exc, asyncio.CancelledError) and self._now() >= call.deadline_s:
+            # Cancelled by its deadline: that says as much as a timeout.
+            self._note_failure(UpstreamTimeoutError(self._name, "did not answer in time"))
+            return "timeout"
+        if isinstance(exc, WaygateError) and not isinstance(exc, LimitError):
+            self._note_success(began_s)  # an answer, though not one the client hoped for
+            return "error"
+        self._breaker.note_nothing()
+        if isinstance(exc, LimitError):  # a bound of ours: it was not asked
+            return "refused"
+        return "cancelled" if isinstance(exc, asyncio.CancelledError) else "failed"
+
     def _note_failure(self, exc: WaygateError) -> None:
+        if self._error is None:
+            self._alarm.set()
         self._error = exc
         if self._breaker.note_failure():
             self._give_up()
 
-    def _note_cancelled(self, call: Call) -> None:
-        """A call that was cancelled by its deadline says as much as a timeout."""
-        if self._now() >= call.deadline_s:
-            self._note_failure(UpstreamUnavailableError(self._name, "did not answer in time"))
-        else:
-            self._breaker.note_nothing()
-
     def _note_success(self, began_s: float) -> None:
-        self._breaker.note_success()
-        self._error = None
+        self._note_answer()
         took_s = self._now() - began_s
         old = self._latency_s
         self._latency_s = took_s if old is None else 0.8 * old + 0.2 * took_s
 
+    def _note_answer(self) -> None:
+        """Take note that it is there; after a time in which it was left alone, that is news."""
+        was_down = self._breaker.state != "closed"
+        self._breaker.note_success()
+        self._error = None
+        self._heard_s = self._now()
+        if was_down:
+            _log.info("%s: answers again", self._name)
+            self._announce_all()
+
+    # --- looking after one that nobody calls
+
+    async def _look_after(self) -> None:
+        """Ask from time to time whether it is there, while nobody else finds out."""
+        while True:
+            pause_s = self._pauses.next_s(self._breaker.wait_s, is_well=self._is_well)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._alarm.wait()
+            except TimeoutError:
+                pass
+            else:  # it fails as of now: that is looked at sooner
+                self._alarm.clear()
+                continue
+            was_heard = self._is_well and self._now() - self._heard_s < self._limits.probe_s
+            if not was_heard and not self._bulkhead.in_flight:
+                await self.probe()
+
+    @property
+    def _is_well(self) -> bool:
+        return self._held is not None and self._error is None
+
+    async def probe(self) -> None:
+        """Ask whether it is there, opening it where it is not open; nothing while it is left alone."""
+        if not self._breaker.admit():
+            return
+        try:
+            held = await self._ready()
+            with self._using(held):
+                async with asyncio.timeout(self._limits.probe_timeout_s):
+                    await held.upstream.probe()
+        except TimeoutError:
+            self._note_failure(UpstreamTimeoutError(self._name, "did not answer a probe in time"))
+        except (UpstreamError, TooLargeError) as exc:
+            self._note_failure(exc)
+        except WaygateError as exc:  # a bound of ours
+            _log.debug("%s: not probed: %s", self._name, exc)
+            self._breaker.note_nothing()
+        except BaseException:
+            self._breaker.note_nothing()
+            raise
+        else:
+            self._note_answer()
+
     # --- lists
+
+    def _announce_all(self) -> None:
+        """Let everybody ask for every list anew."""
+        for kind in Kind:
+            self._hear(ListChanged(self._name, kind))
 
     def _hear(self, event: Event) -> None:
         """Take a changed list for stale, and pass the news on."""
@@ -391,19 +472,16 @@ class SteadyUpstream:
         began_s = self._now()
         try:
             held = await self._ready()
-            held.users += 1
-            try:
+            with self._using(held):
                 listing = await held.upstream.listing(key[0], viewer)
-            finally:
-                held.users -= 1
-                self._close_unused(held)
         except WaygateError as exc:
-            self._error = exc
-            self._breaker.note_failure()
+            self._count("timeout" if isinstance(exc, UpstreamTimeoutError) else "failed")
+            self._note_failure(exc)
             kept = self._kept.get(key)
             if kept is not None:
                 kept.fresh_until_s = self._now() + _RETRY_TTL_MS / 1000
             return
+        self._count("ok")
         self._note_success(began_s)
         self._keep(key, held, listing)
 
@@ -423,6 +501,10 @@ class SteadyUpstream:
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
+
+
+def _uncounted(_result: RequestResult) -> None:
+    """Count nothing."""
 
 
 async def _close(held: _Held) -> None:

@@ -44,7 +44,12 @@ from waygate_mcp.upstreams.detect import (
     judge,
     read_discovery,
 )
-from waygate_mcp.upstreams.legacy import LegacyConnector, LegacySession, NotLegacyError
+from waygate_mcp.upstreams.legacy import (
+    LegacyConnector,
+    LegacySession,
+    NotLegacyError,
+    SessionLostError,
+)
 from waygate_mcp.upstreams.listing import Bounds, FetchPage, Listings, Page, read_all
 from waygate_mcp.upstreams.modern import Answered, ModernConnector, Watcher
 from waygate_mcp.upstreams.sessions import OUR_OWN, SessionKey, SessionMode, SessionPool
@@ -220,6 +225,22 @@ class Upstream:
         if await self._speaks_modern(call):
             return await self._call_modern(call)
         return await self._call_legacy(call)
+
+    async def probe(self) -> None:
+        """See that the server answers, in an era it has and in our own session.
+
+        Raises:
+            UpstreamError: it does not, or with a status that tells of an outage.
+        """
+        if self._has_modern:
+            answered = await self._modern.discover()
+            if judge(answered.status, answered.result, answered.error) is not Verdict.MODERN:
+                raise UpstreamProtocolError(self._name, "has not the modern era any more")
+            return
+        try:
+            await self._legacy.ping(await self._pool.get(OUR_OWN))
+        except SessionLostError:
+            await self._legacy.ping(await self._pool.get(OUR_OWN))
 
     # --- opening and closing
 

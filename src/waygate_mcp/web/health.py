@@ -191,7 +191,7 @@ def _check_plugins(house: House[Guard]) -> Check:
     """Compare what the document wants with what is open."""
     generation = house.current()
     wanted = set(generation.document.enabled_plugins())
-    opened = {provider.name for provider in generation.providers}
+    opened = {each.name for each in generation.providers if each.name not in generation.upstreams}
     missing = sorted(wanted - opened)
     return {
         "status": "degraded" if missing else "healthy",
@@ -201,11 +201,14 @@ def _check_plugins(house: House[Guard]) -> Check:
 
 
 def _check_upstreams(house: House[Guard]) -> Check:
-    """Say which upstreams do not answer; the gateway serves all others."""
-    upstreams = house.current().upstreams
-    states = {name: upstream.status.state for name, upstream in upstreams.items()}
-    is_well = all(state in ("ready", "opening") for state in states.values())
-    return {"status": "healthy" if is_well else "degraded", "states": states}
+    """Say which upstreams do not answer, and why; the gateway serves all others."""
+    statuses = [upstream.status for upstream in house.current().upstreams.values()]
+    is_well = all(status.state in ("ready", "opening") for status in statuses)
+    return {
+        "status": "healthy" if is_well else "degraded",
+        "states": {status.name: status.state for status in statuses},
+        "errors": {status.name: status.last_error for status in statuses if status.last_error},
+    }
 
 
 def _check_loop(house: House[Guard]) -> Check:

@@ -23,7 +23,7 @@ from waygate_mcp.errors import WaygateError
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import REQUEST_ID, RequestRecord, get_logger
-from waygate_mcp.web import health
+from waygate_mcp.web import health, servers, status, tools
 from waygate_mcp.web.guard import STRANGER, Admission, Guard
 from waygate_mcp.web.problems import (
     CODES,
@@ -102,7 +102,8 @@ class RestDoor:
         inner["method"] = "GET" if scope["method"] == "HEAD" else scope["method"]
         inner["state"] = {"admission": admission, "generation": generation}
         visit.inner = inner
-        await self.api(inner, receive, visit.send)
+        with generation.in_use():
+            await self.api(inner, receive, visit.send)
 
     def _admit(self, visit: _Visit, generation: Generation[Guard]) -> Admission:
         scope, guard = visit.scope, generation.guard
@@ -218,6 +219,9 @@ def build_api(house: House[Guard], *, has_docs: bool) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     health.add_routes(api, house)
+    status.add_routes(api, house)
+    tools.add_routes(api)
+    servers.add_routes(api)
 
     def answer(request: Request, problem: Problem) -> Response:
         admission: Admission = request.state.admission

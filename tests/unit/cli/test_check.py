@@ -31,7 +31,7 @@ def test_a_valid_document_is_said_to_be() -> None:
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "my.yaml: valid",
-        "plugins enabled: 1, endpoints: 1, auth: keys",
+        "plugins enabled: 1, upstreams enabled: 0, endpoints: 1, auth: keys",
     ]
 
 
@@ -112,3 +112,20 @@ def test_a_reference_that_cannot_be_resolved_is_named() -> None:
     result = runner.invoke(app, ["check", "-c", path])
     assert result.exit_code == 2
     assert "line 4, column 21: plugins.a.config.token" in result.stderr
+
+
+def test_what_is_wrong_with_upstreams_is_found_without_starting_any() -> None:
+    path = document("""upstreams:
+  files: {command: no-such-program}
+  web:
+    url: https://example.org/mcp
+    headers: {Authorization: "Bearer ${secret:NO_SUCH}"}
+  odd: {url: "https://0x7f.1/"}
+  off: {command: no-such-program, enabled: false}
+""")
+    result = runner.invoke(app, ["check", "-c", path])
+    assert result.exit_code == 2
+    assert "line 2, column 20: upstreams.files.command: there is no such program" in result.stderr
+    assert "line 5, column 30: upstreams.web.headers.Authorization: the secret" in result.stderr
+    assert "line 6, column 14: upstreams.odd.url: has no usable host" in result.stderr
+    assert "upstreams.off" not in result.stderr

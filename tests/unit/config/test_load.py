@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from waygate_mcp.config.document import Document
 from waygate_mcp.config.load import (
     HELLO,
     check_document,
     default_document,
     find_document,
     load_document,
+    locate,
     parse_document,
 )
 from waygate_mcp.config.settings import Settings, read_settings
@@ -174,6 +176,49 @@ def test_checking_names_references_that_cannot_be_resolved(
     (problem,) = caught.value.problems
     assert (problem.path, problem.line, problem.column) == ("plugins.a.config.list[0]", 6, 14)
     assert CANARY not in str(caught.value)
+
+
+def test_what_others_find_gets_its_place_or_that_of_the_nearest_value(tmp_path: Path) -> None:
+    path = tmp_path / "waygate.yaml"
+    path.write_text("upstreams:\n  a:\n    command: x\n    args: [b, c]\nversion: 1\n")
+    seen: list[object] = []
+
+    def examine(document: Document, folder: Path | None, data_dir: Path) -> list[ConfigProblem]:
+        seen.extend((document.upstreams["a"].command, folder, data_dir))
+        return [
+            ConfigProblem("upstreams.a.args[1]", "bad"),
+            ConfigProblem("upstreams.a.command", "bad", suggestion="y"),
+            ConfigProblem("upstreams.a.cwd", "bad"),
+            ConfigProblem("elsewhere", "bad"),
+        ]
+
+    with pytest.raises(ConfigError) as caught:
+        check_document(path, settings_with(data_dir=tmp_path), examine)
+    assert seen == ["x", tmp_path, tmp_path]
+    assert [(each.path, each.line, each.column) for each in caught.value.problems] == [
+        ("elsewhere", None, None),
+        ("upstreams.a.cwd", 3, 5),
+        ("upstreams.a.command", 3, 14),
+        ("upstreams.a.args[1]", 4, 15),
+    ]
+    assert caught.value.problems[2].suggestion == "y"
+
+
+def test_an_error_from_elsewhere_gets_its_place_where_it_has_one(tmp_path: Path) -> None:
+    path = tmp_path / "waygate.yaml"
+    path.write_text("plugins:\n  a: {use: x}\n")
+    error = ConfigError("bad", path="plugins.a.config")
+    found = locate(error, path)
+    assert (found.source, str(found.problems[0])) == (
+        str(path), "line 2, column 6: plugins.a.config: bad",
+    )  # fmt: skip
+    placed = ConfigError(problems=(ConfigProblem("plugins.a", "bad", line=9, column=9),))
+    setting = ConfigError("too short", path="WAYGATE_API_KEY")
+    for kept in (found, placed, setting):
+        assert locate(kept, path) is kept
+    assert locate(error, None) is error
+    path.unlink()
+    assert locate(error, path) is error
 
 
 def test_checking_gives_the_document_when_all_is_well(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fake_upstream import FakeServer
 from tests.support.house import KEY, open_house, settings_in
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.errors import ConfigError, InterruptedCallError, UnauthenticatedError
@@ -74,6 +75,19 @@ async def test_gauges_show_what_is(tmp_path: Path) -> None:
             assert line in text
         await house.reload("test")
         assert "waygate_config_generation 2.0" in house.metrics.render()[0].decode()
+
+
+async def test_upstreams_are_shown_up_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = FakeServer()
+    server.put_in_place(monkeypatch)
+    document = {"upstreams": {"web": {"url": "https://h/mcp"}}}
+    async with open_house(settings_in(tmp_path, document)) as house:
+        assert 'waygate_upstream_up{upstream="web"} 1.0' in house.metrics.render()[0].decode()
+        server.is_up = False
+        await house.current().upstreams["web"].reopen()
+        assert 'waygate_upstream_up{upstream="web"} 0.0' in house.metrics.render()[0].decode()
 
 
 async def test_a_draining_house_is_not_ready_and_waits_for_calls(tmp_path: Path) -> None:

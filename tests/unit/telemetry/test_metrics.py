@@ -13,6 +13,7 @@ from waygate_mcp.telemetry.metrics import (
     COUNTERS,
     GAUGES,
     HISTOGRAMS,
+    UPSTREAM_UP,
     Metrics,
     clear_metrics,
     open_metrics,
@@ -28,6 +29,8 @@ SURFACE = {
     "waygate_mcp_call_duration_seconds": {"endpoint", "method", "upstream"},
     "waygate_plugin_execution_seconds": {"plugin", "command"},
     "waygate_auth_failures_total": {"reason"},
+    "waygate_upstream_up": {"upstream"},
+    "waygate_upstream_requests_total": {"upstream", "outcome"},
     "waygate_parked_exchanges": set(),
     "waygate_sessions": set(),
     "waygate_config_generation": set(),
@@ -55,6 +58,8 @@ def busy() -> Metrics:
     metrics.observe_plugin("hello", "tools/call", 0.2)
     metrics.count_error("unknown_name")
     metrics.count_auth_failure("missing")
+    metrics.count_upstream_request("web", "ok")
+    metrics.follow_upstreams(lambda: {"web": True})
     return metrics
 
 
@@ -70,7 +75,7 @@ def test_the_metrics_are_those_of_the_surface_with_its_labels() -> None:
 
 
 def test_the_tables_name_every_metric() -> None:
-    named = {f"waygate_{name}" for name in (*HISTOGRAMS, *COUNTERS, *GAUGES)}
+    named = {f"waygate_{name}" for name in (*HISTOGRAMS, *COUNTERS, *GAUGES, UPSTREAM_UP)}
     assert named | {"waygate_build_info"} == set(SURFACE) | {"waygate_log_lines_dropped_total"}
 
 
@@ -112,6 +117,40 @@ def test_methods_from_outside_are_other() -> None:
         == 100
     )
     assert len([name for name, _ in samples(metrics) if name == "waygate_mcp_calls_total"]) == 1
+
+
+def test_requests_of_upstreams_are_counted_by_how_they_ended() -> None:
+    metrics = Metrics()
+    for outcome in ("ok", "ok", "refused"):
+        metrics.count_upstream_request("web", outcome)
+    name = "waygate_upstream_requests_total"
+    assert number(metrics, name, upstream="web", outcome="ok") == 2
+    assert number(metrics, name, upstream="web", outcome="refused") == 1
+
+
+def test_upstreams_without_end_count_as_other() -> None:
+    metrics = Metrics()
+    for index in range(3000):
+        metrics.count_upstream_request(f"u{index}", "ok")
+    name = "waygate_upstream_requests_total"
+    assert number(metrics, name, upstream="other", outcome="other") == 1000
+
+
+def test_an_upstream_is_up_where_every_worker_has_a_way_to_it(tmp_path: Path) -> None:
+    clear_metrics(tmp_path)
+    folder = tmp_path / module.FOLDER
+    first, second = (Metrics(shared=SharedFolder(folder)) for _ in range(2))
+    first.follow_upstreams(lambda: {"both": True, "one": True, "mine": True, "none": False})
+    second.follow_upstreams(lambda: {"both": True, "one": False, "none": False})
+    for metrics in (first, second):
+        metrics.count_upstream_request("both", "ok")
+        metrics.publish()
+    found = {
+        name: number(first, "waygate_upstream_up", upstream=name)
+        for name in ("both", "one", "mine", "none")
+    }
+    assert found == {"both": 1, "one": 0, "mine": 1, "none": 0}
+    assert number(first, "waygate_upstream_requests_total", upstream="both", outcome="ok") == 2
 
 
 def test_labels_are_escaped() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from waygate_mcp.errors import LimitError
-from waygate_mcp.upstreams.breaker import Breaker, Bulkhead
+from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, Pauses
 
 
 class Clock:
@@ -94,3 +94,20 @@ async def test_calls_wait_in_their_order_and_too_many_are_refused() -> None:
         gate.set()
     assert order == ["a", "b"]
     assert (bulkhead.in_flight, bulkhead.waiting) == (0, 0)
+
+
+def test_one_that_is_well_is_looked_at_on_an_interval_with_jitter() -> None:
+    pauses = Pauses(30.0)
+    found = {pauses.next_s(0.0, is_well=True) for _ in range(50)}
+    assert len(found) > 10
+    assert all(24.0 <= pause_s <= 36.0 for pause_s in found)
+
+
+def test_one_that_is_not_is_tried_soon_then_more_seldom_and_never_while_left_alone() -> None:
+    pauses = Pauses(30.0)
+    found = [pauses.next_s(0.0, is_well=False) for _ in range(100)]
+    for wanted_s, pause_s in zip((1, 2, 4, 8, 16, 30, 30), found, strict=False):
+        assert 0.8 * wanted_s <= pause_s <= 1.2 * wanted_s
+    assert pauses.next_s(50.0, is_well=False) == 50.0
+    pauses.next_s(0.0, is_well=True)
+    assert pauses.next_s(0.0, is_well=False) <= 1.2

@@ -11,9 +11,10 @@ from tests.support.providers import Announced, TaskGroupSupervisor, make_call, v
 from tests.support.scripted import Scripted, text
 from waygate_mcp.errors import LimitError, RpcError, UpstreamTimeoutError, UpstreamUnavailableError
 from waygate_mcp.model.call import Call, Reply
-from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.catalog import Kind, Listing, Viewer
 from waygate_mcp.model.event import ListChanged
-from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
+from waygate_mcp.model.facts import Facts
+from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
 
 CALL = {"name": "t"}
 
@@ -21,15 +22,33 @@ CALL = {"name": "t"}
 class Fake(Scripted):
     """A connector that does as `failure` says."""
 
-    eras = ("modern",)
+    eras: tuple[str, ...] = ("modern",)
     revision = "2026-07-28"
     is_interactive = False
     refused_questions = 0
+    probed = 0
+    probing: asyncio.Event | None = None
+    silence: Exception | None = None
+    listing_failure: Exception | None = None
+
+    async def listing(self, kind: Kind, viewer: Viewer) -> Listing:
+        if self.listing_failure is not None:
+            raise self.listing_failure
+        return await super().listing(kind, viewer)
+
+    async def probe(self) -> None:
+        self.probed += 1
+        if self.probing is not None:
+            self.probing.set()
+            await asyncio.Event().wait()
+        if self.silence is not None:
+            raise self.silence
 
 
 class House:
     def __init__(self, **limits: Any) -> None:
         self.s = 1_000.0
+        self.step_s = 0.0
         self.fake = Fake("up")
         self.fake.tool("t", self.answer)
         self.failure: Exception | None = None
@@ -37,6 +56,8 @@ class House:
         self.opened = self.closed = 0
         self.gate: asyncio.Event | None = None
         self.announced = Announced()
+        self.counted: list[str] = []
+        self.kept: list[Facts] = []
         self.supervisor = TaskGroupSupervisor()
         self.upstream = SteadyUpstream(
             "up",
@@ -44,7 +65,8 @@ class House:
             self.announced,
             supervisor=self.supervisor,
             limits=SteadyLimits(**{"list_wait_s": 0.01, **limits}),
-            now=lambda: self.s,
+            now=self.now,
+            ledger=Ledger(None, self.kept.append, self.counted.append),
         )
 
     @asynccontextmanager
@@ -63,6 +85,13 @@ class House:
         if self.failure is not None:
             raise self.failure
         return text("fine")
+
+    def now(self) -> float:
+        self.s += self.step_s
+        return self.s
+
+    def is_known(self) -> bool:
+        return self.upstream.is_known
 
     def health(self) -> str:
         return self.upstream.status.state
@@ -204,3 +233,154 @@ async def test_one_that_cannot_be_opened_says_why_and_lists_nothing() -> None:
     await house.call()
     assert house.upstream.status.last_error == ""
     await house.end()
+
+
+async def test_every_request_is_counted_by_how_it_ended() -> None:
+    house = House(failures=2, calls=1, waiting=0)
+    await house.call()
+    house.failure = RpcError(-32602, "no")
+    with pytest.raises(RpcError):
+        await house.call()
+    house.failure = LimitError("sessions", limit="sessions")
+    with pytest.raises(LimitError):
+        await house.call()
+    house.failure = UpstreamTimeoutError("up", "no answer")
+    await house.fail(1)
+    house.failure = UpstreamUnavailableError("up", "refused")
+    await house.fail(2)
+    assert house.counted == ["ok", "error", "refused", "timeout", "failed", "refused"]
+    await house.end()
+
+
+async def test_calls_given_up_and_lists_are_counted_too() -> None:
+    house = House()
+    await house.upstream.listing(Kind.TOOL, viewer())
+    house.gate = asyncio.Event()
+    for deadline_s in (house.s + 10, house.s - 10):
+        call = make_call("tools/call", CALL)
+        call.deadline_s = deadline_s
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await house.upstream.call(call)
+    house.fake.listing_failure = UpstreamTimeoutError("up", "no answer")
+    await house.upstream.listing(Kind.PROMPT, viewer())
+    assert house.counted == ["ok", "cancelled", "timeout", "timeout"]
+    await house.end()
+
+
+async def test_a_bound_of_ours_says_nothing_of_the_upstream() -> None:
+    house = House(failures=1)
+    house.failure = UpstreamTimeoutError("up", "no answer")
+    await house.fail(1)
+    house.s += 2
+    house.failure = LimitError("sessions", limit="sessions")
+    with pytest.raises(LimitError):
+        await house.call()
+    assert house.upstream.status.breaker == "half-open"
+    await house.end()
+
+
+async def test_one_that_was_left_alone_comes_back_by_itself_and_its_lists_are_announced() -> None:
+    house = House(failures=1)
+    await house.upstream.listing(Kind.TOOL, viewer())
+    house.failure = UpstreamTimeoutError("up", "no answer")
+    await house.fail(1)
+    assert (house.health(), house.upstream.is_up) == ("down", False)
+    await house.upstream.probe()
+    assert house.fake.probed == 0
+    house.s += 2
+    house.announced.events.clear()
+    await house.upstream.probe()
+    assert (house.health(), house.upstream.is_up) == ("ready", True)
+    assert house.announced.events == [ListChanged("up", kind) for kind in Kind]
+    listed = house.fake.listed
+    await house.upstream.listing(Kind.TOOL, viewer())
+    assert house.fake.listed == listed + 1
+    await house.end()
+
+
+async def test_a_probe_opens_what_is_not_open_and_notes_what_does_not_answer() -> None:
+    house = House(failures=3)
+    house.down = UpstreamUnavailableError("up", "refused")
+    await house.upstream.probe()
+    assert (house.health(), house.upstream.is_up) == ("failing", False)
+    house.down = None
+    house.fake.silence = UpstreamUnavailableError("up", "broken")
+    await house.upstream.probe()
+    assert house.upstream.status.last_error == "broken"
+    house.fake.silence = LimitError("sessions", limit="sessions")
+    await house.upstream.probe()
+    assert house.upstream.status.breaker == "closed"
+    house.fake.silence = None
+    await house.upstream.probe()
+    assert house.health() == "ready"
+    await house.end()
+
+
+async def test_a_probe_is_bounded_and_one_that_is_cancelled_says_nothing() -> None:
+    house = House(failures=1, probe_timeout_s=0.0)
+    house.fake.probing = asyncio.Event()
+    await house.upstream.probe()
+    assert house.health() == "down"
+    assert "did not answer a probe" in house.upstream.status.last_error
+    await house.end()
+    house = House(failures=1)
+    house.fake.probing = asyncio.Event()
+    task = house.supervisor.start(house.upstream.probe(), name="probe")
+    await house.fake.probing.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert house.upstream.status.breaker == "closed"
+    await house.end()
+
+
+async def test_one_nobody_calls_is_looked_after_and_one_that_is_called_is_not() -> None:
+    house = House(probe_s=0.001)
+    house.step_s = 1.0
+    house.fake.probing = asyncio.Event()
+    house.upstream.start()
+    async with asyncio.timeout(5):
+        await house.fake.probing.wait()
+    await house.end()
+    house = House(probe_s=0.001)
+    house.step_s = 1.0
+    house.gate = asyncio.Event()
+    call = house.supervisor.start(house.call(), name="call")
+    await house.announced.wait_for(ListChanged("up", Kind.TOOL))
+    house.upstream.start()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await asyncio.shield(call)
+    assert house.fake.probed == 0
+    house.gate.set()
+    await asyncio.wait({call})
+    await house.end()
+
+
+async def test_one_that_begins_to_fail_is_looked_at_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waygate_mcp.upstreams.breaker.random.uniform", lambda *_: 0.001)
+    house = House(probe_s=3_000.0)
+    house.step_s = 0.001
+    await house.call()
+    house.upstream.start()
+    await asyncio.sleep(0)
+    house.failure = UpstreamTimeoutError("up", "no answer")
+    house.fake.probing = asyncio.Event()
+    await house.fail(1)
+    async with asyncio.timeout(2):
+        await house.fake.probing.wait()
+    await house.end()
+
+
+async def test_what_it_can_do_is_kept_once_it_is_known() -> None:
+    house = House()
+    assert not house.is_known()
+    await house.call()
+    assert house.is_known()
+    (facts,) = house.kept
+    assert (facts.features, facts.eras, facts.revision) == (
+        house.fake.features, ("modern",), "2026-07-28",
+    )  # fmt: skip
+    house.fake.eras = ("modern", "legacy")
+    await house.end()
+    assert house.kept[-1].eras == ("modern", "legacy")

@@ -420,3 +420,45 @@ async def test_legacy_subscriptions_are_counted_in_their_session() -> None:
                 assert isinstance(await upstream.call(wanted), Reply)
     assert len(server.exchange.asked("resources/subscribe")) == 2
     assert len(server.exchange.asked("resources/unsubscribe")) == 1
+
+
+# --- is it there
+
+
+async def test_a_probe_is_a_discovery_in_the_modern_era_and_a_ping_in_a_legacy_one() -> None:
+    modern, legacy = Server(), Server(modern=False)
+    legacy.exchange.handlers["ping"] = lambda r: result(r, {})
+    for server, asked in ((modern, "server/discover"), (legacy, "ping")):
+        async with connected(server) as upstream:
+            before = len(server.exchange.asked(asked))
+            await upstream.probe()
+            assert len(server.exchange.asked(asked)) == before + 1
+
+
+async def test_a_server_that_has_no_ping_is_there_all_the_same() -> None:
+    server = Server(modern=False)
+    server.exchange.handlers["ping"] = lambda r: error(r, -32601, "no such method")
+    async with connected(server) as upstream:
+        await upstream.probe()
+
+
+async def test_a_probe_finds_a_lost_session_and_opens_another() -> None:
+    server = Server(modern=False)
+    answers = [Response(404)]
+
+    def ping(request: Request) -> Response:
+        return answers.pop() if answers else result(request, {})
+
+    server.exchange.handlers["ping"] = ping
+    async with connected(server) as upstream:
+        await upstream.probe()
+        assert len(server.exchange.asked("initialize")) == 2
+
+
+@pytest.mark.parametrize("status", [500, 503, 401, 404])
+async def test_a_server_that_is_no_more_what_it_was_does_not_pass_a_probe(status: int) -> None:
+    server = Server()
+    async with connected(server) as upstream:
+        server.exchange.handlers["server/discover"] = lambda _: Response(status)
+        with pytest.raises(UpstreamProtocolError):
+            await upstream.probe()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fake_upstream import FakeServer
 from tests.support.house import BEARER, HOST, Answer, ask, open_house, settings_in, write_document
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.runtime.clock import Clock
@@ -87,6 +88,28 @@ async def test_a_plugin_that_is_missing_degrades(tmp_path: Path) -> None:
         answer = await get(house, "/health", BEARER)
         assert (answer.status, answer.json()["status"]) == (200, "degraded")
         assert answer.json()["checks"]["plugins"]["missing"] == ["hello"]
+
+
+async def test_an_upstream_that_is_down_degrades_and_only_the_trusted_learn_which_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = FakeServer()
+    server.is_up = False
+    server.put_in_place(monkeypatch)
+    document = {"upstreams": {"web": {"url": "https://h/mcp"}}}
+    async with open_house(settings_in(tmp_path, document)) as house:
+        answer = await get(house, "/health", BEARER)
+        assert (answer.status, answer.json()["status"]) == (200, "degraded")
+        check = answer.json()["checks"]["upstreams"]
+        assert (check["status"], check["states"]) == ("degraded", {"web": "failing"})
+        assert "503" in check["errors"]["web"]
+        assert answer.json()["checks"]["plugins"]["opened"] == []
+        stranger = await get(house, "/health")
+        assert stranger.json()["checks"]["upstreams"] == {"status": "degraded"}
+        server.is_up = True
+        await house.current().upstreams["web"].reopen()
+        check = (await get(house, "/health", BEARER)).json()["checks"]["upstreams"]
+        assert check == {"status": "healthy", "states": {"web": "ready"}, "errors": {}}
 
 
 @pytest.mark.parametrize(
