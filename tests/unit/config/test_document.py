@@ -15,6 +15,7 @@ from waygate_mcp.config.document import (
     AuthSection,
     Document,
     EndpointSection,
+    FilterSection,
     LimitsSection,
     PluginSection,
     ServerSection,
@@ -159,6 +160,8 @@ HEADINGS: dict[str, type[Section]] = {
     "upstreams.NAME.limits": UpstreamLimitsSection,
     "endpoints.NAME": EndpointSection,
     "endpoints.NAME.tools": ToolsSection,
+    "endpoints.NAME.prompts": FilterSection,
+    "endpoints.NAME.resources": FilterSection,
 }
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from tests.support.dialogues import person, ring
 from tests.support.scripted import Scripted
+from tests.support.virtual_time import settle
 from waygate_mcp.errors import RpcError, UnknownNameError
-from waygate_mcp.gateway.catalog import Binding, Catalog
+from waygate_mcp.gateway.catalog import Catalog, Ground
+from waygate_mcp.gateway.name_table import NameTable
+from waygate_mcp.gateway.names import UriMark
+from waygate_mcp.gateway.offers import Binding, Rules
+from waygate_mcp.gateway.seen_links import SeenLinks
 from waygate_mcp.model.catalog import Features, Kind, Viewer
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.model.principal import Principal
@@ -38,12 +43,20 @@ def viewer(
 
 def catalog_of(
     *bindings: tuple[Scripted, str],
-    allows: Callable[[str], bool] = lambda name: True,
-    page_size: int = 1_000,
     clock: Clock | None = None,
+    names: NameTable | None = None,
+    marks: Mapping[str, str] | None = None,
+    **rules: Any,
 ) -> Catalog:
-    bound = [Binding(provider, prefix) for provider, prefix in bindings]
-    return Catalog(bound, allows, page_size, ring(), clock or Clock())
+    marks = marks or {}
+    bound = [
+        Binding(provider, prefix, UriMark(marks.get(provider.name, "")))
+        for provider, prefix in bindings
+    ]
+    clock = clock or Clock()
+    ground = Ground(ring(), names or NameTable(), SeenLinks(clock), clock)
+    rules.setdefault("holders", frozenset(provider.name for provider, _ in bindings))
+    return Catalog(bound, Rules(**rules), ground)
 
 
 def box_with(*tools: str, name: str = "box") -> Scripted:
@@ -142,7 +155,7 @@ async def test_warnings_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
 async def test_only_allowed_tools_are_shown_and_found() -> None:
     box = box_with("keep", "drop")
     box.prompt("drop")
-    catalog = catalog_of((box, ""), allows=lambda name: name == "keep")
+    catalog = catalog_of((box, ""), tools=lambda name: name == "keep")
     assert await page(catalog) == (["keep"], None)
     with pytest.raises(UnknownNameError):
         await catalog.find(Kind.TOOL, "drop", viewer())
@@ -413,7 +426,7 @@ async def test_a_change_while_a_list_is_read_is_not_covered_up() -> None:
     box.pause = asyncio.Event()
     catalog = catalog_of((box, ""))
     reading = asyncio.get_running_loop().create_task(page(catalog))
-    await asyncio.sleep(0)
+    await settle()
     box.tool("new")
     catalog.forget(ListChanged("box", Kind.TOOL))
     box.pause.set()
