@@ -26,12 +26,6 @@ class Fake(Scripted):
     is_interactive = False
     refused_questions = 0
     refreshed = 0
-    list_failure: Exception | None = None
-
-    async def listing(self, kind: Kind, viewer: Any) -> Any:
-        if self.list_failure is not None:
-            raise self.list_failure
-        return await super().listing(kind, viewer)
 
     async def refresh(self, kind: Kind, viewer: Any) -> None:
         self.refreshed += 1
