@@ -76,8 +76,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             "one": notes("one"),
             "two": notes("two", era="legacy"),
         },
+        "plugins": {"hello": {"use": "waygate_mcp.plugins.builtin.hello"}},
         "endpoints": {
+            "plugin": {"bind": ["hello"]},
+            "mixed": {"bind": ["hello", "one"]},
             "default": {
+                "bind": ["silent", "dead", "one", "two"],
                 "uri_prefixes": {"two": "zwei"},
                 "tools": {
                     "rename": {"two__whoami": "who_is_two"},
@@ -190,6 +194,17 @@ async def test_where_names_clash_the_first_has_them_and_prompts_too(
         assert isinstance(link, types.ResourceLink)
         assert link.uri == f"hidden://by-{owner}"
     assert "is hidden: the name belongs to" in gateway.log()
+
+
+async def test_one_part_for_few_makes_a_list_one_for_few(gateway: Gateway) -> None:
+    async with client_of(gateway, "auto", "plugin") as client:
+        listed = await client.list_tools()
+        assert listed.cache_scope == "public"
+    async with client_of(gateway, "auto", "mixed") as client:
+        await tools_of(client, {"hello__greet", "one__whoami"})
+        listed = await client.list_tools()
+        assert listed.cache_scope == "private"
+        assert 0 <= listed.ttl_ms <= 60_000
 
 
 async def test_one_that_is_silent_delays_one_list_and_no_call(gateway: Gateway) -> None:

@@ -276,10 +276,15 @@ class Catalog:
             provider = self.bindings[place].provider.name
             for offer in part.offers:
                 name, target = offer.name, offer.found.target
-                owner = owner_of(endpoint, kind.value, name)
-                is_owner = owner is not None and owner.provider == provider
-                if owner is None or not is_owner or owner.original != target or name in index:
-                    holder = provider if owner is None else owner.provider
+                owner = owner_of(
+                    endpoint, kind.value, name
+                )  # None: it holds too many, and lost this
+                is_others = owner is not None and (owner.provider, owner.original) != (
+                    provider,
+                    target,
+                )
+                if is_others or name in index:
+                    holder = index[name].provider.name if owner is None else owner.provider
                     reason = f"is hidden: the name belongs to {holder}"
                     hidden.append(HiddenEntry(kind.value, provider, target, name, reason))
                     continue

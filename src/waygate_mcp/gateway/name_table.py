@@ -9,7 +9,8 @@ Spec: protocol.md 5, "Names"; threat model rules 25 and 39; decision 0070.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 from waygate_mcp.errors import StorageError
 from waygate_mcp.model.catalog import Kind, NameClaim
@@ -29,6 +30,10 @@ nobody else's."""
 MAX_STORED_CHARS = 1_000
 """Longer names are claimed for the life of the process only."""
 
+WRITES_AT_ONCE = 20
+WRITE_EVERY_S = 5.0
+"""A server that has new names all the time makes the store write this often, and no oftener."""
+
 _STORED = frozenset({Kind.TOOL.value, Kind.PROMPT.value, PREFIX})
 
 _Key = tuple[str, str, str]
@@ -38,8 +43,14 @@ _Holder = tuple[str, str, str]
 class NameTable:
     """The claims of all endpoints. Without a store they last as long as the process."""
 
-    def __init__(self, store: NameStore | None = None) -> None:
+    def __init__(
+        self, store: NameStore | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
+        self._monotonic = monotonic
+        self._writes = float(WRITES_AT_ONCE)
+        self._counted_s = monotonic()
+        self._pending: dict[NameClaim, NameClaim | None] = {}
         self._claims: dict[_Key, NameClaim] = {}
         self._held: dict[_Holder, dict[_Key, None]] = {}
         self._has_failed = False
@@ -66,11 +77,14 @@ class NameTable:
         for claim, void in wanted.items():
             if self._claims.get(claim.key) in (None, void):
                 self._keep([claim])
-        lasting = {claim: void for claim, void in wanted.items() if _is_lasting(claim)}
-        if self._store is None or not lasting:
+        if self._store is None:
             return
+        self._pending |= {claim: void for claim, void in wanted.items() if _is_lasting(claim)}
+        if not self._pending or not self._may_write():
+            return
+        pending, self._pending = self._pending, {}
         try:
-            in_force = await self._store.claim(lasting)
+            in_force = await self._store.claim(pending)
         except StorageError as exc:
             if not self._has_failed:
                 _log.warning("public names are not kept for the next start: %s", exc)
@@ -78,6 +92,16 @@ class NameTable:
             return
         self._has_failed = False
         self._keep(in_force)
+
+    def _may_write(self) -> bool:
+        """Tell whether the store may be written to now; what waits is written with the next claims."""
+        now_s = self._monotonic()
+        earned = (now_s - self._counted_s) / WRITE_EVERY_S
+        self._writes = min(self._writes + earned, float(WRITES_AT_ONCE))
+        self._counted_s = now_s
+        may = self._writes >= 1.0 or len(self._pending) > MAX_CLAIMS
+        self._writes = max(self._writes - may, 0.0)
+        return may
 
     def _keep(self, claims: Iterable[NameClaim]) -> None:
         for claim in claims:

@@ -19,6 +19,7 @@ from waygate_mcp.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
+from waygate_mcp.gateway import name_table
 from waygate_mcp.gateway.catalog import Catalog, Ground
 from waygate_mcp.gateway.name_table import NameTable
 from waygate_mcp.gateway.names import UriMark
@@ -497,6 +498,17 @@ async def test_of_two_tools_of_one_provider_under_one_name_the_first_is_shown() 
     assert await page(catalog) == (["same"], None)
     assert (await catalog.find(Kind.TOOL, "same", viewer())).target == "a"
     assert [one.original for one in catalog.status().hidden] == ["b"]
+
+
+async def test_one_with_more_names_than_it_can_hold_shows_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(name_table, "MAX_CLAIMS", 2)
+    one, two = box_with(*"abcd", name="one"), box_with("a", name="two")
+    catalog = catalog_of((one, ""), (two, ""))
+    assert await page(catalog) == (["a", "b", "c", "d"], None)
+    assert (await catalog.find(Kind.TOOL, "a", viewer())).provider is one
+    assert catalog.status().hidden[0].reason == "is hidden: the name belongs to one"
 
 
 async def test_a_prefix_nobody_wrote_down_is_remembered_once_it_was_published() -> None:

@@ -133,3 +133,31 @@ async def test_a_name_that_changed_hands_counts_for_its_new_holder_only(
         "b": "one",
         "c": "one",
     }
+
+
+async def test_a_server_with_new_names_all_the_time_is_written_down_now_and_then() -> None:
+    store = Store()
+    now_s = [0.0]
+    table = NameTable(store, lambda: now_s[0])
+    for number in range(100):
+        await table.claim({claim(f"t{number}", "flood"): None})
+    assert len(store.claims) == name_table.WRITES_AT_ONCE
+    assert table.owner("default", "tool", "t99") is not None  # it holds all the same
+    now_s[0] += name_table.WRITE_EVERY_S
+    await table.claim({claim("t100", "flood"): None})
+    assert len(store.claims) == 101  # with all that waited
+    await table.claim({claim("t101", "flood"): None})
+    assert len(store.claims) == 101
+
+
+async def test_what_waits_to_be_written_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_table, "MAX_CLAIMS", 30)
+    store = Store()
+    table = NameTable(store, lambda: 0.0)
+    for number in range(52):
+        await table.claim({claim(f"t{number}", "flood"): None})
+    assert len(store.claims) == 51
+
+
+async def test_there_is_nothing_to_load_without_a_store() -> None:
+    await NameTable().load()
