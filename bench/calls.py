@@ -26,12 +26,16 @@ class WrongAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to send calls: address, path, the tool's name there, and the key if it asks for one."""
+    """Where to send calls: address, path, the tool's name there, and the key if it asks for one.
+
+    `tools` is how many it has to list.
+    """
 
     port: int
     path: str = "/mcp"
     tool: str = "echo"
     key: str = ""
+    tools: int = 1
 
     def post(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send one POST on a connection of its own: status, headers in lower case, body.
@@ -148,7 +152,7 @@ def check(target: Target, request: Request, method: Method, request_id: int) -> 
         content = [(block["type"], block.get("text")) for block in result.get("content", [])]
         if content != [("text", TEXT)] or result.get("isError"):
             raise WrongAnswerError(f"{method}: {body[:300]!r}")
-    elif not result.get("tools") or result.get("nextCursor"):
+    elif len(result.get("tools", ())) < target.tools or result.get("nextCursor"):
         raise WrongAnswerError(f"{method}: not one full page of tools: {body[:300]!r}")
     before, mark, after = body.partition(b"%d" % request_id)
     if not mark or b"%d" % request_id in after:

@@ -45,6 +45,7 @@ class Plan:
     title: str
     era: Era
     method: Method
+    upstreams: int = 0
 
 
 PLANS = {
@@ -58,6 +59,13 @@ PLANS = {
             "tools/list of 1,000 tools, 2025-11-25, in sessions",
             "legacy",
             "tools/list",
+        ),
+        Plan(
+            "twenty-list",
+            "tools/list of 1,000 tools from 20 upstreams, 2025-11-25, in sessions",
+            "legacy",
+            "tools/list",
+            upstreams=20,
         ),
     )
 }
@@ -73,9 +81,13 @@ class Contender:
     entry: report.Entry
 
 
-def document_of(plan: Plan) -> str:
-    """The document our gateway serves in a scenario."""
-    return "waygate-thousand.yaml" if plan.method == "tools/list" else "waygate.yaml"
+def gateway_of(plan: Plan, who: settings.Interpreters) -> Spec:
+    """Our gateway with the document of a scenario."""
+    if plan.upstreams:
+        return settings.waygate(who, "waygate-twenty.yaml", tool="u01__echo", tools=1_000)
+    if plan.method == "tools/list":
+        return settings.waygate(who, "waygate-thousand.yaml", tools=1_000)
+    return settings.waygate(who)
 
 
 def specs(
@@ -83,10 +95,9 @@ def specs(
 ) -> list[Spec]:
     """The servers of a scenario, the floor first. The SDKs have no part in the long lists."""
     found = [settings.floor(who, answer)]
-    if plan.method == "tools/list":
-        found.append(settings.waygate(who, document_of(plan)))
-    else:
-        found += [settings.waygate(who, document_of(plan)), *settings.peers(who)]
+    found.append(gateway_of(plan, who))
+    if plan.method == "tools/call":
+        found += settings.peers(who)
     return [spec for spec in found if not only or spec.name in only]
 
 
@@ -106,8 +117,9 @@ def prepare(server: Running, plan: Plan, sessions: int) -> Contender:
 
 def fetch_answer(plan: Plan, who: settings.Interpreters, folder: Path) -> Path | None:
     """What our gateway answers in this scenario, for the floor to send: the same bytes."""
-    with Running(settings.waygate(who, document_of(plan)), SERVER_CORE) as server:
+    with Running(gateway_of(plan, who), SERVER_CORE) as server:
         server.wait_until_right()
+        server.wait_until_right(plan.method)
         session = open_session(server.target) if plan.era == "legacy" else ""
         request = build(server.target, plan.era, plan.method, session)
         if plan.method == "tools/list" and (count := tool_count(server.target, request)) < 1000:

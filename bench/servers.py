@@ -33,6 +33,7 @@ class Spec:
     path: str = "/mcp"
     tool: str = "echo"
     key: str = ""
+    tools: int = 1
 
 
 class Running:
@@ -47,7 +48,8 @@ class Running:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
-        self.target = Target(port, self.spec.path, self.spec.tool, self.spec.key)
+        spec = self.spec
+        self.target = Target(port, spec.path, spec.tool, spec.key, spec.tools)
         command = [part.format(port=port) for part in self.spec.command]
         if self._core is not None:
             command = ["taskset", "-c", str(self._core), *command]

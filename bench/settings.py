@@ -81,8 +81,13 @@ def peers(who: Interpreters) -> list[Spec]:
     ]
 
 
-def waygate(who: Interpreters, document: str = "waygate.yaml") -> Spec:
-    """Our gateway as `waygate serve` starts it: defaults, keys on, request log and metrics on."""
+def waygate(
+    who: Interpreters, document: str = "waygate.yaml", *, tool: str = "echo", tools: int = 1
+) -> Spec:
+    """Our gateway as `waygate serve` starts it: defaults, keys on, request log and metrics on.
+
+    `tool` is the name `echo` has there, `tools` how many it lists once all are there.
+    """
     key = bootstrap_key()
     command = (str(who.ours.parent / "waygate"), "serve", "-c", str(HERE / document))
     return Spec(
@@ -90,6 +95,8 @@ def waygate(who: Interpreters, document: str = "waygate.yaml") -> Spec:
         (*command, "--port", "{port}"),
         {"PYTHONPATH": str(HERE), "WAYGATE_API_KEY": key},
         key=key,
+        tool=tool,
+        tools=tools,
     )
 
 

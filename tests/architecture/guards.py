@@ -70,6 +70,7 @@ TASK_HOMES = {
     "runtime.tasks": "the Supervisor itself",
     "plugins.lifecycle": "a lifespan is entered and left in one task, which `__aexit__` awaits",
     "upstreams.legacy": "the TaskGroup there is called `asking`",
+    "web.cycle": "the server owns the tasks of its requests, in `server_state.tasks`, and waits for them at its end",
 }
 
 # Where `except Exception` may stand: the doors, the task supervisor, the plugin boundary.

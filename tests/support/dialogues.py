@@ -120,7 +120,7 @@ class Desk:
         self.gateway = Gateway(
             plans, self.live, (Observe(self.metrics), authorize), limits, SERVER_INFO
         )
-        self.live.hub.route_by(self.gateway.binds)
+        self.live.hub.route_by(self.gateway.binds, self.gateway.public_uri)
         guard = Guard(self.document.server, self.doorman, self._note_refusal)
         self.generation = SimpleNamespace(
             guard=guard,

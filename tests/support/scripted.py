@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from waygate_mcp.errors import UnknownNameError
 from waygate_mcp.model.call import Answer, Call, Outcome, Question, Reply
-from waygate_mcp.model.catalog import Entry, Features, Kind, Listing, Viewer
+from waygate_mcp.model.catalog import Condition, Entry, Features, Kind, Listing, Viewer
 from waygate_mcp.protocol.headers import find_header_params
 
 Script = Callable[[Call], Awaitable[Outcome] | Outcome]
@@ -56,8 +56,8 @@ def content_of(answer: Answer) -> Any:
 class Scripted:
     """A provider. `tool`, `prompt`, `resource` and `template` add entries, `scripts` answer them.
 
-    Entries are kept per kind as (name, definition); `private` makes listings private, `by_viewer`
-    replaces the entries of a viewer's principal.
+    Entries are kept per kind as (name, definition); `cache_scope` and `condition` are those of its
+    listings, `by_principal` replaces the entries of a viewer's principal, `fixed` those of all.
     """
 
     def __init__(
@@ -74,7 +74,10 @@ class Scripted:
         self.listed = 0
         self.ttl_ms = 60_000
         self.cache_scope: Literal["public", "private"] = "public"
+        self.condition: Condition = "current"
         self.pause: asyncio.Event | None = None
+        self.list_failure: BaseException | None = None
+        self.fixed: tuple[Entry, ...] | None = None
         self.by_principal: dict[str, dict[Kind, dict[str, dict[str, Any]]]] = {}
         self.entries: dict[Kind, dict[str, dict[str, Any]]] = {kind: {} for kind in Kind}
         self._scripts: dict[tuple[str, str], Script] = {}
@@ -124,7 +127,12 @@ class Scripted:
         entries = tuple(_entry(kind, name, members) for name, members in shown.items())
         if self.pause is not None:
             await self.pause.wait()
-        return Listing(entries, self._version, self.ttl_ms, self.cache_scope)
+        if self.list_failure is not None:
+            raise self.list_failure
+        if self.condition == "missing":
+            return Listing((), 0, 1_000, "private", "missing")
+        entries = entries if self.fixed is None else self.fixed
+        return Listing(entries, self._version, self.ttl_ms, self.cache_scope, self.condition)
 
     async def call(self, call: Call) -> Outcome:
         self.calls.append(call)

@@ -17,6 +17,9 @@ from waygate_mcp.config.patterns import (
     BOUND_PATTERN,
     NAME_PATTERN,
     PREFIX_PATTERN,
+    PUBLIC_NAME_PATTERN,
+    SCHEME_PATTERN,
+    URI_PREFIX_PATTERN,
     USE_PATTERN,
 )
 from waygate_mcp.config.section import Section, items
@@ -67,6 +70,13 @@ Host = Annotated[str, StringConstraints(max_length=300), AfterValidator(_host)]
 Origin = Annotated[str, StringConstraints(max_length=300), AfterValidator(_origin)]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 """A whole public name in which `*` stands for any text."""
+
+PublicName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+NewName = Annotated[str, StringConstraints(pattern=PUBLIC_NAME_PATTERN)]
+UriPrefix = Annotated[str, StringConstraints(pattern=URI_PREFIX_PATTERN)]
+Scheme = Annotated[str, StringConstraints(pattern=SCHEME_PATTERN)]
+Title = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Description = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
 
 
 class ServerSection(Section):
@@ -213,6 +223,31 @@ class ToolsSection(Section):
         default=(EVERYTHING,),
     )
     deny: tuple[Pattern, ...] = items("Public names that do not exist here.", default=())
+    rename: dict[PublicName, NewName] = Field(
+        default_factory=dict,
+        max_length=1000,
+        description="Other names for single tools, by the public names they have without this.",
+    )
+    titles: dict[PublicName, Title] = Field(
+        default_factory=dict,
+        max_length=1000,
+        description="Titles instead of the tools' own, by the same names.",
+    )
+    describe: dict[PublicName, Description] = Field(
+        default_factory=dict,
+        max_length=1000,
+        description="Descriptions instead of the tools' own, by the same names.",
+    )
+
+
+class FilterSection(Section):
+    """Which prompts or resources of an endpoint are seen and usable; `deny` outweighs `allow`."""
+
+    allow: tuple[Pattern, ...] = items(
+        "Public names or URIs that exist here, `*` for any text; an empty list allows nothing.",
+        default=(EVERYTHING,),
+    )
+    deny: tuple[Pattern, ...] = items("Public names or URIs that do not exist here.", default=())
 
 
 class EndpointSection(Section):
@@ -224,16 +259,39 @@ class EndpointSection(Section):
     prefix: Literal["auto", "none"] = Field(
         "auto",
         description="`auto`: names are `plugin__name` where several plugins or upstreams are bound, "
-        "and verbatim where there is one. `none`: always verbatim; where names clash, the first bound "
-        "keeps its own and the other is left out and reported.",
+        "and verbatim where there is one; once published they stay so. `none`: always verbatim; where "
+        "names clash, the first to publish one keeps it and the other is left out and reported.",
     )
     prefixes: dict[Name, Prefix] = Field(
         default_factory=dict,
         description="Text instead of a plugin's or an upstream's name before `__`; `\"\"` leaves its "
         "names verbatim.",
     )
+    uri_prefixes: dict[Name, UriPrefix] = Field(
+        default_factory=dict,
+        description="Text before the URIs of a plugin or upstream whose URIs clash with others': "
+        "`memo://a` becomes `text+memo://a`, and `ui://a` becomes `ui://text/a`.",
+    )
+    schemes: dict[Scheme, Name] = Field(
+        default_factory=dict,
+        max_length=256,
+        description="Who is asked for URIs of a scheme that stand in no list and fit no template.",
+    )
+    strict: bool = Field(
+        False,
+        description="Whether a list of which a part cannot be had is an error that names the upstream; "
+        "otherwise it shows the last copy of that part, or does without it.",
+    )
     tools: ToolsSection = Field(
-        default_factory=ToolsSection, description="Which tools are seen and callable."
+        default_factory=ToolsSection,
+        description="Which tools are seen and callable, under which names and words.",
+    )
+    prompts: FilterSection = Field(
+        default_factory=FilterSection, description="Which prompts are seen and usable."
+    )
+    resources: FilterSection = Field(
+        default_factory=FilterSection,
+        description="Which resources are seen and readable, by URI or URI template.",
     )
     instructions: Annotated[str, StringConstraints(max_length=16_384)] | None = Field(
         None, description="Instructions for the model, instead of those of the plugins."
@@ -276,6 +334,14 @@ class Document(Section):
     def provider_names(self) -> tuple[str, ...]:
         """The names of all plugins and upstreams, enabled or not, plugins first."""
         return (*self.plugins, *self.upstreams)
+
+    def holders(self, endpoint: str) -> tuple[str, ...]:
+        """Give all plugins and upstreams an endpoint binds, enabled or not, in the order of `bind`.
+
+        Raises:
+            KeyError: no endpoint of that name.
+        """
+        return _bound(self.endpoints[endpoint].bind, self.provider_names)
 
     def bound_providers(self, endpoint: str) -> tuple[str, ...]:
         """Give the enabled plugins and upstreams an endpoint serves, in the order of `bind`.

@@ -170,7 +170,12 @@ def _endpoint(
         if bound != EVERYTHING and bound not in document.provider_names:
             place: KeyPath = ("endpoints", name, "bind", index)
             problems.append(_unknown_provider(document, text, place, bound))
-    return [*problems, *_prefixes(document, name, endpoint, text)]
+    return [
+        *problems,
+        *_prefixes(document, name, endpoint, text),
+        *_uris(document, name, endpoint, text),
+        *_tools(name, endpoint, text),
+    ]
 
 
 def _prefixes(
@@ -190,6 +195,55 @@ def _prefixes(
         elif prefix and prefix in taken:
             problems.append(_problem(text, path, f"the same prefix as `{taken[prefix]}`"))
         taken.setdefault(prefix, alias)
+    return problems
+
+
+def _uris(
+    document: Document, name: str, endpoint: EndpointSection, text: YamlText
+) -> list[ConfigProblem]:
+    problems = []
+    bound = document.holders(name)
+    taken: dict[str, str] = {}
+    named = [("uri_prefixes", alias, alias) for alias in endpoint.uri_prefixes]
+    named += [("schemes", scheme, alias) for scheme, alias in endpoint.schemes.items()]
+    for section, key, alias in named:
+        path = ("endpoints", name, section, key)
+        if alias not in document.provider_names:
+            problems.append(_unknown_provider(document, text, path, alias))
+        elif alias not in bound:
+            problems.append(_problem(text, path, f"`{alias}` is not bound here"))
+        elif section == "schemes" and alias in endpoint.uri_prefixes:
+            message = f"the URIs of `{alias}` have a prefix, so that none of them has this scheme"
+            problems.append(_problem(text, path, message))
+        elif section == "uri_prefixes":
+            prefix = endpoint.uri_prefixes[alias]
+            if prefix in taken:
+                problems.append(_problem(text, path, f"the same prefix as `{taken[prefix]}`"))
+            taken.setdefault(prefix, alias)
+    return problems
+
+
+def _tools(name: str, endpoint: EndpointSection, text: YamlText) -> list[ConfigProblem]:
+    tools = endpoint.tools
+    problems = []
+    taken: dict[str, str] = {}
+    for old, new in tools.rename.items():
+        path = ("endpoints", name, "tools", "rename", old)
+        if old == new:
+            problems.append(_problem(text, path, "that is the name it has"))
+        elif new in taken:
+            problems.append(_problem(text, path, f"the same new name as `{taken[new]}`"))
+        elif new in tools.deny:
+            problems.append(_problem(text, path, f"`{new}` is denied here"))
+        taken.setdefault(new, old)
+    for section in ("rename", "titles", "describe"):
+        for old in getattr(tools, section):
+            path = ("endpoints", name, "tools", section, old)
+            if old in tools.deny:
+                problems.append(_problem(text, path, f"`{old}` is denied here"))
+            elif section != "rename" and old in taken and old not in tools.rename:
+                message = f"it is named by what it is called without `rename`: `{taken[old]}`"
+                problems.append(_problem(text, path, message))
     return problems
 
 

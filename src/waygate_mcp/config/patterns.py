@@ -15,3 +15,12 @@ USE_PATTERN = (
     r"^([A-Za-z_][A-Za-z0-9_.-]*|(\.\.?/|/)[^:\x00-\x1f]*\.py)(:[A-Za-z_][A-Za-z0-9_.]*)?$"
 )
 """`module`, `./file.py`, either with `:attribute`, or the name of an entry point."""
+
+PUBLIC_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+"""A name every client takes."""
+
+URI_PREFIX_PATTERN = r"^[a-z][a-z0-9.-]{0,31}$"
+"""What may stand before `+` in the scheme of a URI, and in its path."""
+
+SCHEME_PATTERN = r"^[a-z][a-z0-9+.-]{0,63}$"
+"""The scheme of a URI."""

@@ -16,6 +16,9 @@ from waygate_mcp.config.patterns import (
     BOUND_PATTERN,
     NAME_PATTERN,
     PREFIX_PATTERN,
+    PUBLIC_NAME_PATTERN,
+    SCHEME_PATTERN,
+    URI_PREFIX_PATTERN,
     USE_PATTERN,
 )
 from waygate_mcp.config.suggest import nearest
@@ -40,6 +43,9 @@ _EXPECTED = {
 _PATTERNS = {
     NAME_PATTERN: "1 to 63 of `a-z 0-9 _ -`, beginning with a letter or digit",
     PREFIX_PATTERN: "at most 63 of `a-z 0-9 _ -`, beginning with a letter or digit",
+    PUBLIC_NAME_PATTERN: "1 to 64 of `A-Z a-z 0-9 _ -`",
+    URI_PREFIX_PATTERN: "1 to 32 of `a-z 0-9 . -`, beginning with a letter",
+    SCHEME_PATTERN: "the scheme of a URI: 1 to 64 of `a-z 0-9 + . -`, beginning with a letter",
     BOUND_PATTERN: "the name of a plugin, or `*`",
     USE_PATTERN: "`module`, `./file.py`, either with `:attribute`, or the name of an entry point",
 }

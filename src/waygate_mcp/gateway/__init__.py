@@ -3,6 +3,10 @@
 gateway        the endpoints of one generation, by name
 endpoint       what one endpoint offers; answers its methods
 catalog        public names → providers, lists and their pages
+offers         what a binding offers, under the names and with the words it has here
+names          how names and URIs become public, and which are unfit to
+name_table     whose a public name is; name_file keeps that for the next start
+links          URIs inside definitions and results; seen_links remembers who gave them
 chain, steps/  the rings around every call
 exchange       one call from its arrival to its one final answer
 parking        calls waiting for a modern client's answer

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from waygate_mcp.errors import (
     InvalidArgumentsError,
     RpcError,
     UnknownMethodError,
     UnknownNameError,
 )
-from waygate_mcp.gateway.catalog import Catalog, Found
+from waygate_mcp.gateway.catalog import Catalog
 from waygate_mcp.gateway.chain import compose
+from waygate_mcp.gateway.links import map_error_data, map_meta, map_result
+from waygate_mcp.gateway.offers import EndpointStatus, Found
 from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.model.catalog import Kind, Viewer
 from waygate_mcp.model.event import Event, ListChanged
@@ -83,6 +87,7 @@ class Endpoint:
         }
         self._handlers: dict[str, Handler] = {}
         self._provider_names = frozenset(b.provider.name for b in catalog.bindings)
+        self._has_rivals = False
         self._look_at_providers()
 
     def handler_for(self, method: str) -> Handler:
@@ -111,6 +116,18 @@ class Endpoint:
         """Tell whether a provider is shown here."""
         return provider in self._provider_names
 
+    def status(self) -> EndpointStatus:
+        """Tell what it binds, what is hidden and why, and what it waits for."""
+        return self.catalog.status()
+
+    def public_uri(self, provider: str, uri: str) -> str | None:
+        """Give the URI clients know a provider's resource by, None where they know none."""
+        return self.catalog.public_uri(provider, uri)
+
+    def shows_uri(self, uri: str) -> bool:
+        """Tell whether a public URI may exist here at all."""
+        return self.catalog.rules.resources(uri)
+
     def forget(self, event: Event) -> None:
         """Let the catalog drop what an event made stale."""
         if event.provider in self._provider_names:
@@ -121,6 +138,7 @@ class Endpoint:
     def _look_at_providers(self) -> None:
         """Take over what the providers can do; an upstream says so only once it is open."""
         capabilities = self._unite_capabilities()
+        self._has_rivals = self.catalog.has_rivals
         if capabilities != self.capabilities or not self._handlers:
             self.capabilities = capabilities
             handlers = self._all_handlers.items()
@@ -188,7 +206,31 @@ class Endpoint:
             problem = param_mismatch(found.entry.header_params, call.arguments, call.headers)
             if problem is not None:
                 raise HeaderMismatchError(problem)
-        return await found.provider.call(call)
+        if not found.mark.text:
+            outcome = await found.provider.call(call)
+            if self._has_rivals and type(outcome) is Reply and b'"resource' in outcome.result:
+                self._note_links(found, call, outcome)
+            return outcome
+        try:
+            outcome = await found.provider.call(call)
+        except RpcError as exc:
+            raise _marked_error(found, exc) from exc
+        except UnknownNameError as exc:
+            raise UnknownNameError(exc.kind, call.name) from exc
+        return _marked(found, call.method, outcome) if type(outcome) is Reply else outcome
+
+    def _note_links(self, found: Found, call: Call, reply: Reply) -> None:
+        """Remember whose the resources are that a result points to."""
+        uris: list[str] = []
+
+        def note(uri: str) -> str:
+            uris.append(uri)
+            return uri
+
+        map_result(call.method, reply.result, note)
+        self.catalog.note_links(
+            uris, found.provider.name, Viewer(call.principal, call.capabilities)
+        )
 
     async def _find_reference(self, call: Call, viewer: Viewer) -> Found:
         """Find who completes: the owner of the prompt or template `ref` names."""
@@ -205,6 +247,26 @@ class Endpoint:
             return await self.catalog.find(Kind.TEMPLATE, name, viewer)
         except UnknownNameError:
             return await self.catalog.find(Kind.RESOURCE, name, viewer)
+
+
+def _marked(found: Found, method: str, reply: Reply) -> Reply:
+    """Give a reply with the URIs clients know."""
+    return msgspec.structs.replace(
+        reply,
+        result=map_result(method, reply.result, found.mark.add),
+        meta=None if reply.meta is None else map_meta(reply.meta, found.mark.add),
+    )
+
+
+def _marked_error(found: Found, error: RpcError) -> RpcError:
+    """Give an error with the URI clients know, where it is about the one that was asked for."""
+    if error.data is None:
+        return error
+
+    def mark(uri: str) -> str:
+        return found.mark.add(uri) if uri == found.target else uri
+
+    return RpcError(error.rpc_code, error.safe_message, map_error_data(error.data, mark))
 
 
 class HeaderMismatchError(RpcError):

@@ -28,6 +28,9 @@ _METHODS = {
 }
 
 
+_PublicUri = Callable[[str, str, str], str | None]
+
+
 class Change(msgspec.Struct, frozen=True):
     """A notification due: its method, and the public URI where it is about one resource."""
 
@@ -75,17 +78,22 @@ class Listener:
 class Hub:
     """Takes events from providers and offers them to every listener they concern.
 
-    `public_uris` gives the public URIs of a provider's resource on an endpoint, empty where that
-    endpoint does not bind the provider; `binds` tells whether it does at all.
+    `binds` tells whether an endpoint binds a provider; `public_uri` gives the URI an endpoint's clients
+    know its resource by, None where they know none.
     """
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
         self._binds: Callable[[str, str], bool] = lambda _endpoint, _provider: True
+        self._public_uri: _PublicUri = lambda _endpoint, _provider, uri: uri
 
-    def route_by(self, binds: Callable[[str, str], bool]) -> None:
-        """Set how (endpoint, provider) is decided; the runtime points it at the generation in force."""
+    def route_by(
+        self, binds: Callable[[str, str], bool], public_uri: _PublicUri | None = None
+    ) -> None:
+        """Set how both are decided; the runtime points it at the generation in force."""
         self._binds = binds
+        if public_uri is not None:
+            self._public_uri = public_uri
 
     def __len__(self) -> int:
         """The number of listeners."""
@@ -108,7 +116,9 @@ class Hub:
                 if event.kind in listener.kinds:
                     listener.offer(Change(_METHODS[event.kind]))
             else:
-                listener.offer(Change("notifications/resources/updated", event.uri))
+                uri = self._public_uri(listener.endpoint, event.provider, event.uri)
+                if uri is not None:
+                    listener.offer(Change("notifications/resources/updated", uri))
 
     def announce_everything(self) -> None:
         """Tell all listeners that all lists may have changed, after a reload."""

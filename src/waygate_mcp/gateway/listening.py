@@ -30,7 +30,7 @@ def confirmed_filter(
         tools=wanted.tools and "tools" in offered and may("tools:list"),
         prompts=wanted.prompts and "prompts" in offered and may("prompts:list"),
         resources=wanted.resources and "resources" in offered and may("resources:list"),
-        uris=wanted.uris if subscribes else (),
+        uris=tuple(filter(endpoint.shows_uri, wanted.uris)) if subscribes else (),
     )
 
 

@@ -1,6 +1,6 @@
-"""What outlives a reload of the configuration: sessions, parked calls, listeners.
+"""What outlives a reload of the configuration: sessions, parked calls, listeners, names, links.
 
-Knows these three and how they end together. Refuses to know any generation.
+Knows these and how they end together. Refuses to know any generation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 from waygate_mcp.errors import InterruptedCallError
 from waygate_mcp.gateway.hub import Hub
+from waygate_mcp.gateway.name_table import NameTable
 from waygate_mcp.gateway.parking import Parking
+from waygate_mcp.gateway.seen_links import SeenLinks
 from waygate_mcp.gateway.sessions import Sessions
 from waygate_mcp.gateway.tickets import Tickets
 from waygate_mcp.protocol.seal import KeyRing
@@ -23,17 +25,24 @@ class LiveState:
     """The process-wide state of conversations.
 
     `now` is the wall clock in seconds since 1970, `monotonic` the steady one. `node` names this
-    process with a boot epoch, so that a restarted one is not mistaken for it.
+    process with a boot epoch, so that a restarted one is not mistaken for it. `names` are the public
+    names that are somebody's; without a table they last as long as the process.
     """
 
     def __init__(
-        self, ring: KeyRing, now: Callable[[], float], monotonic: Callable[[], float]
+        self,
+        ring: KeyRing,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        names: NameTable | None = None,
     ) -> None:
         self.node = os.urandom(6).hex()
         self.ring = ring
         self.now = now
         self.monotonic = monotonic
         self.hub = Hub()
+        self.names = names or NameTable()
+        self.links = SeenLinks(monotonic)
         self.sessions = Sessions(ring, self.hub, now, monotonic)
         self.parking = Parking(monotonic)
         self.tickets = Tickets(ring, self.node, now)

@@ -1,6 +1,7 @@
-"""Public names: prefixes, the rule of 64 characters, patterns of allow and deny lists.
+"""Public names and URIs: prefixes, the rule of 64 characters, patterns, names unfit to be shown.
 
-Spec: 2025-11-25 server/tools, "Tool Names"; protocol.md 5, "Names"; decisions.md 12.
+Spec: 2025-11-25 server/tools, "Tool Names"; protocol.md 5, "Names" and "URIs"; decisions.md 12; threat
+model rule 25.
 """
 
 from __future__ import annotations
@@ -8,14 +9,75 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 
-__all__ = ["is_allowed_by", "public_name"]
+import msgspec
+
+__all__ = ["UriMark", "hidden_character", "is_allowed_by", "look_alike", "public_name"]
 
 MAX_NAME_CHARS = 64
 _KEPT_CHARS = 55
 _HASH_CHARS = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_UI = "ui://"
+
+# Control and format characters, surrogates, private and unassigned ones, line and paragraph breaks.
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Letters and marks that are drawn as nothing (Default_Ignorable_Code_Point outside these categories).
+_DRAWN_AS_NOTHING = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+# Letters of Cyrillic, Greek and Armenian, and rare Latin ones, that are drawn as one of `A-Za-z` is.
+_LOOKS_LIKE = {
+    "a": "\u0430\u03b1\u0251",
+    "b": "\u042c\u044c\u0185",
+    "c": "\u0441\u03f2",
+    "d": "\u0501",
+    "e": "\u0435\u04bd",
+    "g": "\u0581\u0261",
+    "h": "\u04bb\u0570",
+    "i": "\u0456\u0131\u03b9",
+    "j": "\u0458\u03f3\u0237\u0575",
+    "k": "\u043a\u03ba",
+    "l": "\u04cf",
+    "m": "\u043c",
+    "n": "\u0578\u057c",
+    "o": "\u043e\u03bf\u0585",
+    "p": "\u0440\u03c1",
+    "q": "\u051b\u0563\u0566",
+    "s": "\u0455",
+    "t": "\u0442\u03c4",
+    "u": "\u03c5\u057d",
+    "v": "\u0475\u03bd",
+    "w": "\u051d\u0461",
+    "x": "\u0445\u03c7",
+    "y": "\u0443\u04af\u03b3",
+    "A": "\u0410\u0391",
+    "B": "\u0412\u0392",
+    "C": "\u0421\u03f9",
+    "E": "\u0415\u0395",
+    "G": "\u050c",
+    "H": "\u041d\u0397",
+    "I": "\u0406\u0399\u04c0",
+    "J": "\u0408\u037f",
+    "K": "\u041a\u039a",
+    "L": "\u053c",
+    "M": "\u041c\u039c",
+    "N": "\u039d",
+    "O": "\u041e\u039f\u0555",
+    "P": "\u0420\u03a1",
+    "Q": "\u051a",
+    "S": "\u0405\u054f",
+    "T": "\u0422\u03a4",
+    "U": "\u054d",
+    "W": "\u051c",
+    "X": "\u0425\u03a7",
+    "Y": "\u04ae\u03a5",
+    "Z": "\u0396",
+}
+_DRAWN_ALIKE = {ord(each): letter for letter, all_of in _LOOKS_LIKE.items() for each in all_of}
+_ALPHABETS_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "COPTIC", "ARMENIAN", "CHEROKEE"})
 
 
 def public_name(prefix: str, name: str) -> str:
@@ -36,18 +98,19 @@ def public_name(prefix: str, name: str) -> str:
     return f"{safe[:_KEPT_CHARS]}_{tail}"
 
 
-def is_allowed_by(allow: Sequence[str] | None, deny: Sequence[str]) -> Callable[[str], bool]:
-    """Build the check of a name against patterns in which `*` stands for any text.
+def is_allowed_by(allow: Sequence[str] | None, deny: Sequence[str]) -> Callable[..., bool]:
+    """Build the check of an entry's names against patterns in which `*` stands for any text.
 
-    Deny wins; no allow list allows all, an empty one nothing.
+    Deny wins; no allow list allows all, an empty one nothing. One with two names, because the operator
+    gave it another, is meant by either.
     """
     allowed = _any_of(allow) if allow is not None else None
     denied = _any_of(deny) if deny else None
 
-    def check(name: str) -> bool:
-        if denied is not None and denied.match(name):
+    def check(*names: str) -> bool:
+        if denied is not None and any(denied.match(name) for name in names):
             return False
-        return allowed is None or allowed.match(name) is not None
+        return allowed is None or any(allowed.match(name) for name in names)
 
     return check
 
@@ -56,3 +119,61 @@ def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
     """Compile patterns into one; no pattern matches nothing."""
     alternatives = (re.escape(pattern).replace(r"\*", ".*") for pattern in patterns)
     return re.compile(f"(?:{'|'.join(alternatives)})\\Z" if patterns else r"(?!)", re.DOTALL)
+
+
+def hidden_character(text: str) -> str | None:
+    """Say which character of a name or URI cannot be seen, None where all can."""
+    if text.isascii() and text.isprintable():
+        return "white space at an end" if text.strip() != text else None
+    for character in text:
+        category = unicodedata.category(character)
+        is_space = category == "Zs" and character != " "
+        if category in _UNSEEN_CATEGORIES or is_space or _DRAWN_AS_NOTHING.match(character):
+            return f"the character U+{ord(character):04X}, which cannot be seen"
+    return "white space at an end" if text.strip() != text else None
+
+
+def look_alike(name: str) -> str | None:
+    """Say how a name could be taken for another that is written differently, None where it could not.
+
+    1. It has another form that looks the same (wide letters, ligatures, loose accents).
+    2. All its letters are drawn as letters of `A-Za-z`, and some are not.
+    3. It mixes alphabets that share forms; one alphabet alone is somebody's language.
+    """
+    if name.isascii():
+        return None
+    if unicodedata.normalize("NFKC", name) != name:
+        return "letters that have a plainer form"
+    if name.translate(_DRAWN_ALIKE).isascii():
+        return "letters that look like those of A-Z"
+    alphabets = {unicodedata.name(each, "").partition(" ")[0] for each in name if each.isalpha()}
+    mixed = sorted(alphabets & _ALPHABETS_ALIKE)
+    return f"a mixture of alphabets ({', '.join(mixed)})" if len(mixed) > 1 else None
+
+
+class UriMark(msgspec.Struct, frozen=True):
+    """What an operator puts before the URIs of one binding, so that they clash with nobody's.
+
+    `memo://a` becomes `text+memo://a`. `ui://` stays the scheme, because clients look for it there:
+    `ui://a` becomes `ui://text/a`. An empty text leaves all as it is.
+    """
+
+    text: str = ""
+
+    def add(self, uri: str) -> str:
+        """Give the public URI (or URI template) of a provider's own."""
+        if not self.text:
+            return uri
+        if uri.startswith(_UI):
+            return f"{_UI}{self.text}/{uri.removeprefix(_UI)}"
+        return f"{self.text}+{uri}"
+
+    def remove(self, uri: str) -> str | None:
+        """Give the provider's own URI of a public one, None where it does not bear this mark."""
+        if not self.text:
+            return uri
+        if uri.startswith(lead := f"{_UI}{self.text}/"):
+            return _UI + uri.removeprefix(lead)
+        if uri.startswith(lead := f"{self.text}+") and not uri.startswith(f"{lead}{_UI}"):
+            return uri.removeprefix(lead)
+        return None

@@ -15,7 +15,10 @@ from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.headers import HeaderParam
 
-__all__ = ["Entry", "Features", "Kind", "Listing", "Viewer"]
+__all__ = ["Condition", "Entry", "Features", "Kind", "Listing", "NameClaim", "Viewer"]
+
+Condition = Literal["current", "kept", "missing"]
+"""How a listing was come by: as asked, an older copy since asking fails, or not at all."""
 
 
 class Kind(Enum):
@@ -49,13 +52,14 @@ class Listing(msgspec.Struct, frozen=True):
 
     `ttl_ms` and `cache_scope` are the provider's caching hints (2026-07-28 server/utilities/caching).
     `version` changes whenever the content may have changed, so that what was built from it can be
-    kept.
+    kept. One that is `missing` has no entries, because nobody knows them.
     """
 
     entries: tuple[Entry, ...]
     version: int
     ttl_ms: int = 0
     cache_scope: Literal["public", "private"] = "public"
+    condition: Condition = "current"
 
 
 class Features(msgspec.Struct, frozen=True):
@@ -74,3 +78,22 @@ class Viewer(msgspec.Struct, frozen=True):
 
     principal: Principal
     capabilities: ClientCapabilities
+
+
+class NameClaim(msgspec.Struct, frozen=True, array_like=True):
+    """A public name of an endpoint, and whose it is: the provider's name and that one's own name.
+
+    `kind` is the value of a Kind; or `prefix`, where `name` is a provider and `original` the text
+    that stands before its names.
+    """
+
+    endpoint: str
+    kind: str
+    name: str
+    provider: str
+    original: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What is claimed."""
+        return (self.endpoint, self.kind, self.name)

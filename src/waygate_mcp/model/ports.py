@@ -5,12 +5,12 @@ Knows signatures. Refuses to know any class that fulfils them; `runtime/builders
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names what call.py holds
     from waygate_mcp.model.call import Answer, Call, LogEvent, Outcome, Progress, Question
-    from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
+    from waygate_mcp.model.catalog import Features, Kind, Listing, NameClaim, Viewer
     from waygate_mcp.model.event import Event
     from waygate_mcp.model.facts import Facts
     from waygate_mcp.model.principal import Principal
@@ -21,7 +21,9 @@ __all__ = [
     "Caller",
     "FactStore",
     "Handler",
+    "NameStore",
     "Provider",
+    "Refreshable",
     "Step",
     "Supervisor",
 ]
@@ -90,6 +92,34 @@ class Provider(Protocol):
             InvalidArgumentsError: prompts and completions only; tools answer with `is_error`.
             RpcError: an error that reaches the client as it is.
             UpstreamError: see errors.py.
+        """
+
+
+@runtime_checkable
+class Refreshable(Protocol):
+    """A provider that keeps copies of its lists and can be told that one is out of date."""
+
+    async def refresh(self, kind: Kind, viewer: Viewer) -> None:
+        """Read a list again, however fresh the copy is taken to be. Waits as `listing` does.
+
+        Never raises for what an upstream does.
+        """
+
+
+class NameStore(Protocol):
+    """Where claims of public names outlive the process."""
+
+    async def load(self) -> Sequence[NameClaim]:
+        """Give all claims, oldest first."""
+
+    async def claim(self, wanted: Mapping[NameClaim, NameClaim | None]) -> Sequence[NameClaim]:
+        """Store claims whose names are free, and give those in force for the same names.
+
+        A name is free where nobody claims it, or where the claim is the one that `wanted` says is
+        void. Another process may have been first.
+
+        Raises:
+            StorageError: nothing was stored.
         """
 
 

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 from waygate_mcp import __version__
 from waygate_mcp.auth.api_keys import AnonymousAuthenticator, ApiKeyAuthenticator
 from waygate_mcp.auth.bootstrap import BootstrapKey
-from waygate_mcp.config.document import Document, LimitsSection, PluginSection
+from waygate_mcp.config.document import EVERYTHING, Document, LimitsSection, PluginSection
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.references import resolve_references
 from waygate_mcp.errors import ConfigError, ConfigProblem
-from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Gateway
+from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gateway
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
@@ -112,7 +112,7 @@ async def open_generation(
 def apply_to_live(document: Document, gateway: Gateway, live: LiveState) -> None:
     """Let the state of conversations, which outlives reloads, follow the document now in force."""
     limits = document.limits
-    live.hub.route_by(gateway.binds)
+    live.hub.route_by(gateway.binds, gateway.public_uri)
     live.sessions.limits = SessionLimits(
         count=limits.sessions_max,
         idle_s=limits.session_idle_s,
@@ -209,12 +209,26 @@ def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPl
                 name,
                 bound,
                 prefixes=texts,
-                allow=None if tools.allow == ("*",) else tools.allow,
+                allow=_allowed(tools.allow),
                 deny=tools.deny,
                 instructions=endpoint.instructions,
+                prompts=Filter(_allowed(endpoint.prompts.allow), endpoint.prompts.deny),
+                resources=Filter(_allowed(endpoint.resources.allow), endpoint.resources.deny),
+                rename=tools.rename,
+                titles=tools.titles,
+                descriptions=tools.describe,
+                uri_prefixes=endpoint.uri_prefixes,
+                schemes=endpoint.schemes,
+                holders=document.holders(name),
+                is_strict=endpoint.strict,
             )
         )
     return plans
+
+
+def _allowed(patterns: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Give the patterns; None for the one that allows all."""
+    return None if patterns == (EVERYTHING,) else patterns
 
 
 def _call_limits(limits: LimitsSection) -> CallLimits:

@@ -22,6 +22,8 @@ from waygate_mcp.config.secrets import (
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import InterruptedCallError
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.gateway.name_file import NameFile
+from waygate_mcp.gateway.name_table import NameTable
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
@@ -39,6 +41,9 @@ from waygate_mcp.telemetry.timestamps import Stamp
 __all__ = ["House"]
 
 Guard = TypeVar("Guard")
+
+NAMES_FILE = "names.json"
+"""In the data folder: whose the public names are."""
 
 _log = get_logger("runtime.house")
 
@@ -163,7 +168,9 @@ class House(Generic[Guard]):
         self.metrics = stack.enter_context(_metrics(settings))
         self.supervisor = await stack.enter_async_context(TaskSupervisor())
         ring = KeyRing.from_master(master)
-        self.live = LiveState(ring, self.clock.now, self.clock.monotonic)
+        names = NameTable(NameFile(settings.data_dir / NAMES_FILE))
+        await names.load()
+        self.live = LiveState(ring, self.clock.now, self.clock.monotonic, names)
         stack.callback(self.live.close)
         facts = FactFile(settings.data_dir / FILE_NAME, self.supervisor, self.clock.now)
         await facts.load()

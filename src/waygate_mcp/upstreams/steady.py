@@ -25,7 +25,7 @@ from waygate_mcp.errors import (
     WaygateError,
 )
 from waygate_mcp.model.call import Call, Outcome
-from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
+from waygate_mcp.model.catalog import Condition, Features, Kind, Listing, Viewer
 from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.ports import Announce, Supervisor
@@ -79,6 +79,16 @@ class _Kept(msgspec.Struct):
     source: tuple[int, int]
     fresh_until_s: float
     read_at_s: float
+    is_outdated: bool = False
+
+
+class _Reading:
+    """A list being read. `is_left` says that somebody went on without it."""
+
+    def __init__(self, task: asyncio.Task[None], began_s: float) -> None:
+        self.task = task
+        self.began_s = began_s
+        self.is_left = False
 
 
 _Key = tuple[Kind, bytes, int]
@@ -127,7 +137,7 @@ class SteadyUpstream:
         self._latency_s: float | None = None
         self._is_closed = False
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
-        self._reading: dict[_Key, asyncio.Task[None]] = {}
+        self._reading: dict[_Key, _Reading] = {}
         self._versions = 0
 
     # --- the Provider port
@@ -182,16 +192,26 @@ class SteadyUpstream:
         A list that cannot be had in time is shown as last read, or empty; its change is announced
         when it is there.
         """
-        key = (kind, viewer.principal.fingerprint, viewer.capabilities.bits)
-        kept = self._kept.get(key)
-        if kept is None or kept.fresh_until_s <= self._now():
+        key = _key(kind, viewer)
+        kept = before = self._kept.get(key)
+        is_due = kept is None or kept.fresh_until_s <= self._now()
+        if is_due:
             await self._refresh(key, viewer)
             kept = self._kept.get(key)
         now_s = self._now()
         if kept is None or now_s - kept.read_at_s > self._limits.stale_s:
-            return Listing((), 0, _RETRY_TTL_MS, "private")
-        left_ms = int((kept.fresh_until_s - now_s) * 1000)
-        return msgspec.structs.replace(kept.listing, ttl_ms=max(left_ms, _RETRY_TTL_MS))
+            return Listing((), 0, _RETRY_TTL_MS, "private", "missing")
+        left_ms = max(int((kept.fresh_until_s - now_s) * 1000), _RETRY_TTL_MS)
+        is_old = kept.is_outdated or (is_due and kept is before)
+        condition: Condition = "kept" if is_old else "current"
+        return msgspec.structs.replace(kept.listing, ttl_ms=left_ms, condition=condition)
+
+    async def refresh(self, kind: Kind, viewer: Viewer) -> None:
+        """See Refreshable."""
+        key = _key(kind, viewer)
+        if self._held is not None:
+            await self._held.upstream.refresh(kind, viewer)
+        await self._refresh(key, viewer)
 
     # --- for people
 
@@ -256,7 +276,7 @@ class SteadyUpstream:
     async def close(self) -> None:
         """End everything that was begun."""
         self._is_closed = True
-        tasks = [*self._reading.values()]
+        tasks = [reading.task for reading in self._reading.values()]
         tasks += [task for task in (self._opening, self._watching) if task is not None]
         for task in tasks:
             task.cancel()
@@ -453,19 +473,26 @@ class SteadyUpstream:
         """Have a list read, by a task that outlives an impatient caller, and wait for it a while."""
         if self._is_closed or self._breaker.state == "open":
             return
-        task = self._reading.get(key)
-        if task is None:
+        reading = self._reading.get(key)
+        if reading is None:
             task = self._supervisor.start(self._read(key, viewer), name=f"list:{self._name}")
-            self._reading[key] = task
-            task.add_done_callback(lambda _: self._reading.pop(key, None))
-        done, _ = await asyncio.wait({task}, timeout=self._limits.list_wait_s)
-        if not done:
+            reading = self._reading[key] = _Reading(task, self._now())
+            task.add_done_callback(lambda _: self._end_reading(key))
+        # The time is the reading's, not the reader's: one that hangs is waited for once.
+        left_s = reading.began_s + self._limits.list_wait_s - self._now()
+        try:
+            if left_s > 0:
+                await asyncio.wait({reading.task}, timeout=left_s)
+        finally:
+            was_left, reading.is_left = reading.is_left, not reading.task.done()
+        if reading.is_left and not was_left:
             _log.warning("%s: its list of %ss takes long", self._name, key[0].value)
-            task.add_done_callback(lambda _: self._announce_late(key[0]))
 
-    def _announce_late(self, kind: Kind) -> None:
-        if not self._is_closed:
-            self._announce(ListChanged(self._name, kind))
+    def _end_reading(self, key: _Key) -> None:
+        """Tell of a list that somebody went on without."""
+        reading = self._reading.pop(key)
+        if reading.is_left and not self._is_closed:
+            self._announce(ListChanged(self._name, key[0]))
 
     async def _read(self, key: _Key, viewer: Viewer) -> None:
         """Read a list; where that fails, what is kept stays."""
@@ -480,6 +507,7 @@ class SteadyUpstream:
             kept = self._kept.get(key)
             if kept is not None:
                 kept.fresh_until_s = self._now() + _RETRY_TTL_MS / 1000
+                kept.is_outdated = True
             return
         self._count("ok")
         self._note_success(began_s)
@@ -505,6 +533,10 @@ class SteadyUpstream:
 
 def _uncounted(_result: RequestResult) -> None:
     """Count nothing."""
+
+
+def _key(kind: Kind, viewer: Viewer) -> _Key:
+    return (kind, viewer.principal.fingerprint, viewer.capabilities.bits)
 
 
 async def _close(held: _Held) -> None:

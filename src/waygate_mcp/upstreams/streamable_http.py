@@ -218,6 +218,10 @@ class Upstream:
 
         return await self._listings.get(kind, key, read, watched=self._is_watched(kind))
 
+    async def refresh(self, kind: Kind, viewer: Viewer) -> None:
+        """See Refreshable. The list is read when it is next looked at."""
+        self._listings.forget(kind)
+
     async def call(self, call: Call) -> Outcome:
         """See Provider."""
         if call.method in ("resources/subscribe", "resources/unsubscribe") and self._has_modern:

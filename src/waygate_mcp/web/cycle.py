@@ -60,7 +60,8 @@ class _Signal:
 class Cycle(RequestResponseCycle):
     """uvicorn's cycle with the extension. Made by the connection, one for each request.
 
-    What is the same for nearly all requests stands in the class, and is set where it differs.
+    What is the same for nearly all requests stands in the class, and is set where it differs: uvicorn's
+    constructor, which sets it all, is not called.
     """
 
     logger = logging.getLogger("uvicorn.error")
@@ -75,7 +76,7 @@ class Cycle(RequestResponseCycle):
     _task: asyncio.Task[None] | None = None
     _heads: ClassVar[tuple[object, dict[int, bytes]]] = (None, {})
 
-    def __init__(self, protocol: Any, keep_alive: bool) -> None:  # noqa: super is not called: it sets all of the above
+    def __init__(self, protocol: Any, keep_alive: bool) -> None:
         self.scope = protocol.scope
         self.transport = protocol.transport
         self.flow = protocol.flow

@@ -15,6 +15,7 @@ from waygate_mcp.config.document import (
     AuthSection,
     Document,
     EndpointSection,
+    FilterSection,
     LimitsSection,
     PluginSection,
     ServerSection,
@@ -108,6 +109,15 @@ def test_what_is_bound_is_what_is_enabled_in_the_order_of_bind() -> None:
     assert document.bound_providers("none") == ()
 
 
+def test_names_are_held_by_all_that_are_bound_enabled_or_not() -> None:
+    document = Document(
+        plugins={"a": PluginSection(use="x"), "b": PluginSection(use="x", enabled=False)},
+        endpoints={"all": EndpointSection(), "some": EndpointSection(bind=("b",))},
+    )
+    assert document.holders("all") == ("a", "b")
+    assert document.holders("some") == ("b",)
+
+
 def test_an_endpoint_that_does_not_exist_binds_nothing() -> None:
     with pytest.raises(KeyError):
         Document().bound_providers("nowhere")
@@ -159,6 +169,8 @@ HEADINGS: dict[str, type[Section]] = {
     "upstreams.NAME.limits": UpstreamLimitsSection,
     "endpoints.NAME": EndpointSection,
     "endpoints.NAME.tools": ToolsSection,
+    "endpoints.NAME.prompts": FilterSection,
+    "endpoints.NAME.resources": FilterSection,
 }
 
 

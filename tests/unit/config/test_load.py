@@ -133,6 +133,67 @@ def test_two_plugins_may_change_names() -> None:
     assert parse_document(text, settings_with()).endpoints["e"].prefixes == {"a": "b", "b": "a"}
 
 
+def test_uri_prefixes_and_schemes_are_for_bound_providers_and_do_not_contradict() -> None:
+    found = problems("""
+plugins: {a: {use: x}, b: {use: x}, c: {use: x}}
+endpoints:
+  e:
+    bind: [a, b]
+    uri_prefixes: {a: same, b: same, c: other, zz: more}
+    schemes: {memo: a, note: c, list: zz}
+  f: {bind: ["*"], schemes: {memo: a, note: a}, uri_prefixes: {b: x}}
+""")
+    assert [(problem.path, problem.message) for problem in found] == [
+        ("endpoints.e.uri_prefixes.b", "the same prefix as `a`"),
+        ("endpoints.e.uri_prefixes.c", "`c` is not bound here"),
+        ("endpoints.e.uri_prefixes.zz", "no plugin or upstream is named `zz`"),
+        (
+            "endpoints.e.schemes.memo",
+            "the URIs of `a` have a prefix, so that none of them has this scheme",
+        ),
+        ("endpoints.e.schemes.note", "`c` is not bound here"),
+        ("endpoints.e.schemes.list", "no plugin or upstream is named `zz`"),
+    ]
+    assert found[0].line == 6
+
+
+def test_new_names_for_tools_differ_and_are_not_denied() -> None:
+    found = problems("""
+endpoints:
+  e:
+    tools:
+      deny: [gone, new_gone]
+      rename: {a: same, b: same, c: c, gone: back, d: new_gone, e: f, f: e}
+      titles: {same: T, gone: T, a: T, f: T}
+      describe: {same: D}
+""")
+    assert [(problem.path, problem.message) for problem in found] == [
+        ("endpoints.e.tools.rename.b", "the same new name as `a`"),
+        ("endpoints.e.tools.rename.c", "that is the name it has"),
+        ("endpoints.e.tools.rename.d", "`new_gone` is denied here"),
+        ("endpoints.e.tools.rename.gone", "`gone` is denied here"),
+        ("endpoints.e.tools.titles.same", "it is named by what it is called without `rename`: `a`"),
+        ("endpoints.e.tools.titles.gone", "`gone` is denied here"),
+        (
+            "endpoints.e.tools.describe.same",
+            "it is named by what it is called without `rename`: `a`",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("tools: {rename: {a: 'no dots.'}}", "1 to 64 of `A-Z a-z 0-9 _ -`"),
+        ("uri_prefixes: {a: 'A+'}", "1 to 32 of `a-z 0-9 . -`, beginning with a letter"),
+        ("schemes: {'memo:': a}", "the scheme of a URI"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_with_what_can(section: str, expected: str) -> None:
+    [problem] = problems(f"plugins: {{a: {{use: x}}}}\nendpoints: {{e: {{{section}}}}}")
+    assert expected in problem.message
+
+
 def test_problems_of_several_sections_come_at_once() -> None:
     found = problems("auth: {mode: none}\nendpoints: {a: {bind: [x]}, b: {bind: [y]}}", host="::")
     assert len(found) == 3

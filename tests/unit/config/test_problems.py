@@ -105,7 +105,7 @@ endpoints: {{a: {{bind: ["{CANARY} x"], prefix: {CANARY}, instructions: [{CANARY
 
 
 def test_known_keys_are_those_of_the_mapping_at_a_path() -> None:
-    assert known_keys(Document, ("endpoints", "x", "tools")) == ("allow", "deny")
+    assert known_keys(Document, ("endpoints", "x", "prompts")) == ("allow", "deny")
     assert known_keys(Document, ("plugins", "x", "config")) == ()
     assert known_keys(Document, ("nowhere", "x")) == ()
 

@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from tests.support.dialogues import person, ring
 from tests.support.scripted import Scripted
-from waygate_mcp.errors import RpcError, UnknownNameError
-from waygate_mcp.gateway.catalog import Binding, Catalog
+from tests.support.virtual_time import now, pass_time, settle, virtual_time
+from waygate_mcp.errors import (
+    RpcError,
+    UnknownNameError,
+    UpstreamTimeoutError,
+    UpstreamUnavailableError,
+)
+from waygate_mcp.gateway import name_table
+from waygate_mcp.gateway.catalog import Catalog, Ground
+from waygate_mcp.gateway.name_table import NameTable
+from waygate_mcp.gateway.names import UriMark
+from waygate_mcp.gateway.offers import Binding, Rules
+from waygate_mcp.gateway.seen_links import SeenLinks
 from waygate_mcp.model.catalog import Features, Kind, Viewer
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.model.principal import Principal
@@ -38,12 +49,20 @@ def viewer(
 
 def catalog_of(
     *bindings: tuple[Scripted, str],
-    allows: Callable[[str], bool] = lambda name: True,
-    page_size: int = 1_000,
-    clock: Clock | None = None,
+    clock: Callable[[], float] | None = None,
+    names: NameTable | None = None,
+    marks: Mapping[str, str] | None = None,
+    **rules: Any,
 ) -> Catalog:
-    bound = [Binding(provider, prefix) for provider, prefix in bindings]
-    return Catalog(bound, allows, page_size, ring(), clock or Clock())
+    marks = marks or {}
+    bound = [
+        Binding(provider, prefix, UriMark(marks.get(provider.name, "")))
+        for provider, prefix in bindings
+    ]
+    clock = clock or Clock()
+    ground = Ground(ring(), names or NameTable(), SeenLinks(clock), clock)
+    rules.setdefault("holders", frozenset(provider.name for provider, _ in bindings))
+    return Catalog(bound, Rules(**rules), ground)
 
 
 def box_with(*tools: str, name: str = "box") -> Scripted:
@@ -142,7 +161,7 @@ async def test_warnings_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
 async def test_only_allowed_tools_are_shown_and_found() -> None:
     box = box_with("keep", "drop")
     box.prompt("drop")
-    catalog = catalog_of((box, ""), allows=lambda name: name == "keep")
+    catalog = catalog_of((box, ""), tools=lambda name: name == "keep")
     assert await page(catalog) == (["keep"], None)
     with pytest.raises(UnknownNameError):
         await catalog.find(Kind.TOOL, "drop", viewer())
@@ -413,7 +432,7 @@ async def test_a_change_while_a_list_is_read_is_not_covered_up() -> None:
     box.pause = asyncio.Event()
     catalog = catalog_of((box, ""))
     reading = asyncio.get_running_loop().create_task(page(catalog))
-    await asyncio.sleep(0)
+    await settle()
     box.tool("new")
     catalog.forget(ListChanged("box", Kind.TOOL))
     box.pause.set()
@@ -429,3 +448,400 @@ async def test_no_more_than_512_lists_are_kept() -> None:
         await page(catalog, who=viewer(capabilities=capabilities))
     assert catalog.find_known(Kind.TOOL, "a", viewer(capabilities=classes[0])) is None
     assert catalog.find_known(Kind.TOOL, "a", viewer(capabilities=classes[1])) is not None
+
+
+# --- whose a name is
+
+
+async def test_a_name_stays_with_its_first_publisher_whatever_the_order_becomes() -> None:
+    names = NameTable()
+    one, two = box_with("greet", "a", name="one"), box_with("greet", "b", name="two")
+    await page(catalog_of((one, ""), (two, ""), names=names))
+    catalog = catalog_of((two, ""), (one, ""), names=names)
+    assert await page(catalog) == (["b", "a", "greet"], None)
+    assert (await catalog.find(Kind.TOOL, "greet", viewer())).provider is one
+    [hidden] = catalog.status().hidden
+    assert (hidden.provider, hidden.name) == ("two", "greet")
+    assert hidden.reason == "is hidden: the name belongs to one"
+
+
+async def test_a_newcomer_does_not_get_the_name_of_one_that_is_away() -> None:
+    names = NameTable()
+    one, two = box_with("greet", name="one"), box_with("greet", name="two")
+    await page(catalog_of((one, ""), names=names))
+    one.condition = "missing"
+    catalog = catalog_of((one, ""), (two, ""), names=names)
+    assert await page(catalog) == ([], None)
+    with pytest.raises(UpstreamUnavailableError) as caught:
+        await catalog.find(Kind.TOOL, "greet", viewer())
+    assert caught.value.upstream == "one"
+    assert "one" in caught.value.safe_message
+    assert two.calls == []
+    switched_off = catalog_of((two, ""), names=names, holders=frozenset({"one", "two"}))
+    assert await page(switched_off) == ([], None)
+
+
+async def test_who_is_bound_no_more_or_named_otherwise_gives_its_names_up() -> None:
+    names = NameTable()
+    one, two = box_with("greet", name="one"), box_with("greet", name="two")
+    await page(catalog_of((one, ""), names=names))
+    moved = catalog_of((one, "one__"), (two, ""), names=names)
+    assert await page(moved) == (["one__greet", "greet"], None)
+    assert (await moved.find(Kind.TOOL, "greet", viewer())).provider is two
+    gone = catalog_of((one, ""), names=names)
+    assert await page(gone) == (["greet"], None)
+
+
+async def test_of_two_tools_of_one_provider_under_one_name_the_first_is_shown() -> None:
+    box = box_with("a", "b")
+    catalog = catalog_of((box, ""), rename={"a": "same", "b": "same"})
+    assert await page(catalog) == (["same"], None)
+    assert (await catalog.find(Kind.TOOL, "same", viewer())).target == "a"
+    assert [one.original for one in catalog.status().hidden] == ["b"]
+
+
+async def test_one_with_more_names_than_it_can_hold_shows_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(name_table, "MAX_CLAIMS", 2)
+    one, two = box_with(*"abcd", name="one"), box_with("a", name="two")
+    catalog = catalog_of((one, ""), (two, ""))
+    assert await page(catalog) == (["a", "b", "c", "d"], None)
+    assert (await catalog.find(Kind.TOOL, "a", viewer())).provider is one
+    assert catalog.status().hidden[0].reason == "is hidden: the name belongs to one"
+
+
+async def test_a_prefix_nobody_wrote_down_is_remembered_once_it_was_published() -> None:
+    names = NameTable()
+    one = box_with("greet", name="one")
+    catalog = catalog_of((one, ""), names=names, auto_prefixes=frozenset({"one"}))
+    await page(catalog, Kind.PROMPT)
+    assert names.prefix("default", "one") is None  # nothing was published yet
+    await page(catalog)
+    assert names.prefix("default", "one") == ""
+    written = box_with("greet", name="two")
+    await page(catalog_of((written, "x__"), names=names))
+    assert names.prefix("default", "two") is None
+
+
+async def test_words_for_tools_nobody_has_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    box = box_with("a")
+    clock = Clock()
+    box.condition = "missing"
+    catalog = catalog_of((box, ""), clock=clock, rename={"a": "x", "b": "y"}, titles={"c": "T"})
+    with caplog.at_level(logging.WARNING):
+        await page(catalog)
+        assert caplog.records == []  # it may have them: nobody knows
+        box.condition = "current"
+        for _ in range(2):
+            clock.now_s += 1_000
+            await page(catalog)
+    assert [record.getMessage() for record in caplog.records] == [
+        "endpoint default: no tool is named 'b'",
+        "endpoint default: no tool is named 'c'",
+    ]
+    assert catalog.status().unknown == ("b", "c")
+
+
+# --- providers that are slow, broken or away
+
+
+@virtual_time
+async def test_all_are_asked_at_once_and_nobody_waits_for_longer_than_ten_seconds() -> None:
+    slow = [box_with("t", name=f"slow{number}") for number in range(5)]
+    for box in slow:
+        box.pause = asyncio.Event()
+    quick = box_with("q", name="quick")
+    catalog = catalog_of(*((box, f"{box.name}__") for box in [*slow, quick]), clock=now)
+    began_s = now()
+    assert await page(catalog) == (["quick__q"], None)
+    assert now() - began_s == 10.0
+    assert [box.listed for box in slow] == [1] * 5
+
+
+@virtual_time
+async def test_those_who_want_the_same_wait_for_one_reading() -> None:
+    box = box_with("a")
+    box.pause = asyncio.Event()
+    catalog = catalog_of((box, ""), clock=now)
+    readers = [asyncio.get_running_loop().create_task(page(catalog)) for _ in range(10)]
+    await settle()
+    readers.pop(0).cancel()  # the first to come goes away
+    await settle()
+    box.pause.set()
+    for reader in readers:
+        assert await reader == (["a"], None)
+    assert box.listed == 2  # once for the one that left, once for all others
+
+
+@virtual_time
+async def test_the_first_to_find_a_list_private_sends_the_others_to_their_own() -> None:
+    box = Scripted()
+    box.cache_scope = "private"
+    box.by_principal = {
+        f"key:{name}": {**box.entries, Kind.TOOL: {name: {"name": name}}}
+        for name in ("alice", "bob")
+    }
+    catalog = catalog_of((box, ""), clock=now)
+    found = await asyncio.gather(*(page(catalog, who=viewer(who)) for who in (ALICE, BOB, ALICE)))
+    assert [names for names, _ in found] == [["alice"], ["bob"], ["alice"]]
+    assert box.listed == 2
+
+
+@virtual_time
+async def test_a_call_does_not_wait_for_the_list_of_another() -> None:
+    quick, slow = box_with("q", name="quick"), box_with("s", name="slow")
+    quick.ttl_ms = 1_000
+    catalog = catalog_of((quick, "quick__"), (slow, "slow__"), clock=now)
+    await page(catalog)
+    slow.pause = asyncio.Event()
+    await pass_time(2)
+    began_s = now()
+    assert (await catalog.find(Kind.TOOL, "quick__q", viewer())).provider is quick
+    assert now() - began_s == 0.25
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [UpstreamTimeoutError("two", "no answer"), ValueError("a bug"), asyncio.CancelledError()],
+)
+async def test_what_goes_wrong_in_one_is_confined_to_its_part(
+    failure: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = box_with("a", name="one"), box_with("b", name="two")
+    two.list_failure = failure
+    catalog = catalog_of((one, ""), (two, ""))
+    reply = await catalog.page(Kind.TOOL, None, viewer(), MODERN)
+    assert [tool["name"] for tool in json.loads(reply.result)["tools"]] == ["a"]
+    assert (reply.ttl_ms, reply.cache_scope) == (1_000, "private")
+    assert ("listing tools failed" in caplog.text) is not isinstance(failure, UpstreamTimeoutError)
+    assert catalog.status().bindings[1].lists == {"tool": "missing"}
+
+
+async def test_a_public_list_somebody_else_saw_is_shown_to_whom_it_is_missing() -> None:
+    clock = Clock()
+    one, two = box_with("a", name="one"), box_with("b", name="two")
+    catalog = catalog_of((one, ""), (two, ""), clock=clock)
+    await page(catalog, who=viewer(ALICE))
+    two.condition = "missing"
+    clock.now_s += 1_000
+    assert await page(catalog, who=viewer(BOB)) == (["a", "b"], None)
+    assert catalog.status().bindings[1].lists == {"tool": "kept"}
+
+
+async def test_a_list_with_an_old_part_is_believed_for_five_seconds_at_most() -> None:
+    box = box_with("a")
+    box.condition = "kept"
+    reply = await catalog_of((box, "")).page(Kind.TOOL, None, viewer(), MODERN)
+    assert reply.ttl_ms == 5_000
+    box.condition = "current"
+    box.ttl_ms = 3_600_000
+    reply = await catalog_of((box, "")).page(Kind.TOOL, None, viewer(), MODERN)
+    assert reply.ttl_ms == 60_000
+
+
+@pytest.mark.parametrize("condition", ["kept", "missing"])
+async def test_a_strict_endpoint_shows_a_whole_list_or_none_and_calls_go_on(condition: Any) -> None:
+    one, two = box_with("a", name="one"), box_with("b", name="two")
+    two.condition = condition
+    catalog = catalog_of((one, ""), (two, ""), is_strict=True)
+    with pytest.raises(UpstreamUnavailableError) as caught:
+        await page(catalog)
+    assert caught.value.safe_message == "The upstream server two is not available."
+    assert (await catalog.find(Kind.TOOL, "a", viewer())).provider is one
+    two.condition = "current"
+    catalog.forget(ListChanged("two", Kind.TOOL))
+    assert await page(catalog) == (["a", "b"], None)
+
+
+async def test_a_name_under_the_prefix_of_one_that_is_away_says_who_is_away() -> None:
+    one, two = box_with("a", name="one"), box_with("b", name="two")
+    two.condition = "missing"
+    catalog = catalog_of((one, "one__"), (two, "two__"))
+    with pytest.raises(UpstreamUnavailableError) as caught:
+        await catalog.find(Kind.TOOL, "two__anything", viewer())
+    assert caught.value.upstream == "two"
+    with pytest.raises(UnknownNameError):
+        await catalog.find(Kind.TOOL, "one__anything", viewer())
+
+
+# --- names nobody knows
+
+
+class Refreshing(Scripted):
+    """Has a tool more whenever its list is read again."""
+
+    refreshed = 0
+    gate: asyncio.Event | None = None
+
+    async def refresh(self, kind: Kind, viewer: Viewer) -> None:
+        self.refreshed += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        self.tool(f"new{self.refreshed}")
+
+
+async def test_for_an_unknown_name_the_list_of_its_upstream_is_read_again_once() -> None:
+    clock = Clock()
+    one, two = Refreshing("one"), Refreshing("two")
+    catalog = catalog_of((one, "one__"), (two, "two__"), clock=clock)
+    found = await catalog.find(Kind.TOOL, "two__new1", viewer())
+    assert (found.provider, found.target) == (two, "new1")
+    for _ in range(100):
+        with pytest.raises(UnknownNameError):
+            await catalog.find(Kind.TOOL, "two__guess", viewer())
+    assert (one.refreshed, two.refreshed) == (0, 1)
+    clock.now_s += 10
+    assert (await catalog.find(Kind.TOOL, "two__new2", viewer())).target == "new2"
+    with pytest.raises(UnknownNameError):
+        await catalog.find(Kind.TOOL, "other__guess", viewer())
+    assert (one.refreshed, two.refreshed) == (0, 2)
+
+
+async def test_a_verbatim_name_is_looked_for_wherever_it_could_be() -> None:
+    one, two = Refreshing("one"), Refreshing("two")
+    names = NameTable()
+    catalog = catalog_of((one, ""), (two, ""), names=names)
+    assert (await catalog.find(Kind.TOOL, "new1", viewer())).provider is one
+    assert (one.refreshed, two.refreshed) == (1, 1)
+    one.remove(Kind.TOOL, "new1")
+    again = catalog_of((one, ""), (two, ""), names=names)
+    one.refreshed = two.refreshed = 7
+    with pytest.raises(UnknownNameError):
+        await again.find(Kind.TOOL, "new1", viewer())  # it is known whose it is
+    assert (one.refreshed, two.refreshed) == (8, 7)
+
+
+@virtual_time
+async def test_those_who_ask_meanwhile_wait_for_the_same_reading() -> None:
+    box = Refreshing()
+    box.gate = asyncio.Event()
+    catalog = catalog_of((box, ""), clock=now)
+    await page(catalog)
+    asking = [
+        asyncio.get_running_loop().create_task(catalog.find(Kind.TOOL, "new1", viewer()))
+        for _ in range(3)
+    ]
+    await settle()
+    box.gate.set()
+    assert {(await one).target for one in asking} == {"new1"}
+    assert box.refreshed == 1
+
+
+# --- whose a URI is
+
+
+def bearers(**marks: str) -> tuple[Scripted, Scripted, Catalog]:
+    """Two with resources on one endpoint."""
+    one, two = Scripted("one"), Scripted("two")
+    return one, two, catalog_of((one, "one__"), (two, "two__"), marks=marks)
+
+
+async def owner(catalog: Catalog, uri: str, who: Viewer | None = None) -> tuple[str, str] | None:
+    try:
+        found = await catalog.find(Kind.RESOURCE, uri, who or viewer())
+    except UnknownNameError:
+        return None
+    return found.provider.name, found.target
+
+
+async def test_a_link_is_followed_to_who_gave_it_and_by_nobody_else() -> None:
+    one, _, catalog = bearers()
+    assert await owner(catalog, "memo://linked") is None
+    catalog.note_links(["memo://linked"], "two", viewer(ALICE))
+    assert await owner(catalog, "memo://linked") == ("two", "memo://linked")
+    assert await owner(catalog, "memo://linked", viewer(BOB)) is None
+    one.template("memo://{any}")
+    catalog.forget(ListChanged("one", Kind.TEMPLATE))
+    assert await owner(catalog, "memo://linked") == ("one", "memo://linked")
+    gone = catalog_of((Scripted("one"), ""), (Scripted("three"), ""))
+    gone.note_links(["memo://linked"], "two", viewer(ALICE))
+    assert await owner(gone, "memo://linked") is None
+
+
+async def test_a_scheme_the_operator_gave_to_somebody_is_theirs() -> None:
+    one, two = Scripted("one"), Scripted("two")
+    catalog = catalog_of((one, ""), (two, ""), schemes={"memo": "two"})
+    assert await owner(catalog, "MEMO://x") == ("two", "MEMO://x")
+    assert await owner(catalog, "other://x") is None
+
+
+async def test_a_mark_says_whose_a_uri_is_and_the_only_other_has_the_rest() -> None:
+    one, two, catalog = bearers(two="zwei")
+    one.resource("memo://a")
+    two.resource("memo://a")
+    two.template("memo://days/{day}")
+    assert await page(catalog, Kind.RESOURCE) == (["memo://a", "zwei+memo://a"], None)
+    assert await page(catalog, Kind.TEMPLATE) == (["zwei+memo://days/{day}"], None)
+    assert await owner(catalog, "memo://a") == ("one", "memo://a")
+    assert await owner(catalog, "zwei+memo://a") == ("two", "memo://a")
+    assert await owner(catalog, "zwei+memo://days/1") == ("two", "memo://days/1")
+    assert await owner(catalog, "zwei+other://x") == ("two", "other://x")
+    assert await owner(catalog, "ui://zwei/w") == ("two", "ui://w")
+    assert await owner(catalog, "memo://days/1") == ("one", "memo://days/1")
+    assert not catalog.has_rivals
+    found = await catalog.find(Kind.TEMPLATE, "zwei+memo://days/{day}", viewer())
+    assert found.target == "memo://days/{day}"
+
+
+async def test_a_uri_that_is_not_allowed_does_not_exist_on_any_way() -> None:
+    box = Scripted()
+    box.resource("memo://secret")
+    box.resource("memo://open")
+    box.template("memo://{any}")
+
+    def allows(*names: str) -> bool:
+        return "secret" not in names[0]
+
+    catalog = catalog_of((box, ""), resources=allows)
+    assert await page(catalog, Kind.RESOURCE) == (["memo://open"], None)
+    assert await owner(catalog, "memo://secret") is None
+    assert await owner(catalog, "memo://secret/2") is None
+    assert await owner(catalog, "memo://x") == ("box", "memo://x")
+    assert catalog.public_uri("box", "memo://secret") is None
+
+
+async def test_a_resource_of_one_that_is_away_is_not_read_from_another() -> None:
+    one, two = Scripted("one"), Scripted("two")
+    one.resource("memo://a")
+    two.template("memo://{any}")
+    clock = Clock()
+    catalog = catalog_of((one, ""), (two, ""), clock=clock)
+    await page(catalog, Kind.RESOURCE)
+    one.condition, one.cache_scope = "missing", "private"
+    catalog._last_public.clear()
+    catalog.forget(ListChanged("one", Kind.RESOURCE))
+    with pytest.raises(UpstreamUnavailableError):
+        await catalog.find(Kind.RESOURCE, "memo://a", viewer())
+    assert await owner(catalog, "memo://b") == ("two", "memo://b")
+
+
+async def test_an_update_is_about_the_uri_clients_know_and_only_from_its_owner() -> None:
+    one, _, catalog = bearers(two="zwei")
+    one.resource("memo://a")
+    await page(catalog, Kind.RESOURCE)
+    assert catalog.public_uri("one", "memo://a") == "memo://a"
+    assert catalog.public_uri("two", "memo://a") == "zwei+memo://a"
+    assert catalog.public_uri("nobody", "memo://a") is None
+    first, second, plain = bearers()
+    first.resource("memo://a")
+    second.template("list://{x}")
+    assert plain.public_uri("two", "memo://a") == "memo://a"  # nobody is known to have it
+    await page(plain, Kind.RESOURCE)
+    assert plain.public_uri("two", "memo://a") is None
+    await page(plain, Kind.TEMPLATE)
+    assert plain.public_uri("one", "list://1") is None
+    assert plain.public_uri("two", "list://1") == "list://1"
+
+
+async def test_only_a_part_that_changed_is_made_anew() -> None:
+    one, two = box_with("a", name="one"), box_with("b", name="two")
+    kept = (await one.listing(Kind.TOOL, viewer())).entries
+    one.fixed = kept
+    catalog = catalog_of((one, "one__"), (two, "two__"))
+    view = await catalog._view(Kind.TOOL, viewer())
+    catalog.forget(ListChanged("two", Kind.TOOL))
+    again = await catalog._view(Kind.TOOL, viewer())
+    assert again is not view
+    assert again.parts[0] is view.parts[0]
+    assert again.parts[1] is not view.parts[1]

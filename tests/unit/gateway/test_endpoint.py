@@ -21,7 +21,7 @@ from waygate_mcp.errors import (
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Gateway
 from waygate_mcp.gateway.steps.authorize import authorize
-from waygate_mcp.model.call import Call, Outcome, Reply
+from waygate_mcp.model.call import Call, InputRequired, Outcome, Reply
 from waygate_mcp.model.catalog import Features, Kind
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.model.ports import Handler, Step
@@ -309,6 +309,137 @@ async def test_only_events_of_bound_providers_make_a_list_stale() -> None:
     endpoint.forget(ListChanged("box", Kind.TOOL))
     await ask(endpoint, "tools/list")
     assert box.listed == 2
+
+
+@virtual_time
+async def test_what_an_upstream_can_do_is_known_once_it_says_so() -> None:
+    late = Scripted("late", features=Features(tools=True), instructions=None)
+    endpoint = endpoint_of(late)
+    with pytest.raises(UnknownMethodError):
+        endpoint.handler_for("resources/read")
+    late.features, late.instructions = ALL_FEATURES, "Be quick."
+    endpoint.forget(ListChanged("other", Kind.TOOL))
+    assert "resources" not in endpoint.capabilities
+    endpoint.forget(ListChanged("late", Kind.TOOL))
+    endpoint.handler_for("resources/read")
+    endpoint.handler_for("resources/subscribe")
+    assert endpoint.capabilities["resources"] == {"listChanged": True, "subscribe": True}
+    assert endpoint.instructions == "Be quick."
+    late.features = Features(prompts=True)
+    endpoint.forget(ListChanged("late", Kind.TOOL))
+    assert set(endpoint.capabilities) == {"prompts"}
+    with pytest.raises(UnknownMethodError):
+        endpoint.handler_for("tools/call")
+
+
+# --- URIs in what passes through
+
+LINKS = {
+    "content": [
+        {"type": "resource_link", "uri": "memo://given", "name": "g"},
+        {"type": "resource", "resource": {"uri": "ui://w", "text": "x"}},
+    ]
+}
+
+
+def linking(name: str) -> Scripted:
+    box = full_box(name)
+    box.tool("link", lambda call: Reply(json.dumps(LINKS).encode(), meta=UI_META))
+    return box
+
+
+UI_META = b'{"ui":{"resourceUri":"ui://w"}}'
+
+
+@virtual_time
+async def test_links_in_results_are_remembered_where_several_have_resources() -> None:
+    one, two = full_box("one"), linking("two")
+    endpoint = endpoint_of(one, two)
+    read = {"uri": "memo://given"}
+    with pytest.raises(UnknownNameError):
+        await ask(endpoint, "resources/read", read)
+    reply = await ask(endpoint, "tools/call", {"name": "two__link"})
+    assert isinstance(reply, Reply)
+    assert json.loads(reply.result) == LINKS
+    await ask(endpoint, "resources/read", read)
+    assert [call.target for call in two.calls] == ["link", "memo://given"]
+    with pytest.raises(UnknownNameError):
+        await ask(endpoint, "resources/read", read, principal=person("bob"))
+    assert one.calls == []
+
+
+@virtual_time
+async def test_uris_of_a_marked_binding_are_marked_wherever_they_stand() -> None:
+    one, two = full_box("one"), linking("two")
+    endpoint = endpoint_of(one, two, uri_prefixes={"two": "zwei"})
+    reply = await ask(endpoint, "tools/call", {"name": "two__link"})
+    assert isinstance(reply, Reply)
+    blocks = json.loads(reply.result)["content"]
+    assert blocks[0]["uri"] == "zwei+memo://given"
+    assert blocks[1]["resource"]["uri"] == "ui://zwei/w"
+    assert reply.meta == b'{"ui":{"resourceUri":"ui://zwei/w"}}'
+    for uri, own in (("zwei+memo://a", "memo://a"), ("zwei+memo://given", "memo://given")):
+        reply = await ask(endpoint, "resources/read", {"uri": uri})
+        assert isinstance(reply, Reply)
+        assert two.calls[-1].target == own
+        assert json.loads(reply.result)["contents"][0]["uri"] == uri
+    ref = {"type": "ref/resource", "uri": "zwei+memo://days/{day}"}
+    await ask(endpoint, "completion/complete", {"ref": ref})
+    assert two.calls[-1].target == "memo://days/{day}"
+    await ask(endpoint, "resources/subscribe", {"uri": "zwei+memo://a"})
+    assert two.calls[-1].target == "memo://a"
+    assert one.calls == []
+
+
+@virtual_time
+async def test_what_a_marked_binding_says_is_wrong_is_about_the_uri_clients_know() -> None:
+    one, two = full_box("one"), full_box("two")
+    endpoint = endpoint_of(one, two, uri_prefixes={"two": "zwei"})
+
+    def raising(error: Exception) -> None:
+        def refuse(call: Call) -> Reply:
+            raise error
+
+        two.on("resources/read", "memo://a", refuse)
+
+    async def fails() -> Any:
+        with pytest.raises((RpcError, UnknownNameError)) as caught:
+            await ask(endpoint, "resources/read", {"uri": "zwei+memo://a"})
+        return caught.value
+
+    raising(RpcError(-32002, "gone", b'{"uri":"memo://a","why":1}'))
+    assert json.loads((await fails()).data) == {"uri": "zwei+memo://a", "why": 1}
+    raising(RpcError(-32002, "gone", b'{"uri":"zwei+memo://a"}'))  # it was put right already
+    assert json.loads((await fails()).data) == {"uri": "zwei+memo://a"}
+    raising(RpcError(-32002, "gone"))
+    assert (await fails()).data is None
+    raising(UnknownNameError("resource", "memo://a"))
+    assert (await fails()).name == "zwei+memo://a"
+
+
+@virtual_time
+async def test_a_question_of_a_marked_binding_passes_as_it_is() -> None:
+    two = full_box("two")
+    asked = InputRequired({}, "state")
+    two.tool("asks", lambda call: asked)
+    endpoint = endpoint_of(two, uri_prefixes={"two": "zwei"})
+    assert await ask(endpoint, "tools/call", {"name": "asks"}) is asked
+
+
+@virtual_time
+async def test_an_endpoint_tells_how_it_is_made_up() -> None:
+    one, two = full_box("one"), full_box("two")
+    endpoint = endpoint_of(
+        one, two, prefixes={"one": "", "two": ""}, uri_prefixes={"two": "zwei"}, rename={"x": "y"}
+    )
+    await ask(endpoint, "tools/list")
+    status = endpoint.status()
+    assert [(b.provider, b.prefix, b.uri_prefix, b.lists) for b in status.bindings] == [
+        ("one", "", "", {"tool": "current"}),
+        ("two", "", "zwei", {"tool": "current"}),
+    ]
+    assert [(one.provider, one.name) for one in status.hidden] == [("two", "greet")]
+    assert status.unknown == ("x",)
 
 
 def test_the_fixture_offers_all_there_is() -> None:

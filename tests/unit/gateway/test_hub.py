@@ -67,6 +67,23 @@ async def test_only_endpoints_that_bind_the_provider_hear_of_it() -> None:
 
 
 @virtual_time
+async def test_an_update_is_told_under_the_uri_of_the_endpoint_or_not_at_all() -> None:
+    hub = Hub()
+    here, there = listener(endpoint="a"), listener(endpoint="b")
+    for each in (here, there):
+        each.uris |= {"memo://a", "two+memo://a"}
+        hub.add(each)
+    hub.route_by(
+        lambda _endpoint, _provider: True,
+        lambda endpoint, provider, uri: f"{provider}+{uri}" if endpoint == "a" else None,
+    )
+    hub.announce(ResourceUpdated("two", "memo://a"))
+    hub.close()
+    assert await here.take() == [Change("notifications/resources/updated", "two+memo://a")]
+    assert await there.take() is None
+
+
+@virtual_time
 async def test_a_removed_listener_hears_no_more() -> None:
     hub, hears = Hub(), listener(Kind.TOOL)
     hub.add(hears)

@@ -8,7 +8,7 @@ from tests.support.dialogues import ALL, SERVER_INFO, live_state, person
 from tests.support.scripted import Scripted
 from tests.support.virtual_time import virtual_time
 from waygate_mcp.gateway.endpoint import Endpoint
-from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Gateway
+from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gateway
 from waygate_mcp.gateway.hub import Hub
 from waygate_mcp.gateway.listening import announce_changes, confirmed_filter, open_listener
 from waygate_mcp.model.catalog import Features, Kind
@@ -19,9 +19,9 @@ EVERYTHING = ListenFilter(tools=True, prompts=True, resources=True, uris=("memo:
 NOTHING = ListenFilter()
 
 
-def endpoint_with(features: Features) -> Endpoint:
+def endpoint_with(features: Features, resources: Filter | None = None) -> Endpoint:
     box = Scripted(features=features)
-    plans = [EndpointPlan("default", (box,))]
+    plans = [EndpointPlan("default", (box,), resources=resources or Filter())]
     return Gateway(plans, live_state(), (), CallLimits(), SERVER_INFO).endpoints["default"]
 
 
@@ -35,6 +35,14 @@ async def test_what_the_endpoint_offers_and_the_listener_asked_for_is_confirmed(
     assert confirmed_filter(bare, EVERYTHING, alice) == NOTHING
     unsubscribable = endpoint_with(Features(resources=True))
     assert confirmed_filter(unsubscribable, EVERYTHING, alice) == ListenFilter(resources=True)
+
+
+@virtual_time
+async def test_nobody_hears_of_a_resource_that_does_not_exist_here() -> None:
+    everything = Features(tools=True, prompts=True, resources=True, subscribe=True)
+    endpoint = endpoint_with(everything, Filter(deny=("memo://a",)))
+    wanted = ListenFilter(uris=("memo://a", "memo://b"))
+    assert confirmed_filter(endpoint, wanted, person("alice")) == ListenFilter(uris=("memo://b",))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Public names: prefixes, 64 characters, patterns."""
+"""Public names and URIs: prefixes, 64 characters, patterns, marks, and what is unfit to be shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waygate_mcp.gateway.names import is_allowed_by, public_name
+from waygate_mcp.gateway.names import (
+    UriMark,
+    hidden_character,
+    is_allowed_by,
+    look_alike,
+    public_name,
+)
 
 
 def test_without_a_prefix_a_name_is_itself_whatever_it_is() -> None:
@@ -67,3 +73,128 @@ def test_deny_wins_and_an_empty_allow_list_allows_nothing(
     allow: tuple[str, ...] | None, deny: tuple[str, ...], name: str, is_allowed: bool
 ) -> None:
     assert is_allowed_by(allow, deny)(name) is is_allowed
+
+
+def test_an_entry_with_two_names_is_meant_by_either() -> None:
+    assert is_allowed_by(("new",), ())("new", "old")
+    assert is_allowed_by(("old",), ())("new", "old")
+    assert not is_allowed_by(("other",), ())("new", "old")
+    assert not is_allowed_by(None, ("old",))("new", "old")
+    assert not is_allowed_by(("new",), ("old",))("new", "old")
+
+
+# --- what is unfit to be shown
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a\x00b", "U+0000"),
+        ("a\nb", "U+000A"),
+        ("a\x1b[31mb", "U+001B"),
+        ("a\x7f", "U+007F"),
+        ("a\u200bb", "U+200B"),
+        ("a\u202eb", "U+202E"),
+        ("\ufeffa", "U+FEFF"),
+        ("a\u00adb", "U+00AD"),
+        ("a\u2028b", "U+2028"),
+        ("a\u00a0b", "U+00A0"),
+        ("a\u3164b", "U+3164"),
+        ("a\ufe0fb", "U+FE0F"),
+        ("a\U000e0041", "U+E0041"),
+        ("a\ue000", "U+E000"),
+        ("a\ud800", "U+D800"),
+        ("a\u0378", "U+0378"),
+    ],
+)
+def test_a_character_that_cannot_be_seen_is_named(text: str, code: str) -> None:
+    assert hidden_character(text) == f"the character {code}, which cannot be seen"
+
+
+def test_white_space_at_an_end_cannot_be_seen_either() -> None:
+    for text in (" a", "a ", "\u00e9 "):
+        assert hidden_character(text) == "white space at an end"
+
+
+@pytest.mark.parametrize(
+    "text", ["greet", "Odd name. \u00e9", "a b", "\u65e5\u672c", "memo://a/%20", "caf\u0065\u0301"]
+)
+def test_what_can_be_seen_is_fit(text: str) -> None:
+    assert hidden_character(text) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gr\u0435et", "letters that look like those of A-Z"),
+        ("\u0441\u043e\u0440\u0443", "letters that look like those of A-Z"),
+        ("\u0251dd", "letters that look like those of A-Z"),
+        ("\uff47et", "letters that have a plainer form"),
+        ("\ufb01nd", "letters that have a plainer form"),
+        ("e\u0301", "letters that have a plainer form"),
+        ("get_\u0434\u0430\u043d\u043d\u044b\u0435", "a mixture of alphabets (CYRILLIC, LATIN)"),
+    ],
+)
+def test_a_name_that_looks_like_another_is_unfit(name: str, reason: str) -> None:
+    assert look_alike(name) == reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "greet",
+        "\u00e9t\u00e9",
+        "\u043f\u043e\u0438\u0441\u043a",
+        "\u65e5\u672cGreet",
+        "\u03b3\u03ac\u03c4\u03b1",
+    ],
+)
+def test_a_language_of_its_own_is_fit(name: str) -> None:
+    assert look_alike(name) is None
+
+
+# --- marks of URIs
+
+
+def test_a_mark_stands_in_the_scheme_and_ui_stays_one() -> None:
+    mark = UriMark("two")
+    for own, public in (
+        ("memo://a", "two+memo://a"),
+        ("memo://{day}", "two+memo://{day}"),
+        ("urn:x:1", "two+urn:x:1"),
+        ("plain", "two+plain"),
+        ("ui://w/1", "ui://two/w/1"),
+        ("UI://w", "two+UI://w"),
+    ):
+        assert mark.add(own) == public
+        assert mark.remove(public) == own
+
+
+@pytest.mark.parametrize(
+    "uri", ["memo://a", "tw+memo://a", "two+ui://w", "ui://w", "ui://twos/w", "", "two"]
+)
+def test_what_does_not_bear_the_mark_is_not_of_this_binding(uri: str) -> None:
+    assert UriMark("two").remove(uri) is None
+
+
+URIS = st.one_of(
+    st.text(max_size=30),
+    st.builds("{}{}".format, st.sampled_from(["ui://", "two+", "ui://two/", "three+"]), st.text()),
+)
+
+
+@given(URIS)
+def test_a_mark_can_be_taken_off_again(uri: str) -> None:
+    assert UriMark("two").remove(UriMark("two").add(uri)) == uri
+    assert UriMark().remove(UriMark().add(uri)) == uri
+
+
+@given(URIS)
+def test_what_bears_a_mark_is_what_the_mark_was_put_on(uri: str) -> None:
+    own = UriMark("two").remove(uri)
+    assert own is None or UriMark("two").add(own) == uri
+
+
+@given(URIS, URIS)
+def test_two_marks_never_make_the_same(one: str, other: str) -> None:
+    assert UriMark("two").add(one) != UriMark("three").add(other)

@@ -9,7 +9,7 @@ from tests.support.house import HOST, KEY, open_house, settings_in
 from waygate_mcp import __version__
 from waygate_mcp.config.document import Document
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.gateway.gateway import EndpointPlan
+from waygate_mcp.gateway.gateway import EndpointPlan, Filter
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import ListChanged
 from waygate_mcp.model.principal import ANONYMOUS
@@ -53,6 +53,40 @@ async def test_prefixes_tools_and_instructions_are_handed_on(tmp_path: Path) -> 
     assert plan.allow == ("eins__*",)
     assert plan.deny == ("*greet",)
     assert plan.instructions == "Be brief."
+
+
+async def test_what_an_endpoint_does_with_entries_and_uris_is_handed_on(tmp_path: Path) -> None:
+    plan = await plans_of(
+        tmp_path,
+        {
+            "tools": {
+                "rename": {"one__greet": "hello"},
+                "titles": {"one__greet": "T"},
+                "describe": {"one__greet": "D"},
+            },
+            "prompts": {"allow": ["a*"], "deny": ["ab"]},
+            "resources": {"deny": ["memo://x*"]},
+            "uri_prefixes": {"one": "eins"},
+            "schemes": {"memo": "two"},
+            "strict": True,
+        },
+    )
+    assert plan.rename == {"one__greet": "hello"}
+    assert (plan.titles, plan.descriptions) == ({"one__greet": "T"}, {"one__greet": "D"})
+    assert plan.prompts == Filter(("a*",), ("ab",))
+    assert plan.resources == Filter(None, ("memo://x*",))
+    assert (plan.uri_prefixes, plan.schemes) == ({"one": "eins"}, {"memo": "two"})
+    assert plan.is_strict
+    assert plan.holders == ("one", "two")
+
+
+async def test_who_is_switched_off_still_holds_its_names(tmp_path: Path) -> None:
+    document = {"plugins": {"one": HELLO, "off": HELLO | {"enabled": False}}}
+    async with open_house(settings_in(tmp_path, document)) as house:
+        generation = house.current()
+        [plan] = builders._plans(generation.document, generation.providers)
+        assert plan.holders == ("one", "off")
+        assert [provider.name for provider in plan.providers] == ["one"]
 
 
 async def test_an_empty_list_of_tools_allows_nothing(tmp_path: Path) -> None:

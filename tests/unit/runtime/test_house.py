@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.fake_upstream import FakeServer
 from tests.support.house import KEY, open_house, settings_in
+from tests.support.providers import make_call
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.errors import ConfigError, InterruptedCallError, UnauthenticatedError
 from waygate_mcp.runtime.clock import Clock
@@ -48,6 +49,28 @@ async def test_an_open_house_serves_its_document(tmp_path: Path) -> None:
         assert generation.settings is house.settings
     with pytest.raises(InterruptedCallError):
         house.current()
+
+
+async def test_names_stay_with_their_provider_over_a_restart(tmp_path: Path) -> None:
+    hello = {"use": "waygate_mcp.plugins.builtin.hello"}
+
+    async def tools(document: dict[str, object]) -> dict[str, str]:
+        async with open_house(settings_in(tmp_path, document)) as house:
+            endpoint = house.current().gateway.endpoints["default"]
+            await endpoint.handler_for("tools/list")(make_call("tools/list", {}))
+            names = house.live.names
+            binding = {b.provider: b.prefix for b in endpoint.status().bindings}
+            greet = names.owner("default", "tool", "greet")
+            assert greet is not None
+            return binding | {"greet": greet.provider}
+
+    assert await tools({"plugins": {"one": hello}}) == {"one": "", "greet": "one"}
+    two = {
+        "plugins": {"two": hello, "one": hello},
+        "endpoints": {"default": {"bind": ["two", "one"]}},
+    }
+    assert await tools(two) == {"one": "", "two": "two__", "greet": "one"}
+    assert (tmp_path / "data" / "names.json").stat().st_mode & 0o777 == 0o600
 
 
 async def test_uptime_runs_on_the_monotonic_clock(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ class Fake(Scripted):
         if self.silence is not None:
             raise self.silence
 
+    refreshed = 0
+
+    async def refresh(self, kind: Kind, viewer: Any) -> None:
+        self.refreshed += 1
+
 
 class House:
     def __init__(self, **limits: Any) -> None:
@@ -384,3 +389,59 @@ async def test_what_it_can_do_is_kept_once_it_is_known() -> None:
     house.fake.eras = ("modern", "legacy")
     await house.end()
     assert house.kept[-1].eras == ("modern", "legacy")
+
+
+async def test_a_list_says_whether_it_is_as_asked_an_older_copy_or_not_there() -> None:
+    house = House(failures=100)
+    house.down = UpstreamUnavailableError("up", "refused")
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "missing"
+    house.down = None
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "current"
+    house.s += 61
+    house.fake.list_failure = UpstreamTimeoutError("up", "no answer")
+    for _ in range(2):  # the second time the copy is not asked for again yet
+        kept = await house.upstream.listing(Kind.TOOL, viewer())
+        assert ([entry.name for entry in kept.entries], kept.condition) == (["t"], "kept")
+    house.fake.list_failure = None
+    house.s += 2
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "current"
+    await house.end()
+
+
+async def test_a_list_that_hangs_is_waited_for_once_and_not_by_everybody_in_turn() -> None:
+    house = House(list_wait_s=0.02)
+    house.fake.pause = asyncio.Event()
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "missing"
+    house.s += 0.02
+    async with asyncio.timeout(0.01):
+        for _ in range(100):
+            await house.upstream.listing(Kind.TOOL, viewer())
+    assert house.fake.listed == 1
+    house.fake.pause.set()
+    await house.announced.wait_for(ListChanged("up", Kind.TOOL))
+    await house.end()
+
+
+async def test_a_list_whose_reader_left_is_announced_when_it_is_there() -> None:
+    house = House(list_wait_s=5)
+    await house.upstream.listing(Kind.PROMPT, viewer())
+    house.announced.events.clear()
+    house.fake.pause = asyncio.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await house.upstream.listing(Kind.TOOL, viewer())
+    house.fake.pause.set()
+    await house.announced.wait_for(ListChanged("up", Kind.TOOL))
+    await house.end()
+
+
+async def test_a_list_is_read_again_on_request_however_fresh_it_is() -> None:
+    house = House()
+    await house.upstream.refresh(Kind.TOOL, viewer())  # nothing is open: it opens
+    await house.upstream.listing(Kind.TOOL, viewer())
+    house.fake.tool("new")
+    await house.upstream.refresh(Kind.TOOL, viewer())
+    listing = await house.upstream.listing(Kind.TOOL, viewer())
+    assert [entry.name for entry in listing.entries] == ["t", "new"]
+    assert (house.fake.listed, house.fake.refreshed) == (2, 1)
+    await house.end()

@@ -364,6 +364,16 @@ async def test_a_change_is_announced_and_the_list_read_again(modern: bool) -> No
     assert len(server.exchange.asked("tools/list")) == 2
 
 
+async def test_a_list_is_read_again_on_request_however_fresh_it_is() -> None:
+    server = Server()
+    async with connected(server) as upstream:
+        for _ in range(2):
+            await upstream.listing(Kind.TOOL, viewer())
+        await upstream.refresh(Kind.TOOL, viewer())
+        await upstream.listing(Kind.TOOL, viewer())
+    assert len(server.exchange.asked("tools/list")) == 2
+
+
 async def test_a_list_nobody_announces_changes_of_is_polled() -> None:
     server = Server()
     async with connected(server, watches_changes=False) as upstream:
