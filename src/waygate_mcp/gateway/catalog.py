@@ -243,11 +243,13 @@ class Catalog:
         for binding, part in zip(self.bindings, parts, strict=True):
             provider = binding.provider.name
             for offer in part.offers:
+                target = offer.found.target
                 owner = table.owner(rules.endpoint, kind.value, offer.name)
+                if owner is not None and owner.provider == provider and owner.original == target:
+                    continue  # the usual case
                 if offer.name in taken or (owner is not None and not self._is_void(kind, owner)):
                     continue
                 taken.add(offer.name)
-                target = offer.found.target
                 claim = NameClaim(rules.endpoint, kind.value, offer.name, provider, target)
                 wanted[claim] = owner
             is_new = table.prefix(rules.endpoint, provider) is None
