@@ -198,6 +198,11 @@ class SteadyUpstream:
         left_ms = int((kept.fresh_until_s - now_s) * 1000)
         return msgspec.structs.replace(kept.listing, ttl_ms=max(left_ms, _RETRY_TTL_MS))
 
+    def forget_session(self, session_id: str) -> None:
+        """End what was opened upstream for a session at our door that is over."""
+        if self._held is not None:
+            self._held.upstream.forget_session(session_id)
+
     # --- for people
 
     @property

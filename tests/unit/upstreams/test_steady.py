@@ -204,3 +204,14 @@ async def test_one_that_cannot_be_opened_says_why_and_lists_nothing() -> None:
     await house.call()
     assert house.upstream.status.last_error == ""
     await house.end()
+
+
+async def test_a_session_that_is_over_is_forgotten_by_the_open_connector() -> None:
+    house = House()
+    forgotten: list[str] = []
+    house.fake.forget_session = forgotten.append  # type: ignore[attr-defined]
+    house.upstream.forget_session("front-1")  # nothing is open, so nothing is kept
+    await house.call()
+    house.upstream.forget_session("front-2")
+    assert forgotten == ["front-2"]
+    await house.upstream.close()
