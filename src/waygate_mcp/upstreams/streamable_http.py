@@ -22,6 +22,7 @@ import waygate_mcp
 from waygate_mcp.errors import (
     LimitError,
     UnknownMethodError,
+    UnknownNameError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
@@ -163,6 +164,7 @@ class Upstream:
         self._instructions: str | None = None
         self._has_modern = False
         self._has_legacy: bool | None = None
+        self._trying_legacy = asyncio.Lock()
         self.revision = ""
 
     # --- the Provider port
@@ -221,6 +223,10 @@ class Upstream:
     async def refresh(self, kind: Kind, viewer: Viewer) -> None:
         """See Refreshable. The list is read when it is next looked at."""
         self._listings.forget(kind)
+
+    def forget_session(self, session_id: str) -> None:
+        """End what was opened for a session at our door that is over."""
+        self._pool.forget(session_id)
 
     async def call(self, call: Call) -> Outcome:
         """See Provider."""
@@ -340,6 +346,7 @@ class Upstream:
     async def _open_legacy(self) -> None:
         """Open our own session, and take what `initialize` said."""
         session = await self._pool.get(OUR_OWN)
+        self._pool.on_revived = self._note_revived
         self._has_legacy = True
         self.revision = session.revision.text
         self._own_session = session
@@ -348,25 +355,36 @@ class Upstream:
             session.capabilities, has_completion_capability=session.revision.has_audio
         )
 
+    def _note_revived(self, session: LegacySession) -> None:
+        """Take our own session that came back, and every list for changed meanwhile."""
+        self._own_session = session
+        self._forget_all()
+
     # --- which era
 
     async def _speaks_modern(self, call: Call) -> bool:
         """Choose the era: the client's where the server has it, else the one it has.
 
         Whether a modern server also knows the handshake is found out when the first legacy client
-        calls; servers do not say.
+        calls; servers do not say. Those who call meanwhile wait for it: on stdio it takes a process.
         """
         if not self._has_modern or self._has_legacy is False:
             return self._has_modern
         if call.revision.is_modern:
             return True
         if self._has_legacy is None:
+            async with self._trying_legacy:
+                await self._try_legacy(call)
+        return not self._has_legacy
+
+    async def _try_legacy(self, call: Call) -> None:
+        """Open the session of a legacy caller, to see whether the server has sessions."""
+        if self._has_legacy is None:
             try:
                 await self._pool.get(SessionKey.of_call(call))
                 self._has_legacy = True
             except NotLegacyError:
                 self._has_legacy = False
-        return not self._has_legacy
 
     # --- calls
 
@@ -394,8 +412,11 @@ class Upstream:
 
     async def _call_legacy(self, call: Call) -> Outcome:
         """Call in a legacy session; cancelled, the upstream is told."""
+        ends_subscription = call.method == "resources/unsubscribe"
         return await self._pool.use(
-            SessionKey.of_call(call), lambda session: self._call_in(session, call)
+            SessionKey.of_call(call),
+            lambda session: self._call_in(session, call),
+            subscribed=call.target if ends_subscription else None,
         )
 
     async def _call_in(self, session: LegacySession, call: Call) -> Outcome:
@@ -438,10 +459,22 @@ class Upstream:
         """Subscribe by the listening stream."""
         if self._watcher is None or not self._features.subscribe:
             raise UnknownMethodError(call.method)
-        if call.method == "resources/subscribe":
-            await self._watcher.subscribe(call.target)
-        else:
+        if call.method == "resources/unsubscribe":
             await self._watcher.unsubscribe(call.target)
+            return _EMPTY_REPLY
+        is_agreed = False
+        try:
+            await self._watcher.subscribe(call.target)
+            is_agreed = call.target in self._watcher.confirmed.uris
+            if not self._watcher.is_open:
+                raise UpstreamUnavailableError(self._name, "its listening stream is not open")
+            if not is_agreed:
+                raise UnknownNameError("resource", call.name)
+        finally:
+            if not is_agreed:
+                self._supervisor.start(
+                    self._watcher.unsubscribe(call.target), name=f"unsubscribe:{self._name}"
+                )
         return _EMPTY_REPLY
 
     # --- lists and changes

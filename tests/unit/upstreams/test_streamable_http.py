@@ -32,6 +32,7 @@ from tests.support.providers import (
 from waygate_mcp.errors import (
     LimitError,
     UnknownMethodError,
+    UnknownNameError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
@@ -41,6 +42,7 @@ from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.upstreams.detect import CredentialsWantedError
+from waygate_mcp.upstreams.sessions import OUR_OWN
 from waygate_mcp.upstreams.streamable_http import EraChoice, Upstream, UpstreamLimits, connect
 
 CAPABILITIES = {
@@ -170,6 +172,29 @@ async def test_a_call_is_spoken_in_the_clients_era_where_the_server_has_it(
         for _ in range(2):
             assert (await era_of(upstream), await era_of(upstream, revision=LEGACY)) == expected
         assert set(upstream.eras) == set(expected)
+
+
+async def test_whether_a_modern_server_has_sessions_is_tried_once_for_all_who_call() -> None:
+    server = Server(legacy=False)
+    refuse = server.exchange.handlers["initialize"]
+    tried = asyncio.Event()
+
+    async def refuse_slowly(request: Request) -> Response:
+        await tried.wait()
+        refusal = refuse(request)
+        assert isinstance(refusal, Response)
+        return refusal
+
+    server.exchange.handlers["initialize"] = refuse_slowly
+    async with connected(server) as upstream, asyncio.TaskGroup() as group:
+        callers = [
+            group.create_task(era_of(upstream, revision=LEGACY, session_id=f"front-{number}"))
+            for number in range(5)
+        ]
+        await asyncio.sleep(0)
+        tried.set()
+        assert {await caller for caller in callers} == {"modern"}
+    assert len(server.exchange.asked("initialize")) == 1
 
 
 async def test_what_the_server_can_do_is_known_without_asking_again() -> None:
@@ -472,3 +497,63 @@ async def test_a_server_that_is_no_more_what_it_was_does_not_pass_a_probe(status
         server.exchange.handlers["server/discover"] = lambda _: Response(status)
         with pytest.raises(UpstreamProtocolError):
             await upstream.probe()
+
+
+async def test_a_subscription_that_is_not_confirmed_fails_and_leaves_nothing_behind() -> None:
+    server = Server()
+    listen = server.listen
+
+    def confirm_lists_only(request: Request) -> Response:
+        request.params["notifications"].pop("resourceSubscriptions", None)
+        return listen(request)
+
+    server.exchange.handlers["subscriptions/listen"] = confirm_lists_only
+    async with connected(server) as upstream:
+        with pytest.raises(UnknownNameError):
+            await upstream.call(make_call("resources/subscribe", {"uri": "a://b"}))
+        await asyncio.sleep(0)
+        assert upstream._watcher is not None
+        assert upstream._watcher._uris == {}
+
+
+async def test_a_subscription_fails_where_the_listening_stream_cannot_be_opened() -> None:
+    server = Server()
+    async with connected(server) as upstream:
+        server.exchange.handlers["subscriptions/listen"] = lambda _: Response(503)
+        with pytest.raises(UpstreamUnavailableError):
+            await upstream.call(make_call("resources/subscribe", {"uri": "a://b"}))
+
+
+async def test_the_end_of_a_session_at_our_door_ends_the_one_opened_for_it() -> None:
+    server = Server(modern=False)
+    async with connected(server) as upstream:
+        await upstream.call(call(session_id="front-1", revision=LEGACY))
+        before = len(upstream._pool)
+        upstream.forget_session("front-1")
+        assert len(upstream._pool) == before - 1
+        await asyncio.sleep(0)
+    assert len(server.exchange.asked("DELETE")) == before
+
+
+@pytest.mark.parametrize("session_id", ["front-1", None])
+async def test_an_update_names_the_session_at_our_door_that_subscribed(
+    session_id: str | None,
+) -> None:
+    server, announced = Server(modern=False), Announced()
+    async with connected(server, announced=announced) as upstream:
+        wanted = make_call("resources/subscribe", {"uri": "a://b"}, session_id=session_id)
+        await upstream.call(wanted)
+        async with asyncio.timeout(5):
+            while len(server.streams) < 2:  # noqa: ASYNC110 - nobody else asks
+                await asyncio.sleep(0)
+        updated = {"method": "notifications/resources/updated", "params": {"uri": "a://b"}}
+        server.streams[-1].put_nowait(event(updated))
+        await announced.wait_for(ResourceUpdated("up", "a://b", session_id))
+
+
+async def test_our_own_session_that_came_back_makes_every_list_stale() -> None:
+    server, announced = Server(modern=False), Announced()
+    async with connected(server, announced=announced) as upstream:
+        session = await upstream._pool.get(OUR_OWN)
+        upstream._pool.on_revived(session)
+        assert {e.kind for e in announced.events if isinstance(e, ListChanged)} == set(Kind)
