@@ -1,15 +1,18 @@
 """From a file to a checked Document.
 
 Knows where the document lies, how the environment outweighs it, and what must fit together across
-its sections. Refuses to resolve references: they are resolved when used.
+its sections. What stands below `mcpServers` is said in our words here, once, so that nobody else need know that
+shape. Refuses to resolve references: they are resolved when used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from waygate_mcp.config.client_servers import Translation, own_name, translate_server
 from waygate_mcp.config.document import (
     DEFAULT_ENDPOINT,
     EVERYTHING,
@@ -22,7 +25,15 @@ from waygate_mcp.config.problems import translate
 from waygate_mcp.config.references import resolve_references
 from waygate_mcp.config.settings import HOME, Settings
 from waygate_mcp.config.suggest import nearest
-from waygate_mcp.config.yaml_text import MAX_BYTES, KeyPath, YamlText, dotted, parse_yaml
+from waygate_mcp.config.upstream import UpstreamSection
+from waygate_mcp.config.yaml_text import (
+    MAX_BYTES,
+    KeyPath,
+    Place,
+    YamlText,
+    dotted,
+    parse_yaml,
+)
 from waygate_mcp.errors import ConfigError, ConfigProblem
 
 FILE_NAME = "waygate.yaml"
@@ -62,17 +73,50 @@ def check_document(path: Path | None, settings: Settings) -> Document:
     Raises:
         ConfigError: as `load_document`, or every reference that cannot be resolved.
     """
-    document = load_document(path, settings)
-    try:
-        resolve_references(
-            {name: plugin.config for name, plugin in document.enabled_plugins().items()},
-            data_dir=settings.data_dir,
-        )
-    except ConfigError as exc:
-        text = parse_yaml(b"" if path is None else _read(path))
-        problems = tuple(_placed(problem, text) for problem in exc.problems)
-        raise ConfigError(problems=problems, source=str(path)) from None
+    if path is None:
+        return load_document(None, settings)
+    return check_text(_read(path), settings, source=str(path))
+
+
+def check_text(data: bytes, settings: Settings, *, source: str = "") -> Document:
+    """Do as `check_document` does, with a document given as YAML text."""
+    document = parse_document(data, settings, source=source)
+    given: dict[str, object] = {
+        f"plugins.{name}.config": plugin.config
+        for name, plugin in document.enabled_plugins().items()
+    }
+    theirs = {ours: f"mcpServers.{name}" for name, ours in client_names(document).items()}
+    for name, section in document.enabled_upstreams().items():
+        keys = {"url", "headers", "args", "env"} & section.model_fields_set
+        given[theirs.get(name, f"upstreams.{name}")] = section.model_dump(include=keys)
+    problems: list[ConfigProblem] = []
+    places = {dotted(known): place for known, place in parse_yaml(data).values.items()}
+    for path, value in given.items():
+        try:
+            resolve_references(value, data_dir=settings.data_dir, path=path)
+        except ConfigError as exc:
+            problems.extend(_placed(problem, places) for problem in exc.problems)
+    if problems:
+        raise ConfigError(problems=problems, source=source)
     return document
+
+
+def client_names(document: Document) -> dict[str, str]:
+    """Give the names below `mcpServers` in the document's own order, and what each is called here."""
+    return {name: own_name(name) for name in document.mcpServers}
+
+
+def document_notes(document: Document) -> tuple[str, ...]:
+    """Say what below `mcpServers` is not as it stands there: names, and keys that have no effect."""
+    notes: list[str] = []
+    for name, ours in client_names(document).items():
+        if ours != name:
+            notes.append(f"mcpServers.{name}: is called {ours} here")
+        for one in translate_server(document.mcpServers[name]).findings:
+            if one.kind == "ignored":
+                path = dotted(("mcpServers", name, *one.key))
+                notes.append(f"{path}: has no effect here: {one.message}")
+    return tuple(notes)
 
 
 def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Document:
@@ -83,7 +127,9 @@ def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Docu
         document = Document.model_validate(value)
     except ValidationError as exc:
         raise ConfigError(problems=translate(exc, Document, text), source=source) from None
-    if problems := _across(document, settings, text):
+    document, problems = _with_client_servers(document, text)
+    problems += _across(document, settings, text)
+    if problems:
         raise ConfigError(problems=problems, source=source)
     return complete_document(document, settings)
 
@@ -114,6 +160,55 @@ def _read(path: Path) -> bytes:
             return handle.read(MAX_BYTES + 1)
     except OSError as exc:
         raise ConfigError(f"cannot read the document: {exc.strerror}", source=str(path)) from exc
+
+
+def _with_client_servers(
+    document: Document, text: YamlText
+) -> tuple[Document, list[ConfigProblem]]:
+    """Put what stands below `mcpServers` among the upstreams."""
+    sections: dict[str, UpstreamSection] = {}
+    problems: list[ConfigProblem] = []
+    sources: dict[str, str] = {}
+    for name, ours in client_names(document).items():
+        place: KeyPath = ("mcpServers", name)
+        if not ours:
+            problems.append(_problem(text, place, "no name of ours can be made of this one"))
+            continue
+        if clash := _taken(document, ours) or sources.get(ours):
+            message = f"is called `{ours}` here, and so is {clash}; rename one of them"
+            problems.append(_problem(text, place, message))
+            continue
+        sources[ours] = dotted(place)
+        done = translate_server(document.mcpServers[name])
+        problems += [
+            _problem(text, (*place, *one.key), one.message, one.suggestion) for one in done.refused
+        ]
+        try:
+            sections[ours] = UpstreamSection.model_validate(done.section)
+        except ValidationError as exc:
+            problems += translate(exc, UpstreamSection, text, _relocate(place, done))
+    if not sections:
+        return document, problems
+    return document.model_copy(update={"upstreams": {**document.upstreams, **sections}}), problems
+
+
+def _taken(document: Document, name: str) -> str:
+    """Say what of the document has a name already; empty where nothing has."""
+    for key, names in (("upstreams", document.upstreams), ("plugins", document.plugins)):
+        if name in names:
+            return f"{key}.{name}"
+    return ""
+
+
+def _relocate(place: KeyPath, done: Translation) -> Callable[[KeyPath], KeyPath]:
+    """Give where in the file stands what a translated section has at a path."""
+
+    def relocate(path: KeyPath) -> KeyPath:
+        if not path:
+            return place
+        return (*place, done.places.get(str(path[0]), path[0]), *path[1:])
+
+    return relocate
 
 
 def _across(document: Document, settings: Settings, text: YamlText) -> list[ConfigProblem]:
@@ -164,13 +259,9 @@ def _prefixes(
     return problems
 
 
-def _placed(problem: ConfigProblem, text: YamlText) -> ConfigProblem:
-    # From `hello.token` among all configurations to `plugins.hello.config.token` in the file.
-    plugin, _, rest = problem.path.partition(".")
-    path = f"plugins.{plugin}.config.{rest}"
-    places = {dotted(known): place for known, place in text.values.items()}
-    line, column = places.get(path, (None, None))
-    return ConfigProblem(path, problem.message, line, column, problem.suggestion)
+def _placed(problem: ConfigProblem, places: Mapping[str, Place]) -> ConfigProblem:
+    line, column = places.get(problem.path, (None, None))
+    return ConfigProblem(problem.path, problem.message, line, column, problem.suggestion)
 
 
 def _unknown_provider(
