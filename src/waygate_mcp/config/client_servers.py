@@ -51,6 +51,11 @@ _KINDS_OF_TYPE: Mapping[str, tuple[str, str | None]] = {
 
 _TYPE_KEYS = ("type", "transport", "transportType")
 _URL_KEYS = ("url", "serverUrl", "httpUrl")
+_GATEWAYS_OWN = frozenset({
+    "accept", "connection", "content-length", "content-type", "host", "keep-alive", "te", "transfer-encoding",
+    "upgrade",
+})  # fmt: skip
+"""Headers clients are told to write and a gateway writes itself."""
 _TAKEN = (
     *_TYPE_KEYS,
     *_URL_KEYS,
@@ -304,6 +309,8 @@ def _mapping(value: Any, key: str, variables: Variables, done: Translation) -> A
     for name, one in value.items():
         if one is None:
             done.note((key, name), "ignored", "has no value")
+        elif key == "headers" and _is_gateways(str(name)):
+            done.note((key, name), "ignored", "the gateway writes this header itself")
         elif isinstance(one, bool):
             taken[name] = "true" if one else "false"
         elif isinstance(one, (int, float)):
@@ -311,3 +318,7 @@ def _mapping(value: Any, key: str, variables: Variables, done: Translation) -> A
         else:
             taken[name] = _text(one, (key, name), variables, done)
     return taken
+
+
+def _is_gateways(header: str) -> bool:
+    return header.lower() in _GATEWAYS_OWN or header.lower().startswith("mcp-")

@@ -7,7 +7,7 @@ shape. Refuses to resolve references: they are resolved when used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -26,14 +26,7 @@ from waygate_mcp.config.references import resolve_references
 from waygate_mcp.config.settings import HOME, Settings
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.config.upstream import UpstreamSection
-from waygate_mcp.config.yaml_text import (
-    MAX_BYTES,
-    KeyPath,
-    Place,
-    YamlText,
-    dotted,
-    parse_yaml,
-)
+from waygate_mcp.config.yaml_text import MAX_BYTES, KeyPath, YamlText, dotted, parse_yaml
 from waygate_mcp.errors import ConfigError, ConfigProblem
 
 FILE_NAME = "waygate.yaml"
@@ -73,31 +66,16 @@ def check_document(path: Path | None, settings: Settings) -> Document:
     Raises:
         ConfigError: as `load_document`, or every reference that cannot be resolved.
     """
-    if path is None:
-        return load_document(None, settings)
-    return check_text(_read(path), settings, source=str(path))
-
-
-def check_text(data: bytes, settings: Settings, *, source: str = "") -> Document:
-    """Do as `check_document` does, with a document given as YAML text."""
-    document = parse_document(data, settings, source=source)
-    given: dict[str, object] = {
-        f"plugins.{name}.config": plugin.config
-        for name, plugin in document.enabled_plugins().items()
-    }
-    theirs = {ours: f"mcpServers.{name}" for name, ours in client_names(document).items()}
-    for name, section in document.enabled_upstreams().items():
-        keys = {"url", "headers", "args", "env"} & section.model_fields_set
-        given[theirs.get(name, f"upstreams.{name}")] = section.model_dump(include=keys)
-    problems: list[ConfigProblem] = []
-    places = {dotted(known): place for known, place in parse_yaml(data).values.items()}
-    for path, value in given.items():
-        try:
-            resolve_references(value, data_dir=settings.data_dir, path=path)
-        except ConfigError as exc:
-            problems.extend(_placed(problem, places) for problem in exc.problems)
-    if problems:
-        raise ConfigError(problems=problems, source=source)
+    document = load_document(path, settings)
+    try:
+        resolve_references(
+            {name: plugin.config for name, plugin in document.enabled_plugins().items()},
+            data_dir=settings.data_dir,
+        )
+    except ConfigError as exc:
+        text = parse_yaml(b"" if path is None else _read(path))
+        problems = tuple(_placed(problem, text) for problem in exc.problems)
+        raise ConfigError(problems=problems, source=str(path)) from None
     return document
 
 
@@ -259,9 +237,13 @@ def _prefixes(
     return problems
 
 
-def _placed(problem: ConfigProblem, places: Mapping[str, Place]) -> ConfigProblem:
-    line, column = places.get(problem.path, (None, None))
-    return ConfigProblem(problem.path, problem.message, line, column, problem.suggestion)
+def _placed(problem: ConfigProblem, text: YamlText) -> ConfigProblem:
+    # From `hello.token` among all configurations to `plugins.hello.config.token` in the file.
+    plugin, _, rest = problem.path.partition(".")
+    path = f"plugins.{plugin}.config.{rest}"
+    places = {dotted(known): place for known, place in text.values.items()}
+    line, column = places.get(path, (None, None))
+    return ConfigProblem(path, problem.message, line, column, problem.suggestion)
 
 
 def _unknown_provider(
