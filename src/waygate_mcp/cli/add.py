@@ -129,7 +129,8 @@ def add(  # noqa: PLR0913, PLR0917 - one argument for each option of the command
     _validate(name, section)
     was_new = desk.is_new
     with stored_secrets(data_dir, secrets):
-        desk.write(put_entry(desk.text, "upstreams", name, section, source=str(desk.path)))
+        text = put_entry(desk.text, "upstreams", name, section, source=str(desk.path))
+        desk.write(text, touched=(name,))
     if not json:
         say(f"{desk.path}: {'created with' if was_new else 'has'} the upstream {name}")
     _warn_of_secrets(name, section)

@@ -28,7 +28,14 @@ from waygate_mcp.errors import ConfigError
 
 def connect(  # noqa: PLR0913, PLR0917 - one argument for each option of the command
     client: Annotated[
-        str | None, typer.Argument(metavar="CLIENT", help="Which one; none lists them.")
+        str | None,
+        typer.Argument(
+            metavar="CLIENT",
+            help="Which one; none lists them.",
+            autocompletion=lambda incomplete: [
+                word for word in CLIENTS if word.startswith(incomplete)
+            ],
+        ),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Put it into the client's file.")] = False,
     stdio: Annotated[

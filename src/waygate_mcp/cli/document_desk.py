@@ -1,20 +1,22 @@
 """The document on a desk: read, changed as text, checked, put back.
 
-Knows that a change is refused where `waygate check` would refuse the result, and that nothing is written then.
+Knows that a change is refused where it would make the document one that `waygate check` refuses, and that nothing is
+written then.
 What `waygate add`, `remove` and `import` share.
 """
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+import typer
 
 from waygate_mcp.cli.init import DOCUMENT
 from waygate_mcp.cli.options import settings_from
 from waygate_mcp.config.document import Document
 from waygate_mcp.config.load import (
     FILE_NAME,
-    check_document,
     find_document,
     load_document,
     parse_document,
@@ -53,17 +55,32 @@ class DocumentDesk:
         """
         return parse_document(self.text.encode(), self.settings, source=str(self.path))
 
-    def write(self, text: str, *, keeps_old: bool = False) -> Path | None:
+    def write(
+        self, text: str, *, touched: Iterable[str] = (), keeps_old: bool = False
+    ) -> Path | None:
         """Put a new text in the document's place; with `keeps_old`, give where the old one is kept.
 
+        `touched` are the upstreams that are new in it: what keeps them from being opened is refused as
+        well. Of others only what the text itself says counts, so that one that is broken already does not
+        stand in the way of mending it.
+
         Raises:
-            ConfigError: `waygate check` would refuse it, somebody else changed the document meanwhile,
-                or it cannot be written. The document is as it was then.
+            ConfigError: the text is not valid, somebody else changed the document meanwhile, or it
+                cannot be written. The document is as it was then.
         """
-        self._check(text)
+        source = str(self.path)
+        document = parse_document(text.encode(), self.settings, source=source)
+        problems = [
+            problem
+            for name in touched
+            if (section := document.enabled_upstreams().get(name)) is not None
+            for problem in self.faults(name, section)
+        ]
+        if problems:
+            raise ConfigError(problems=problems, source=source)
         there = read_text(self.path, limit_bytes=MAX_BYTES)
         if there != (None if self.is_new else self.text):
-            raise ConfigError("was changed meanwhile; do it again", source=str(self.path))
+            raise ConfigError("was changed meanwhile; do it again", source=source)
         backup = keep_beside(self.path) if keeps_old and not self.is_new else None
         write_whole(self.path, text)
         self.text, self.is_new = text, False
@@ -71,40 +88,28 @@ class DocumentDesk:
 
     def faults(self, name: str, section: UpstreamSection) -> tuple[ConfigProblem, ...]:
         """Say what keeps an upstream from being opened, as far as that is known without opening it."""
+        path = f"upstreams.{name}"
         try:
             configs = resolve_upstreams(
                 {name: section}, self.folder, data_dir=self.settings.data_dir
             )
-            if (command := configs[name].command) is not None:
-                resolve_program(command)
         except ConfigError as exc:
             return exc.problems
+        if (command := configs[name].command) is not None:
+            try:
+                resolve_program(command)
+            except ConfigError as exc:
+                return tuple(
+                    ConfigProblem(f"{path}.{one.path}", f"{one.message}: {command}")
+                    for one in exc.problems
+                )
         return ()
 
-    def _check(self, text: str) -> None:
-        """Refuse what `waygate check` refuses, by its own way."""
-        source = str(self.path)
-        parse_document(text.encode(), self.settings, source=source)
-        with tempfile.TemporaryDirectory(prefix="waygate-") as folder:
-            draft = Path(folder) / FILE_NAME
-            draft.write_text(text, encoding="utf-8", newline="")
-            try:
-                document = check_document(draft, self.settings)
-            except ConfigError as exc:
-                raise ConfigError(problems=exc.problems, source=source) from None
-        problems = [
-            problem
-            for name, section in document.enabled_upstreams().items()
-            for problem in self.faults(name, section)
-        ]
-        if problems:
-            raise ConfigError(problems=problems, source=source)
 
-
-def upstream_names(incomplete: str) -> list[str]:
+def upstream_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of an upstream of the document; a shell that asks is never told of an error."""
     try:
-        settings = read_settings()
+        settings = read_settings({"config": ctx.params.get("config")})
         names = load_document(find_document(settings), settings).upstreams
     except ConfigError:
         return []

@@ -29,6 +29,7 @@ _MORE_PLACES: dict[str, tuple[str, ...]] = {
     "claude-code": ("$HOME/.claude.json",),
     "cursor": ("$HERE/.cursor/mcp.json",),
     "vscode": ("$CONFIG/Code/User/mcp.json",),
+    "continue": ("$HOME/.continue/config.yaml",),
     "gemini-cli": ("$HERE/.gemini/settings.json",),
 }
 """Files a client reads beside the one `waygate connect` writes."""
@@ -89,7 +90,8 @@ def import_servers(
             name: one for step in steps if step.is_written for name, one in step.secrets.items()
         }
         with stored_secrets(desk.settings.data_dir, secrets):
-            backup = desk.write(text, keeps_old=True)
+            written = [step.name for step in steps if step.is_written]
+            backup = desk.write(text, touched=written, keeps_old=True)
         is_written = True
     if json:
         print_json(_as_json(desk, steps, readings, backup, is_written=is_written))
@@ -132,9 +134,11 @@ def _files_of(client: str) -> Iterator[Path]:
         known = f"did you mean {hint!r}?" if hint else f"known: {', '.join(CLIENTS)}"
         raise typer.BadParameter(f"no client is called {client!r}; {known}")
     for name in CLIENTS if word == EVERY_CLIENT else (word,):
-        one = CLIENTS[name]
-        if one.place is not None:
-            yield place_of(one.place)
+        place = CLIENTS[name].place
+        if place is not None:
+            yield (file := place_of(place))
+            if name == "continue":  # a file for each server
+                yield from sorted(file.parent.glob("*.y*ml"))
         for path in _MORE_PLACES.get(name, ()):
             yield place_of(Place.everywhere(path))
 

@@ -35,7 +35,7 @@ __all__ = ["Probe", "print_probe", "probe_as_json", "probe_upstreams", "progress
 
 _AT_ONCE = 8
 _SPARE_S = 5.0
-_KEPT_LINES = 5
+_KEPT_LINES = 12
 _PACKAGE = "waygate_mcp"
 _CAPABILITIES = ClientCapabilities.parse(
     {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}, MODERN

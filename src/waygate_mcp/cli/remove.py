@@ -10,7 +10,9 @@ from waygate_mcp.cli.document_desk import DocumentDesk, upstream_names
 from waygate_mcp.cli.options import ConfigOption
 from waygate_mcp.cli.output import JsonOption, print_json, say
 from waygate_mcp.config.load import client_names
+from waygate_mcp.config.references import find_references
 from waygate_mcp.config.suggest import nearest
+from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.importers.document_text import drop_entry
 
@@ -36,11 +38,23 @@ def remove(name: NameArgument, config: ConfigOption = None, json: JsonOption = F
         raise typer.BadParameter(
             f"no upstream is called {name!r}" + (f"; did you mean {hint!r}?" if hint else "")
         )
+    secrets = _secrets_of(document.upstreams[name])
     desk.write(drop_entry(desk.text, block, key, source=str(desk.path)))
     if json:
-        print_json({"document": desk.path, "name": name, "removed": f"{block}.{key}"})
+        print_json(
+            {"document": desk.path, "name": name, "removed": f"{block}.{key}", "secrets": secrets}
+        )
     else:
         say(f"{desk.path}: {block}.{key} is taken out")
+        for secret in secrets:
+            say(f"it referred to the secret {secret}, which is kept")
+
+
+def _secrets_of(section: UpstreamSection) -> list[str]:
+    """Give the secrets a section refers to."""
+    texts = [section.url or "", *section.args, *section.headers.values(), *section.env.values()]
+    found = [name for text in texts for kind, name in find_references(text) if kind == "secret"]
+    return list(dict.fromkeys(found))
 
 
 def register(app: typer.Typer) -> None:
