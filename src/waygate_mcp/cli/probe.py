@@ -31,12 +31,21 @@ from waygate_mcp.runtime.upstreams import UpstreamHouse, resolve_upstreams
 from waygate_mcp.telemetry.redaction import Redactor
 from waygate_mcp.upstreams.steady import Status, SteadyUpstream
 
-__all__ = ["Probe", "print_probe", "probe_as_json", "probe_upstreams", "progress"]
+__all__ = ["Probe", "mend_of", "print_probe", "probe_as_json", "probe_upstreams", "progress"]
 
 _AT_ONCE = 8
 _SPARE_S = 5.0
 _KEPT_LINES = 12
 _PACKAGE = "waygate_mcp"
+_MENDS = (
+    ("wants credentials", "waygate add {name} URL --secret-header Authorization --force"),
+    ("at a private address", "`network: private` below {name}, if it is meant"),
+    ("at a loopback address", "`network: private` below {name}, if it is meant"),
+    ("is not resolved", "look at the name in `url`, and at this machine's DNS"),
+    ("is not reached", "is it running, and is the port in `url` right?"),
+    ("its process ended", "run its command by hand in a terminal"),
+)
+"""Part of an error's text → what to do; the first that fits counts."""
 _CAPABILITIES = ClientCapabilities.parse(
     {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}, MODERN
 )
@@ -102,6 +111,8 @@ def print_probe(probe: Probe) -> None:
         say(f"{probe.name}: not well: {probe.problem}")
         for line in probe.lines:
             say(f"    it wrote: {line}")
+        if mend := mend_of(probe.problem, probe.name):
+            say(f"    mend: {mend}")
         return
     counted = ", ".join(f"{count} {kind}" for kind, count in probe.counts.items())
     latency = "" if status.latency_s is None else f"latency {status.latency_s * 1000:.0f} ms · "
@@ -112,6 +123,11 @@ def print_probe(probe: Probe) -> None:
     )
     if status.sandbox:
         say(f"    sandbox: {status.sandbox}")
+
+
+def mend_of(problem: str, name: str) -> str:
+    """Give what a person can do about a problem, empty where it says so itself."""
+    return next((mend.format(name=name) for part, mend in _MENDS if part in problem), "")
 
 
 def probe_as_json(probe: Probe) -> dict[str, Any]:
@@ -128,6 +144,7 @@ def probe_as_json(probe: Probe) -> dict[str, Any]:
         "latency_s": None if status is None else status.latency_s,
         "sandbox": None if status is None else status.sandbox or None,
         "problem": probe.problem or None,
+        "mend": mend_of(probe.problem, probe.name) or None,
         "log": list(probe.lines),
     }
 

@@ -97,14 +97,14 @@ class _Text:
 
     def _put(self, block: str, name: str, value: dict[str, Any]) -> str:
         root = self._root
-        if root is None:
-            return self._append_lines({block: {name: value}})
-        found = _find(root, block)
-        if found is None:
-            if root.flow_style:
+        found = None if root is None else _find(root, block)
+        if root is None or found is None:
+            if root is not None and root.flow_style:
                 return self._into_braces(root, block, {name: value})
             return self._append_lines({block: {name: value}})
         key, node = found
+        if _is_elsewhere(key, node):
+            return self._text
         if not isinstance(node, MappingNode) or not node.value:
             return self._fill(root, key, node, {name: value})
         old = _find(node, name)
@@ -161,7 +161,7 @@ class _Text:
         assert found is not None
         key, node = found
         old = _find(node, name)
-        if old is None or not isinstance(node, MappingNode):  # an alias; the check refuses it
+        if old is None or _is_elsewhere(key, node) or not isinstance(node, MappingNode):
             return self._bom + self._text
         return self._bom + (
             self._drop_member(node, old) if node.flow_style else self._drop_lines(key, node, old)
@@ -236,6 +236,11 @@ def _find(node: Node, name: str) -> tuple[Node, Node] | None:
     if not isinstance(node, MappingNode):
         return None
     return next((one for one in node.value if one[0].value == name), None)
+
+
+def _is_elsewhere(key: Node, node: Node) -> bool:
+    """Tell whether a value is an alias, which cannot be edited here; the check refuses what comes of it."""
+    return bool(node.start_mark.index < key.end_mark.index)
 
 
 def _last_line(node: Node, text: str) -> int:
