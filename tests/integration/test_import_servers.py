@@ -74,8 +74,9 @@ def desktop_file(folder: Path) -> Path:
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `waygate` with the settings of the gateway in `folder`."""
+    command, *rest = words
     return subprocess.run(
-        [waygate(), *words, "-c", str(folder / "waygate.yaml")],
+        [waygate(), command, *_with_document(folder, rest)],
         cwd=folder,
         env=clean_environment(folder),
         capture_output=True,
@@ -83,6 +84,12 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         timeout=COMMAND_WITHIN_S,
         check=False,
     )
+
+
+def _with_document(folder: Path, words: list[str]) -> list[str]:
+    """Name the document, after the word of a group and before what `--` hides."""
+    at = 1 if words[:1] == ["test"] else 0
+    return [*words[:at], "-c", str(folder / "waygate.yaml"), *words[at:]]
 
 
 @dataclass
@@ -248,3 +255,43 @@ def test_what_the_servers_see_of_the_gateway_is_not_its_key(
     assert KEY not in json.dumps(seen)
     assert TOKEN not in json.dumps(seen), "a secret of one server was given to another"
     assert not [name for name in seen if name.startswith("WAYGATE_") and name != "WAYGATE_CHILD"]
+
+
+def test_servers_are_added_tried_and_taken_out_by_hand(tmp_path: Path) -> None:
+    require_peers()
+    document = tmp_path / "waygate.yaml"
+    everything = str(SERVERS / "server-everything" / "dist" / "index.js")
+    ran = run(tmp_path, "add", "every", "--env", "A=b", "--", str(NODE), everything)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    created, tried, *_ = ran.stdout.splitlines()
+    assert created.endswith("created with the upstream every")
+    assert tried.startswith("every: well · stdio · legacy (2025-11-25) · ")
+    before = document.read_bytes()
+
+    ran = run(tmp_path, "add", "broken", "--", str(NODE), str(tmp_path / "none.js"))
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "broken: not well" in ran.stdout
+    assert "Cannot find module" in ran.stdout, "the last words of a program are the best hint"
+    ran = run(tmp_path, "upstreams", "test")
+    assert ran.returncode == 1
+    assert "every: well" in ran.stdout
+    assert run(tmp_path, "remove", "broken").returncode == 0
+    assert document.read_bytes() == before
+
+
+def test_the_clients_own_block_is_served_where_it_stands(tmp_path: Path) -> None:
+    require_peers()
+    everything = str(SERVERS / "server-everything" / "dist" / "index.js")
+    block = {"GitHub Server": {"command": str(NODE), "args": [everything], "alwaysAllow": ["echo"]}}
+    plugins = {"hello": {"use": "waygate_mcp.plugins.builtin.hello"}}
+
+    async def echo(gateway: Gateway) -> str:
+        async with AsyncExitStack() as stack:
+            client = await connect(stack, gateway, "modern", Person())
+            return await said(client, "github-server__echo", message="from the block")
+
+    with serving(tmp_path, {"mcpServers": block, "plugins": plugins}) as gateway:
+        assert "Echo: from the block" in asyncio.run(echo(gateway))
+        log = gateway.log()
+    assert "note: mcpServers.GitHub Server: is called github-server here" in log
+    assert "note: mcpServers.GitHub Server.alwaysAllow: has no effect here" in log

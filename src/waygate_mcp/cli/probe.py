@@ -35,7 +35,7 @@ __all__ = ["Probe", "mend_of", "print_probe", "probe_as_json", "probe_upstreams"
 
 _AT_ONCE = 8
 _SPARE_S = 5.0
-_KEPT_LINES = 12
+_KEPT_LINES = 20
 _PACKAGE = "waygate_mcp"
 _MENDS = (
     ("wants credentials", "waygate add {name} URL --secret-header Authorization --force"),

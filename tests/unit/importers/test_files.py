@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.importers import files
-from waygate_mcp.importers.files import keep_beside, read_text, write_whole
+from waygate_mcp.importers.files import _sync_folder, keep_beside, read_text, write_whole
 
 
 def mode(path: Path) -> int:
@@ -92,8 +91,8 @@ def test_a_system_that_cannot_sync_folders_does_without(
     def refuse(*_: Any) -> int:
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(files.os, "open", refuse)
-    files._sync_folder(tmp_path)
+    monkeypatch.setattr(os, "open", refuse)
+    _sync_folder(tmp_path)
 
 
 def test_old_content_is_kept_under_a_free_name(tmp_path: Path) -> None:
@@ -117,7 +116,7 @@ def test_too_many_backups_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def taken(*_: Any) -> int:
         raise FileExistsError
 
-    monkeypatch.setattr(files.os, "open", taken)
+    monkeypatch.setattr(os, "open", taken)
     with pytest.raises(ConfigError, match="too many backups"):
         keep_beside(file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def scene(tmp_path: Path) -> Scene:
     )
 
 
-def reading(scene: Scene, *, is_ours: bool = False, **servers: Any) -> Reading:
+def reading(scene: Scene, servers: Mapping[str, Any], *, is_ours: bool) -> Reading:
     folder = scene.folder / "work"
     block = "upstreams" if is_ours else "mcpServers"
     found = [
@@ -43,12 +44,12 @@ def reading(scene: Scene, *, is_ours: bool = False, **servers: Any) -> Reading:
     return Reading(folder / "mcp.json", folder, found, inputs={"key": "Your key"})
 
 
-def plan(scene: Scene, *, is_ours: bool = False, **servers: Any) -> list[Step]:
-    return plan_import([reading(scene, is_ours=is_ours, **servers)], scene)
+def plan(scene: Scene, servers: Mapping[str, Any], *, is_ours: bool = False) -> list[Step]:
+    return plan_import([reading(scene, servers, is_ours=is_ours)], scene)
 
 
 def one(scene: Scene, server: dict[str, Any], *, is_ours: bool = False) -> Step:
-    (step,) = plan(scene, is_ours=is_ours, a=server)
+    (step,) = plan(scene, {"a": server}, is_ours=is_ours)
     return step
 
 
@@ -61,7 +62,7 @@ def document(text: str) -> Document:
 
 
 def test_a_new_server_is_added_under_a_name_of_ours(scene: Scene) -> None:
-    (step,) = plan(scene, **{"My Server": {"command": "x", "args": ["a"]}})
+    (step,) = plan(scene, {"My Server": {"command": "x", "args": ["a"]}})
     assert (step.name, step.theirs, step.action) == ("my-server", "My Server", "add")
     assert step.section == {"command": "x", "args": ["a"]}
     text = edited("version: 1\n", [step], source="w")
@@ -74,9 +75,9 @@ def test_what_is_there_already_is_same_kept_or_replaced(scene: Scene) -> None:
     )
     here = replace(scene, document=there)
     servers = {name: {"command": "y"} for name in "bcd"} | {"a": {"command": "x"}}
-    actions = {step.name: step.action for step in plan(here, **servers)}
+    actions = {step.name: step.action for step in plan(here, servers)}
     assert actions == {"a": "same", "b": "keep", "c": "skip", "d": "keep"}
-    steps = plan(replace(here, replace=True), **servers)
+    steps = plan(replace(here, replace=True), servers)
     assert {step.name: step.action for step in steps} == {**actions, "b": "replace"}
     messages = {step.name: step.notes[-1].message for step in steps if step.notes}
     assert messages["c"] == "a plugin is called c"
@@ -89,7 +90,7 @@ def test_what_is_there_already_is_same_kept_or_replaced(scene: Scene) -> None:
 def test_two_servers_of_one_name_both_come_in_and_a_copy_does_not(scene: Scene) -> None:
     steps = plan(
         scene,
-        **{
+        {
             "A b": {"command": "x"},
             "a-b": {"command": "y"},
             "a_b": {"command": "x"},
@@ -106,7 +107,7 @@ def test_two_servers_of_one_name_both_come_in_and_a_copy_does_not(scene: Scene) 
 def test_secrets_are_moved_and_two_of_one_name_stay_apart(scene: Scene) -> None:
     first, second = plan(
         scene,
-        **{
+        {
             "A b": {"command": "x", "env": {"TOKEN": TOKEN}},
             "a-b": {"command": "y", "env": {"TOKEN": TOKEN + "2"}},
         },
@@ -166,7 +167,7 @@ def test_what_cannot_be_served_is_left_out_with_the_reason(
 
 
 def test_a_name_nothing_can_be_made_of_is_left_out(scene: Scene) -> None:
-    (step,) = plan(scene, 天={"command": "x"})
+    (step,) = plan(scene, {"天": {"command": "x"}})
     assert step.action == "skip"
     assert "no name of ours" in step.notes[0].message
 
