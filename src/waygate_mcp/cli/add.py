@@ -141,12 +141,11 @@ def add(  # noqa: PLR0913, PLR0917 - one argument for each option of the command
     if json:
         tests = [probe_as_json(probe) for probe in probes]
         print_json({"document": desk.path, "name": name, "test": tests[0] if tests else None})
-    for probe in probes:
-        if not json:
-            print_probe(probe)
-        if not probe.is_well:
-            note(f"it stays in the document; take it out with: waygate remove {name}")
-            raise typer.Exit(ExitCode.NOT_WELL)
+    for probe in () if json else probes:
+        print_probe(probe)
+    if not all(probe.is_well for probe in probes):
+        note(f"it stays in the document; take it out with: waygate remove {name}")
+        raise typer.Exit(ExitCode.NOT_WELL)
 
 
 def _refuse_taken(document: Document, name: str, *, force: bool) -> None:

@@ -26,15 +26,15 @@ from waygate_mcp.config.suggest import nearest
 from waygate_mcp.errors import ConfigError
 
 
+def _complete(incomplete: str) -> list[str]:
+    return [word for word in CLIENTS if word.startswith(incomplete)]
+
+
 def connect(  # noqa: PLR0913, PLR0917 - one argument for each option of the command
     client: Annotated[
         str | None,
         typer.Argument(
-            metavar="CLIENT",
-            help="Which one; none lists them.",
-            autocompletion=lambda incomplete: [
-                word for word in CLIENTS if word.startswith(incomplete)
-            ],
+            metavar="CLIENT", help="Which one; none lists them.", autocompletion=_complete
         ),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Put it into the client's file.")] = False,
