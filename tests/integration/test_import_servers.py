@@ -72,13 +72,14 @@ def desktop_file(folder: Path) -> Path:
     return kept
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run `waygate` with the settings of the gateway in `folder`."""
     command, *rest = words
     return subprocess.run(
         [waygate(), command, *_with_document(folder, rest)],
         cwd=folder,
         env=clean_environment(folder),
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=COMMAND_WITHIN_S,
@@ -295,3 +296,17 @@ def test_the_clients_own_block_is_served_where_it_stands(tmp_path: Path) -> None
         log = gateway.log()
     assert "note: mcpServers.GitHub Server: is called github-server here" in log
     assert "note: mcpServers.GitHub Server.alwaysAllow: has no effect here" in log
+
+
+def test_a_server_over_http_that_wants_a_key_is_added_with_one(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    refused = run(tmp_path, "add", "other", gateway.url)
+    assert refused.returncode == 1, refused.stdout + refused.stderr
+    assert "other: not well: " in refused.stdout
+    assert "mend: waygate add other URL --secret-header Authorization --force" in refused.stdout
+    words = ("add", "other", gateway.url, "--force", "--secret-header", "Authorization")
+    ran = run(tmp_path, *words, stdin=f"{KEY}\n")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "other: well · http · modern (2026-07-28) · " in ran.stdout
+    assert KEY not in (tmp_path / "waygate.yaml").read_text(encoding="utf-8") + ran.stdout

@@ -18,8 +18,8 @@ from waygate_mcp.cli.document_desk import DocumentDesk
 from waygate_mcp.cli.options import ConfigOption
 from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, say
 from waygate_mcp.cli.probe import print_probe, probe_as_json, probe_upstreams
+from waygate_mcp.config.client_block import client_names
 from waygate_mcp.config.document import Document
-from waygate_mcp.config.load import client_names
 from waygate_mcp.config.problems import translate
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import YamlText

@@ -9,7 +9,8 @@ import typer
 
 from waygate_mcp.cli.options import ConfigOption
 from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, problems_as_json, say
-from waygate_mcp.config.load import check_document, document_notes, find_document
+from waygate_mcp.config.client_block import document_notes
+from waygate_mcp.config.load import check_document, find_document
 from waygate_mcp.config.settings import read_settings, unknown_variables
 from waygate_mcp.errors import ConfigError
 
@@ -32,20 +33,11 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
         problems = problems_as_json(exc)
         print_json({"valid": False, "source": source, "problems": problems, "warnings": warnings})
         raise typer.Exit(ExitCode.WRONG_USE) from None
+    warnings = (*warnings, *document_notes(document))
     if json:
-        print_json(
-            {
-                "valid": True,
-                "source": source,
-                "problems": [],
-                "warnings": warnings,
-                "notes": document_notes(document),
-            }
-        )
+        print_json({"valid": True, "source": source, "problems": [], "warnings": warnings})
         return
     _warn(warnings)
-    for text in document_notes(document):
-        note(f"note: {text}")
     plugins, endpoints = len(document.enabled_plugins()), len(document.endpoints)
     say(f"{source or 'no document, the built-in default'}: valid")
     say(f"plugins enabled: {plugins}, endpoints: {endpoints}, auth: {document.auth.mode}")

@@ -26,8 +26,8 @@ from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import MAX_BYTES
 from waygate_mcp.errors import ConfigError, ConfigProblem
 from waygate_mcp.importers.files import keep_beside, read_text, write_whole
-from waygate_mcp.runtime.upstreams import resolve_upstreams
-from waygate_mcp.upstreams.environment import resolve_program
+from waygate_mcp.runtime.upstreams import open_http, resolve_upstreams
+from waygate_mcp.upstreams.process import Command, Processes
 
 __all__ = ["DocumentDesk", "upstream_names"]
 
@@ -88,21 +88,26 @@ class DocumentDesk:
 
     def faults(self, name: str, section: UpstreamSection) -> tuple[ConfigProblem, ...]:
         """Say what keeps an upstream from being opened, as far as that is known without opening it."""
-        path = f"upstreams.{name}"
         try:
-            configs = resolve_upstreams(
+            config = resolve_upstreams(
                 {name: section}, self.folder, data_dir=self.settings.data_dir
-            )
+            )[name]
         except ConfigError as exc:
             return exc.problems
-        if (command := configs[name].command) is not None:
-            try:
-                resolve_program(command)
-            except ConfigError as exc:
-                return tuple(
-                    ConfigProblem(f"{path}.{one.path}", f"{one.message}: {command}")
-                    for one in exc.problems
-                )
+        try:
+            if config.command is None:
+                open_http(name, config)  # made and thrown away: it opens when it is entered
+            else:
+                Processes().check(
+                    Command(
+                        config.command, config.args, config.env, config.dangerous_env, config.cwd,
+                        config.sandbox, config.process_limits,
+                    )
+                )  # fmt: skip
+        except ConfigError as exc:
+            return tuple(
+                ConfigProblem(f"upstreams.{name}.{one.path}", one.message) for one in exc.problems
+            )
         return ()
 
 

@@ -9,7 +9,7 @@ import typer
 from waygate_mcp.cli.document_desk import DocumentDesk, upstream_names
 from waygate_mcp.cli.options import ConfigOption
 from waygate_mcp.cli.output import JsonOption, print_json, say
-from waygate_mcp.config.load import client_names
+from waygate_mcp.config.client_block import client_names
 from waygate_mcp.config.references import find_references
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.config.upstream import UpstreamSection

@@ -13,9 +13,9 @@ import typer
 
 from waygate_mcp.cli.options import ConfigOption, settings_from
 from waygate_mcp.cli.output import note, say
+from waygate_mcp.config.client_block import document_notes
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.config.hosts import is_loopback
-from waygate_mcp.config.load import document_notes
 from waygate_mcp.web.server import Started, bind
 from waygate_mcp.web.server import serve as run_server
 from waygate_mcp.web.workers import serve_with_workers

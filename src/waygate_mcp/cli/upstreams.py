@@ -18,16 +18,19 @@ from waygate_mcp.cli.gateway_client import Where, read_key
 from waygate_mcp.cli.options import ConfigOption
 from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, print_table, say
 from waygate_mcp.cli.probe import print_probe, probe_as_json, probe_upstreams, progress
-from waygate_mcp.config.load import client_names
+from waygate_mcp.config.client_block import client_names
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError, UpstreamProtocolError, UpstreamUnavailableError
 from waygate_mcp.net.aiohttp_client import AiohttpTransport, parse_origin
-from waygate_mcp.net.http import read_body
+from waygate_mcp.net.http import HttpExchange, read_body
+from waygate_mcp.telemetry.redaction import Redactor
 
 PATH = "/mcp/servers"
 _MAX_BYTES = 16 * 1024 * 1024
 _WITHIN_S = 10.0
+_PAGE = 100
+_MAX_PAGES = 100
 _RUNNING = (
     "name",
     "state",
@@ -126,7 +129,7 @@ def _list_document(config: Any, *, as_json: bool) -> None:
             name,
             section.enabled,
             "http" if section.url is not None else "stdio",
-            section.url or " ".join((section.command or "", *section.args)),
+            Redactor().text(section.url or " ".join((section.command or "", *section.args))),
             section.era,
             section.sessions,
             theirs.get(name, f"upstreams.{name}"),
@@ -155,37 +158,51 @@ async def _ask(where: Where) -> list[dict[str, Any]]:
         async with (
             asyncio.timeout(_WITHIN_S),
             AiohttpTransport(origin, name, headers=headers) as transport,
-            transport.request("GET", PATH, [("accept", "application/json")]) as response,
         ):
-            body = await read_body(response, _MAX_BYTES)
+            return await _all_pages(name, transport)
     except TimeoutError:
         raise UpstreamUnavailableError(name, f"did not answer within {_WITHIN_S:.0f} s") from None
     except UpstreamUnavailableError as exc:
         raise UpstreamUnavailableError(name, f"{exc}; --offline reads the document") from exc
-    if response.status in (401, 403):
-        raise ConfigError(
-            f"{name} wants another key: give --key-file FILE, or set WAYGATE_API_KEY", path="key"
-        )
-    return _servers(name, response.status, body)
 
 
-def _servers(name: str, status: int, body: bytes) -> list[dict[str, Any]]:
-    """Read the answer: a list of servers, alone or under `servers`."""
+async def _all_pages(name: str, exchange: HttpExchange) -> list[dict[str, Any]]:
+    """Read page after page until nothing is missing, or one is empty."""
+    found: list[dict[str, Any]] = []
+    for number in range(1, _MAX_PAGES + 1):
+        path = f"{PATH}?page={number}&limit={_PAGE}"
+        async with exchange.request("GET", path, [("accept", "application/json")]) as response:
+            body = await read_body(response, _MAX_BYTES)
+        if response.status in (401, 403):
+            raise ConfigError(
+                f"{name} wants another key: give --key-file FILE, or set WAYGATE_API_KEY",
+                path="key",
+            )
+        servers, total = _servers(name, response.status, body)
+        found += servers
+        if not servers or len(found) >= total:
+            break
+    return found
+
+
+def _servers(name: str, status: int, body: bytes) -> tuple[list[dict[str, Any]], int]:
+    """Read one page: its servers, and how many there are in all."""
     try:
         value: Any = jsonlib.loads(body)
     except (ValueError, RecursionError):
         value = None
-    if isinstance(value, dict):
-        value = value.get("servers")
+    servers = value.get("servers") if isinstance(value, dict) else None
+    total = value.get("total") if isinstance(value, dict) else None
     if (
         status != 200
-        or not isinstance(value, list)
-        or not all(isinstance(one, dict) for one in value)
+        or not isinstance(servers, list)
+        or not isinstance(total, int)
+        or not all(isinstance(one, dict) for one in servers)
     ):
         raise UpstreamProtocolError(
             name, f"answers {status} to GET {PATH}, and no list of upstreams"
         )
-    return value
+    return servers, total
 
 
 def _shown(value: Any) -> Any:

@@ -52,8 +52,8 @@ _KINDS_OF_TYPE: Mapping[str, tuple[str, str | None]] = {
 _TYPE_KEYS = ("type", "transport", "transportType")
 _URL_KEYS = ("url", "serverUrl", "httpUrl")
 _GATEWAYS_OWN = frozenset({
-    "accept", "connection", "content-length", "content-type", "host", "keep-alive", "te", "transfer-encoding",
-    "upgrade",
+    "accept", "connection", "content-encoding", "content-length", "content-type", "expect", "host",
+    "keep-alive", "last-event-id", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 """Headers clients are told to write and a gateway writes itself."""
 _TAKEN = (

@@ -1,18 +1,16 @@
 """From a file to a checked Document.
 
 Knows where the document lies, how the environment outweighs it, and what must fit together across
-its sections. What stands below `mcpServers` is said in our words here, once, so that nobody else need know that
-shape. Refuses to resolve references: they are resolved when used.
+its sections. Refuses to resolve references: they are resolved when used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from waygate_mcp.config.client_servers import Translation, own_name, translate_server
+from waygate_mcp.config.client_block import with_client_servers
 from waygate_mcp.config.document import (
     DEFAULT_ENDPOINT,
     EVERYTHING,
@@ -25,7 +23,6 @@ from waygate_mcp.config.problems import translate
 from waygate_mcp.config.references import resolve_references
 from waygate_mcp.config.settings import HOME, Settings
 from waygate_mcp.config.suggest import nearest
-from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import MAX_BYTES, KeyPath, YamlText, dotted, parse_yaml
 from waygate_mcp.errors import ConfigError, ConfigProblem
 
@@ -79,24 +76,6 @@ def check_document(path: Path | None, settings: Settings) -> Document:
     return document
 
 
-def client_names(document: Document) -> dict[str, str]:
-    """Give the names below `mcpServers` in the document's own order, and what each is called here."""
-    return {name: own_name(name) for name in document.mcpServers}
-
-
-def document_notes(document: Document) -> tuple[str, ...]:
-    """Say what below `mcpServers` is not as it stands there: names, and keys that have no effect."""
-    notes: list[str] = []
-    for name, ours in client_names(document).items():
-        if ours != name:
-            notes.append(f"mcpServers.{name}: is called {ours} here")
-        for one in translate_server(document.mcpServers[name]).findings:
-            if one.kind == "ignored":
-                path = dotted(("mcpServers", name, *one.key))
-                notes.append(f"{path}: has no effect here: {one.message}")
-    return tuple(notes)
-
-
 def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Document:
     """Validate and complete a document given as YAML text. See `load_document`."""
     text = parse_yaml(data, source=source)
@@ -105,7 +84,7 @@ def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Docu
         document = Document.model_validate(value)
     except ValidationError as exc:
         raise ConfigError(problems=translate(exc, Document, text), source=source) from None
-    document, problems = _with_client_servers(document, text)
+    document, problems = with_client_servers(document, text)
     problems += _across(document, settings, text)
     if problems:
         raise ConfigError(problems=problems, source=source)
@@ -138,55 +117,6 @@ def _read(path: Path) -> bytes:
             return handle.read(MAX_BYTES + 1)
     except OSError as exc:
         raise ConfigError(f"cannot read the document: {exc.strerror}", source=str(path)) from exc
-
-
-def _with_client_servers(
-    document: Document, text: YamlText
-) -> tuple[Document, list[ConfigProblem]]:
-    """Put what stands below `mcpServers` among the upstreams."""
-    sections: dict[str, UpstreamSection] = {}
-    problems: list[ConfigProblem] = []
-    sources: dict[str, str] = {}
-    for name, ours in client_names(document).items():
-        place: KeyPath = ("mcpServers", name)
-        if not ours:
-            problems.append(_problem(text, place, "no name of ours can be made of this one"))
-            continue
-        if clash := _taken(document, ours) or sources.get(ours):
-            message = f"is called `{ours}` here, and so is {clash}; rename one of them"
-            problems.append(_problem(text, place, message))
-            continue
-        sources[ours] = dotted(place)
-        done = translate_server(document.mcpServers[name])
-        problems += [
-            _problem(text, (*place, *one.key), one.message, one.suggestion) for one in done.refused
-        ]
-        try:
-            sections[ours] = UpstreamSection.model_validate(done.section)
-        except ValidationError as exc:
-            problems += translate(exc, UpstreamSection, text, _relocate(place, done))
-    if not sections:
-        return document, problems
-    return document.model_copy(update={"upstreams": {**document.upstreams, **sections}}), problems
-
-
-def _taken(document: Document, name: str) -> str:
-    """Say what of the document has a name already; empty where nothing has."""
-    for key, names in (("upstreams", document.upstreams), ("plugins", document.plugins)):
-        if name in names:
-            return f"{key}.{name}"
-    return ""
-
-
-def _relocate(place: KeyPath, done: Translation) -> Callable[[KeyPath], KeyPath]:
-    """Give where in the file stands what a translated section has at a path."""
-
-    def relocate(path: KeyPath) -> KeyPath:
-        if not path:
-            return place
-        return (*place, done.places.get(str(path[0]), path[0]), *path[1:])
-
-    return relocate
 
 
 def _across(document: Document, settings: Settings, text: YamlText) -> list[ConfigProblem]:

@@ -25,6 +25,7 @@ from waygate_mcp.config.client_servers import (
 )
 from waygate_mcp.config.document import Document
 from waygate_mcp.config.problems import translate
+from waygate_mcp.config.references import SECRETS_FOLDER
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import YamlText, dotted
 from waygate_mcp.errors import ConfigProblem
@@ -255,7 +256,8 @@ class _Work:
         if word == "input" and rest:
             wanted = secret_name(self._name, rest)
             asked = self._reading.inputs.get(rest, rest)
-            self._note((), f"asks for {asked!r}: store it as the secret {wanted}")
+            file = self._scene.data_dir / SECRETS_FOLDER / wanted
+            self._note((), f"asks for {asked!r}: write the answer into {file}, mode 600")
             return f"${{secret:{wanted}}}"
         if rest.startswith("-") and (plain := plain_variables(word)) is not None:
             if word in self._scene.environ:

@@ -62,6 +62,7 @@ def test_a_url_is_added_to_a_first_document_and_tried(tried: list[str]) -> None:
 
 def test_a_program_is_added_with_all_its_options() -> None:
     FILE.write_text("# mine\nversion: 1\n")
+    Path("sub").mkdir()
     result = add(
         "fs", "--env", "A=b=c", "--era", "legacy", "--sessions", "shared", "--cwd", "sub", "--sandbox",
         "none", "--", "sh", "-c", "--weird arg",
@@ -96,7 +97,8 @@ def test_paths_are_those_of_the_command_line(tmp_path: Path) -> None:
     program = tmp_path / "run.sh"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    (tmp_path / "elsewhere").mkdir()
+    for folder in ("elsewhere", "sub"):
+        (tmp_path / folder).mkdir()
     result = add("a", "-c", "elsewhere/my.yaml", "--cwd", "sub", "--no-test", "--", "./run.sh")
     assert result.exit_code == 0, result.output
     section = load_document(Path("elsewhere/my.yaml"), Settings()).upstreams["a"]

@@ -62,11 +62,16 @@ upstreams:
   a: {command: no-such-program}
   b: {command: sh, env: {K: "${env:NOT_SET}"}}
   c: {command: no-such-program, enabled: false}
+  e: {command: sh, env: {NODE_OPTIONS: "--inspect"}}
+  f: {url: "http://x/mcp", headers: {A: "\\nb"}}
 """
-    assert problems(here, text, "a", "b", "c", "d") == [
-        "upstreams.a.command: there is no such program: no-such-program",
+    assert problems(here, text, *"abcd") == [
+        "upstreams.a.command: there is no such program",
         "upstreams.b.env.K: the environment variable 'NOT_SET' is not set",
     ]
+    assert [one.partition(": ")[0] for one in problems(here, text, "e", "f")] == [
+        "upstreams.e.env.NODE_OPTIONS", "upstreams.f.headers",
+    ]  # fmt: skip
     assert FILE.read_text() == "version: 1\n"
     here.write(text)  # those that were broken before do not stand in the way
     assert FILE.read_text() == text

@@ -62,7 +62,7 @@ def test_a_plan_says_everything_and_changes_nothing() -> None:
     for part in (
         "mcpServers.My Shell.timeout: not taken over",
         "mcpServers.My Shell.env.TOKEN: is a secret and is kept as ${secret:my-shell.TOKEN}",
-        "mcpServers.needy.command: there is no such program: no-such-program",
+        "mcpServers.needy.command: there is no such program",
         "mcpServers.odd.type: expected stdio, http or sse",
         "theirs.json: not taken over: other settings of the client: theme",
         "plan: 3 of 4 would be written to waygate.yaml; nothing was changed",

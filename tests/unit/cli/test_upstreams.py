@@ -70,21 +70,28 @@ def gateway(
             asked.append((method, path))
             if failure is not None:
                 raise failure
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            pages = body if isinstance(body, list) else [body]
+            page = pages[min(len(asked) - 2, len(pages) - 1)]
+            data = page if isinstance(page, bytes) else json.dumps(page).encode()
             yield Response(status, chunks=[data])
 
     monkeypatch.setattr(module, "AiohttpTransport", Transport)
     return asked
 
 
-@pytest.mark.parametrize("body", [SERVERS, {"servers": SERVERS}])
-def test_a_running_gateway_is_asked(monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
+def page(*servers: Any, total: Any) -> dict[str, Any]:
+    return {"servers": list(servers), "total": total, "page": 1, "limit": 100}
+
+
+def test_a_running_gateway_is_asked_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAYGATE_API_KEY", "wg_key")
-    asked = gateway(monkeypatch, body)
+    pages = [page(SERVERS[0], total=2), page(SERVERS[1], total=2)]
+    asked = gateway(monkeypatch, pages)
     result = run("list", "--url", "http://gateway.example:81/mcp")
     assert result.exit_code == 0, result.output
     assert asked == [
-        ("http://gateway.example:81", [("authorization", "Bearer wg_key")]), ("GET", "/mcp/servers"),
+        ("http://gateway.example:81", [("authorization", "Bearer wg_key")]), ("GET", "/mcp/servers?page=1&limit=100"),
+        ("GET", "/mcp/servers?page=2&limit=100"),
     ]  # fmt: skip
     head, alpha, beta = result.stdout.splitlines()
     assert head.split() == list(module._RUNNING)
@@ -101,11 +108,14 @@ def test_a_running_gateway_is_asked(monkeypatch: pytest.MonkeyPatch, body: Any) 
     ]
     assert beta.split()[:2] == ["beta", "down"]
     assert "its process\\u000aended" in beta, "no server steers the terminal"
+    gateway(monkeypatch, page(*SERVERS, total=2))
     assert json.loads(run("list", "--json").stdout) == SERVERS
+    gateway(monkeypatch, [page(SERVERS[0], total=9), page(total=9)])
+    assert len(json.loads(run("list", "--json").stdout)) == 1, "a page that is empty is the last"
 
 
 def test_no_upstreams_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    gateway(monkeypatch, [])
+    gateway(monkeypatch, page(total=0))
     result = run("list")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no upstreams\n")
     assert json.loads(run("list", "--json").stdout) == []
@@ -123,8 +133,9 @@ def test_no_upstreams_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"status": 401}, 2, "wants another key: give --key-file"),
         ({"status": 403}, 2, "wants another key"),
         ({"status": 404, "body": {}}, 1, "answers 404 to GET /mcp/servers"),
+        ({"body": page(total="x")}, 1, "no list of upstreams"),
         ({"body": b"<html>"}, 1, "no list of upstreams"),
-        ({"body": [5]}, 1, "no list of upstreams"),
+        ({"body": page(5, total=1)}, 1, "no list of upstreams"),
     ],
 )
 def test_what_goes_wrong_is_said(

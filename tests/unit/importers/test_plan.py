@@ -207,8 +207,9 @@ def test_variables_of_editors_are_written_out(scene: Scene) -> None:
         "A": "${env:SET}", "B": "other", "C": "${secret:a.key}", "D": "${secret:a.no}",
     }  # fmt: skip
     messages = [message for _, message in notes(step)]
-    assert "asks for 'Your key': store it as the secret a.key" in messages
-    assert "asks for 'no': store it as the secret a.no" in messages
+    kept = scene.data_dir / "secrets"
+    assert f"asks for 'Your key': write the answer into {kept / 'a.key'}, mode 600" in messages
+    assert f"asks for 'no': write the answer into {kept / 'a.no'}, mode 600" in messages
     assert "the variable NOT is not set; its default is written" in messages
 
 
