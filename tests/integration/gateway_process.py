@@ -152,7 +152,7 @@ def tail(text: str, size: int = 4000) -> str:
 @contextlib.contextmanager
 def serving(
     folder: Path,
-    document: Mapping[str, object] = EVERYTHING,
+    document: Mapping[str, object] | None = EVERYTHING,
     *,
     key: str | None = KEY,
     arguments: Sequence[str] = (),
@@ -160,10 +160,10 @@ def serving(
 ) -> Iterator[Gateway]:
     """Run `waygate serve` with `document` in `folder` until the block ends, then require a clean stop.
 
-    With `auth: {mode: none}` in the document pass `key=None`. A block that raises stops the gateway
-    too; its own error is then the one that is seen.
+    None serves the document that lies there already. With `auth: {mode: none}` in the document pass
+    `key=None`. A block that raises stops the gateway too; its own error is then the one that is seen.
     """
-    path = write_document(folder, document)
+    path = folder / "waygate.yaml" if document is None else write_document(folder, document)
     port = free_port()
     output = folder / "output.log"
     command = [waygate(), "serve", "-c", str(path), "--port", str(port), *arguments]

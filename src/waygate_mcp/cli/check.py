@@ -9,6 +9,7 @@ import typer
 
 from waygate_mcp.cli.options import ConfigOption
 from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, problems_as_json, say
+from waygate_mcp.config.client_block import document_notes
 from waygate_mcp.config.load import check_document, find_document
 from waygate_mcp.config.settings import read_settings, unknown_variables
 from waygate_mcp.errors import ConfigError
@@ -33,6 +34,7 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
         problems = problems_as_json(exc)
         print_json({"valid": False, "source": source, "problems": problems, "warnings": warnings})
         raise typer.Exit(ExitCode.WRONG_USE) from None
+    warnings = (*warnings, *document_notes(document))
     if json:
         print_json({"valid": True, "source": source, "problems": [], "warnings": warnings})
         return

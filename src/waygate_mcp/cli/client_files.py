@@ -10,9 +10,7 @@ from __future__ import annotations
 import copy
 import io
 import json
-import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +21,7 @@ from ruamel.yaml.error import YAMLError
 
 from waygate_mcp.cli.clients import Client, Target, Transport, snippet, uses_frame
 from waygate_mcp.errors import ConfigError
+from waygate_mcp.importers.files import keep_beside, write_whole
 
 __all__ = ["as_text", "edited", "write_beside_backup"]
 
@@ -64,40 +63,9 @@ def write_beside_backup(path: Path, text: str, *, is_secret: bool) -> Path | Non
     Raises:
         ConfigError: the folder or file cannot be written.
     """
-    real = Path(os.path.realpath(path))
-    try:
-        real.parent.mkdir(parents=True, exist_ok=True)
-        backup = _keep(real) if real.exists() else None
-        mode = real.stat().st_mode & 0o777 if backup else 0o644
-        descriptor, temporary = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(mode & 0o600 if is_secret else mode)
-            Path(temporary).replace(real)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as exc:
-        raise ConfigError(f"cannot be written: {exc}", source=str(path)) from exc
+    backup = keep_beside(path) if path.exists() else None
+    write_whole(path, text, is_secret=is_secret)
     return backup
-
-
-def _keep(path: Path) -> Path:
-    """Copy a file beside itself under a name that is free."""
-    content, mode = path.read_bytes(), path.stat().st_mode & 0o777
-    for number in range(1, 1_000):
-        backup = path.with_name(f"{path.name}.waygate-backup-{number}")
-        try:
-            descriptor = os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        except FileExistsError:
-            continue
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        return backup
-    raise ConfigError("too many backups stand beside it", source=str(path))
 
 
 def _place_entry(

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from waygate_mcp.cli.client_files import as_text, edited, write_beside_backup
-from waygate_mcp.cli.clients import CLIENTS, Client, Target, Transport, snippet
+from waygate_mcp.cli.clients import CLIENTS, Client, Place, Target, Transport, snippet
 from waygate_mcp.cli.gateway_client import Where, read_key
 from waygate_mcp.cli.options import ConfigOption, settings_from
 from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, print_table, say
@@ -26,9 +26,16 @@ from waygate_mcp.config.suggest import nearest
 from waygate_mcp.errors import ConfigError
 
 
+def _complete(incomplete: str) -> list[str]:
+    return [word for word in CLIENTS if word.startswith(incomplete)]
+
+
 def connect(  # noqa: PLR0913, PLR0917 - one argument for each option of the command
     client: Annotated[
-        str | None, typer.Argument(metavar="CLIENT", help="Which one; none lists them.")
+        str | None,
+        typer.Argument(
+            metavar="CLIENT", help="Which one; none lists them.", autocompletion=_complete
+        ),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Put it into the client's file.")] = False,
     stdio: Annotated[
@@ -138,15 +145,18 @@ def _stdio_command(settings: Settings, endpoint: str, config: Path | None) -> tu
 
 def _place(client: Client) -> Path | None:
     """Give the client's file on this machine."""
-    if client.place is None:
-        return None
+    return None if client.place is None else place_of(client.place)
+
+
+def place_of(place: Place) -> Path:
+    """Give where a place is on this machine."""
     home = Path.home()
     configuration = {
         "darwin": home / "Library" / "Application Support",
         "win32": Path(os.environ.get("APPDATA") or home / "AppData" / "Roaming"),
     }.get(sys.platform, Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config"))
     folders = {"HOME": home, "CONFIG": configuration, "HERE": Path.cwd()}
-    return Path(client.place.resolve(sys.platform, folders))
+    return Path(place.resolve(sys.platform, folders))
 
 
 def _write(client: Client, target: Target, transport: Transport, place: Path | None) -> None:

@@ -47,6 +47,9 @@ plugins:
   #   config:
   #     api_key: ${env:WEATHER_API_KEY}   # or ${secret:NAME}, ${file:PATH}
 
+# MCP servers that are served here; `waygate add NAME URL` and `waygate import FILE` write them.
+upstreams: {}
+
 # Catalogs by name: `default` is served at /mcp, the others at /servers/NAME/mcp.
 endpoints:
   default:

@@ -13,6 +13,7 @@ import typer
 
 from waygate_mcp.cli.options import ConfigOption, settings_from
 from waygate_mcp.cli.output import note, say
+from waygate_mcp.config.client_block import document_notes
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.web.server import Started, bind
@@ -82,6 +83,8 @@ def announce(started: Started) -> None:
         say(f"API key, shown once: {started.key.shown_once}")
     # Into a file or a pipe as well, and now: whoever started us waits for these lines.
     sys.stdout.flush()
+    for text in document_notes(document):
+        note(f"note: {text}")
     if document.auth.mode == "none":
         note("warning: auth.mode is none: every program on this machine may call every tool")
     if not is_loopback(started.host) and not (

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
+from waygate_mcp.config.client_servers import CLIENT_SERVERS_SCHEMA
 from waygate_mcp.config.hosts import LOOPBACK_HOSTS, parse_host, parse_origin
 from waygate_mcp.config.patterns import (
     BOUND_PATTERN,
@@ -68,6 +69,8 @@ Prefix = Annotated[
 ]
 Host = Annotated[str, StringConstraints(max_length=300), AfterValidator(_host)]
 Origin = Annotated[str, StringConstraints(max_length=300), AfterValidator(_origin)]
+ClientServers = Annotated[dict[str, dict[str, Any]], WithJsonSchema(dict(CLIENT_SERVERS_SCHEMA))]
+"""Servers in the shape desktop clients write; `client_servers.py` knows their members."""
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 """A whole public name in which `*` stands for any text."""
 
@@ -314,6 +317,11 @@ class Document(Section):
     )
     upstreams: dict[Name, UpstreamSection] = Field(
         default_factory=dict, max_length=256, description="MCP servers that are served, by name."
+    )
+    mcpServers: ClientServers = Field(  # noqa: N815 - the clients' own word
+        default_factory=dict,
+        max_length=256,
+        description="MCP servers in the shape desktop clients write, served as if they stood in `upstreams`.",
     )
     endpoints: dict[Name, EndpointSection] = Field(
         default_factory=lambda: {DEFAULT_ENDPOINT: EndpointSection()},

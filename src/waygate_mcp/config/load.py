@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from waygate_mcp.config.client_block import with_client_servers
 from waygate_mcp.config.document import (
     DEFAULT_ENDPOINT,
     EVERYTHING,
@@ -112,7 +113,9 @@ def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Docu
         document = Document.model_validate(value)
     except ValidationError as exc:
         raise ConfigError(problems=translate(exc, Document, text), source=source) from None
-    if problems := _across(document, settings, text):
+    document, problems = with_client_servers(document, text)
+    problems += _across(document, settings, text)
+    if problems:
         raise ConfigError(problems=problems, source=source)
     return complete_document(document, settings)
 

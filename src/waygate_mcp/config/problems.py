@@ -60,14 +60,21 @@ _KINDS: tuple[tuple[type, str], ...] = (
 
 
 def translate(
-    exc: ValidationError, model: type[BaseModel], text: YamlText
+    exc: ValidationError,
+    model: type[BaseModel],
+    text: YamlText,
+    relocate: Callable[[KeyPath], KeyPath] = lambda path: path,
 ) -> tuple[ConfigProblem, ...]:
-    """Give one problem for each finding, in the order of the file."""
+    """Give one problem for each finding, in the order of the file.
+
+    `relocate` says where in the file stands what the model has at a path.
+    """
     seen: dict[tuple[KeyPath, str], ConfigProblem] = {}
     for error in exc.errors(include_url=False):
-        path, on_key = _path(error["loc"])
+        found, on_key = _path(error["loc"])
+        message, suggestion = _words(error, found, model)
+        path = relocate(found)
         place = text.place(path, of_key=on_key or error["type"] == "extra_forbidden")
-        message, suggestion = _words(error, path, model)
         line, column = place or (None, None)
         problem = ConfigProblem(dotted(path), message, line, column, suggestion)
         seen.setdefault((path, message), problem)

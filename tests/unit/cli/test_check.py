@@ -35,6 +35,17 @@ def test_a_valid_document_is_said_to_be() -> None:
     ]
 
 
+def test_what_of_the_clients_servers_is_not_as_it_stands_there_is_a_warning() -> None:
+    path = document("mcpServers: {A b: {command: sh, timeout: 5}}")
+    result = runner.invoke(app, ["check", "-c", path])
+    assert result.exit_code == 0
+    name, timeout = result.stderr.splitlines()
+    assert name == "warning: mcpServers.A b: is called a-b here"
+    assert timeout.startswith("warning: mcpServers.A b.timeout: has no effect here")
+    warnings = json.loads(runner.invoke(app, ["check", "-c", path, "--json"]).stdout)["warnings"]
+    assert [f"warning: {one}" for one in warnings] == [name, timeout]
+
+
 def test_without_a_document_the_built_in_one_is_checked() -> None:
     result = runner.invoke(app, ["check"])
     assert result.exit_code == 0

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from waygate_mcp.cli.clients import CLIENTS
+from waygate_mcp.cli.connect import _complete
 from waygate_mcp.cli.main import app
 
 runner = CliRunner()
@@ -135,3 +136,7 @@ def test_wrong_use_is_named(words: list[str], hint: str) -> None:
     result = run(*words)
     assert result.exit_code == 2
     assert hint in result.stderr
+
+
+def test_the_word_of_a_client_is_completed() -> None:
+    assert _complete("cl") == ["claude-desktop", "claude-code"]

@@ -111,6 +111,13 @@ def test_the_document_in_force_is_named(capsys: pytest.CaptureFixture[str]) -> N
     assert "document: waygate.yaml" in capsys.readouterr().out
 
 
+def test_what_of_the_clients_servers_has_no_effect_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    announce(started({"mcpServers": {"A b": {"command": "x"}}}))
+    assert capsys.readouterr().err == "note: mcpServers.A b: is called a-b here\n"
+
+
 def test_a_key_made_now_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     announce(started(source="made", shown_once="wg_the_key"))
     out, _ = capsys.readouterr()

@@ -1,0 +1,121 @@
+"""The document on a desk: read, changed as text, checked, put back.
+
+Knows that a change is refused where it would make the document one that `waygate check` refuses, and that nothing is
+written then.
+What `waygate add`, `remove` and `import` share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+
+from waygate_mcp.cli.init import DOCUMENT
+from waygate_mcp.cli.options import settings_from
+from waygate_mcp.config.document import Document
+from waygate_mcp.config.load import (
+    FILE_NAME,
+    find_document,
+    load_document,
+    parse_document,
+)
+from waygate_mcp.config.settings import Settings, read_settings
+from waygate_mcp.config.upstream import UpstreamSection
+from waygate_mcp.config.yaml_text import MAX_BYTES
+from waygate_mcp.errors import ConfigError, ConfigProblem
+from waygate_mcp.importers.files import keep_beside, read_text, write_whole
+from waygate_mcp.runtime.upstreams import open_http, resolve_upstreams
+from waygate_mcp.upstreams.process import Command, Processes
+
+__all__ = ["DocumentDesk", "upstream_names"]
+
+
+class DocumentDesk:
+    """One document. `text` is what stands in it, or in a first one where there is none (`is_new`)."""
+
+    def __init__(self, config: Path | None) -> None:
+        self.settings: Settings = settings_from(config=config)
+        self.path: Path = find_document(self.settings) or Path(FILE_NAME)
+        found = read_text(self.path, limit_bytes=MAX_BYTES)
+        self.is_new = found is None
+        self.text: str = DOCUMENT if found is None else found
+
+    @property
+    def folder(self) -> Path:
+        """Where the document's relative paths begin."""
+        return self.path.absolute().parent
+
+    def document(self) -> Document:
+        """Give what the text says.
+
+        Raises:
+            ConfigError: it is not valid.
+        """
+        return parse_document(self.text.encode(), self.settings, source=str(self.path))
+
+    def write(
+        self, text: str, *, touched: Iterable[str] = (), keeps_old: bool = False
+    ) -> Path | None:
+        """Put a new text in the document's place; with `keeps_old`, give where the old one is kept.
+
+        `touched` are the upstreams that are new in it: what keeps them from being opened is refused as
+        well. Of others only what the text itself says counts, so that one that is broken already does not
+        stand in the way of mending it.
+
+        Raises:
+            ConfigError: the text is not valid, somebody else changed the document meanwhile, or it
+                cannot be written. The document is as it was then.
+        """
+        source = str(self.path)
+        document = parse_document(text.encode(), self.settings, source=source)
+        problems = [
+            problem
+            for name in touched
+            if (section := document.enabled_upstreams().get(name)) is not None
+            for problem in self.faults(name, section)
+        ]
+        if problems:
+            raise ConfigError(problems=problems, source=source)
+        there = read_text(self.path, limit_bytes=MAX_BYTES)
+        if there != (None if self.is_new else self.text):
+            raise ConfigError("was changed meanwhile; do it again", source=source)
+        backup = keep_beside(self.path) if keeps_old and not self.is_new else None
+        write_whole(self.path, text)
+        self.text, self.is_new = text, False
+        return backup
+
+    def faults(self, name: str, section: UpstreamSection) -> tuple[ConfigProblem, ...]:
+        """Say what keeps an upstream from being opened, as far as that is known without opening it."""
+        try:
+            config = resolve_upstreams(
+                {name: section}, self.folder, data_dir=self.settings.data_dir
+            )[name]
+        except ConfigError as exc:
+            return exc.problems
+        try:
+            if config.command is None:
+                open_http(name, config)  # made and thrown away: it opens when it is entered
+            else:
+                Processes().check(
+                    Command(
+                        config.command, config.args, config.env, config.dangerous_env, config.cwd,
+                        config.sandbox, config.process_limits,
+                    )
+                )  # fmt: skip
+        except ConfigError as exc:
+            return tuple(
+                ConfigProblem(f"upstreams.{name}.{one.path}", one.message) for one in exc.problems
+            )
+        return ()
+
+
+def upstream_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of an upstream of the document; a shell that asks is never told of an error."""
+    try:
+        settings = read_settings({"config": ctx.params.get("config")})
+        names = load_document(find_document(settings), settings).upstreams
+    except ConfigError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
