@@ -35,7 +35,12 @@ from waygate_mcp.upstreams.calls import declaration, error_for, legacy_outcome, 
 from waygate_mcp.upstreams.channel import Channel, Conversation, Incoming, OpenChannel
 from waygate_mcp.upstreams.events import changes_of, log_event, progress_event
 from waygate_mcp.upstreams.listing import LIST_METHODS, Page, read_page
-from waygate_mcp.upstreams.questions import answer_message, question_of, refusal_message
+from waygate_mcp.upstreams.questions import (
+    answer_for,
+    answer_message,
+    question_of,
+    refusal_message,
+)
 
 __all__ = ["LegacyConnector", "LegacySession", "NotLegacyError", "SessionLostError"]
 
@@ -485,7 +490,7 @@ class LegacyConnector:
         assert incoming.id is not None
         try:
             answer = live.answered_before(question) or await live.call.caller.ask(question)
-            message = answer_message(incoming.id, answer)
+            message = answer_message(incoming.id, answer_for(session.revision, question, answer))
         except InterruptedCallError:
             raise
         except CapabilityMissingError as exc:
