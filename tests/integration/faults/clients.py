@@ -114,7 +114,9 @@ class Client:
             head = "\r\n".join([f"{method} {self.path} HTTP/1.1", *lines, "", ""])
             try:
                 writer.write(head.encode() + body)
-                status = int((await reader.readline()).split()[1])
+                if not (line := await reader.readline()):
+                    raise EOFError(f"closed without an answer: {body[:300]!r}")
+                status = int(line.split()[1])
                 got: dict[str, str] = {}
                 while line := (await reader.readline()).strip():
                     name, _, value = line.decode().partition(":")

@@ -24,8 +24,8 @@ CHUNK = b"x" * (1024 * 1024)
 INVENTED = "invented-1"
 FORM = {"type": "object", "properties": {"name": {"type": "string"}}}
 TOOLS = (
-    "ask", "cut", "deaf", "echo", "endless", "event_flood", "forget", "garbage", "half", "hang", "huge",
-    "huge_event", "kill", "last_words", "noise", "swapped", "twice", "unasked", "wrong_id",
+    "ask", "cut", "deaf", "echo", "empty", "endless", "event_flood", "forget", "garbage", "half", "hang",
+    "headers", "huge", "huge_event", "kill", "last_words", "noise", "swapped", "twice", "unasked", "wrong_id",
 )  # fmt: skip
 Message = dict[str, Any]
 
@@ -247,6 +247,20 @@ class Server:
 
     async def tool_cut(self, identifier: Any, given: Message, talk: Talk) -> None:
         """Close before an answer."""
+        await talk.cut()
+
+    async def tool_headers(self, identifier: Any, given: Message, talk: Talk) -> None:
+        """Send the headers of an answer, and close."""
+        if type(talk) is HttpTalk:
+            await talk.begin_events()
+        await talk.cut()
+
+    async def tool_empty(self, identifier: Any, given: Message, talk: Talk) -> None:
+        """Send a stream of events, whole and without an answer."""
+        if type(talk) is HttpTalk:
+            await talk.begin_events()
+            await talk.end()
+            return
         await talk.cut()
 
     async def tool_half(self, identifier: Any, given: Message, talk: Talk) -> None:

@@ -56,6 +56,8 @@ FAULTS = (
     Fault("event_flood", DEADLINE, DEADLINE, DEADLINE),
     Fault("cut", CLOSED, CLOSED, ENDED),
     Fault("half", CLOSED, CLOSED, ENDED),
+    Fault("headers", CLOSED, CLOSED, ENDED),
+    Fault("empty", PROTOCOL, CLOSED, ENDED),
     Fault("twice", "one", "one", "one"),
     Fault("wrong_id", PROTOCOL, DEADLINE, DEADLINE),
     Fault("unasked", "after all", "after all", "after all"),
