@@ -40,6 +40,7 @@ _LOW_BYTES = 64 * 1024
 _MAX_PIECES = 1024
 _VERSIONS = ("1.1", "1.0")
 _BROKE_OFF = "broke its answer off"
+_OUTCOME_UNKNOWN = "The upstream server closed the connection in mid-call; the outcome is unknown."
 
 
 class State(Enum):
@@ -206,7 +207,7 @@ class Connection(asyncio.Protocol):
     async def wait_more(self, response: PooledResponse) -> None:
         """Wait until something changed for `response`."""
         if response is not self._response or self.state is State.CLOSED:
-            response.problem = UpstreamProtocolError(self._upstream, _BROKE_OFF)
+            response.problem = self._closed(_BROKE_OFF)
             return
         waiter = self._waiter = self._loop.create_future()
         self.since = self._loop.time()
@@ -266,7 +267,7 @@ class Connection(asyncio.Protocol):
             text = "closed the connection without an answer"
             if self.state is State.BODY:
                 text = _BROKE_OFF
-            self._fail(UpstreamProtocolError(self._upstream, f"{text}{f': {exc}' if exc else ''}"))
+            self._fail(self._closed(f"{text}{f': {exc}' if exc else ''}"))
 
     # ------------------------------------------------------------------ httptools
     def on_message_begin(self) -> None:
@@ -330,6 +331,10 @@ class Connection(asyncio.Protocol):
             self._fail(None)
 
     # ------------------------------------------------------------------ inside
+    def _closed(self, how: str) -> UpstreamProtocolError:
+        """Word a close in mid-exchange: clients are told that nobody knows what became of it."""
+        return UpstreamProtocolError(self._upstream, how, safe_message=_OUTCOME_UNKNOWN)
+
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():

@@ -28,7 +28,8 @@ class Breaker:
           └─────────────────────────────────────────── it succeeded ──────────────────┘
 
     The pause grows from `first_s` to `most_s`, with jitter, so that gateways do not come back all at
-    once. `now` is a monotonic clock.
+    once. A trial that says nothing for `trial_s` (it hangs, or a person is being asked) keeps the others
+    out no longer: the next call is another trial. `now` is a monotonic clock.
     """
 
     def __init__(
@@ -38,14 +39,17 @@ class Breaker:
         failures: int = 5,
         first_s: float = 1.0,
         most_s: float = 60.0,
+        trial_s: float = 10.0,
     ) -> None:
         self._now = now
         self._threshold = failures
         self._first_s = first_s
         self._most_s = most_s
+        self._trial_s = trial_s
         self._failures = 0
         self._openings = 0
         self._until_s = 0.0
+        self._trial_until_s = 0.0
         self._is_trying = False
 
     @property
@@ -64,9 +68,11 @@ class Breaker:
         """Let a call through, or not; one that is let through says how it ended."""
         if self._failures < self._threshold:
             return True
-        if self._is_trying or self._now() < self._until_s:
+        now_s = self._now()
+        if now_s < self._until_s or (self._is_trying and now_s < self._trial_until_s):
             return False
         self._is_trying = True
+        self._trial_until_s = now_s + self._trial_s
         return True
 
     def note_success(self) -> None:

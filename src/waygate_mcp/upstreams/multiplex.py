@@ -9,7 +9,7 @@ Spec: 2026-07-28 basic/transports/stdio; protocol.md 6.4.
 from __future__ import annotations
 
 import logging
-from asyncio import Future, get_running_loop
+from asyncio import Future, get_running_loop, timeout
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 _MAX_UNREAD = 1_024
 _MAX_UNREAD_BYTES = 32 * 1024 * 1024
 _MAX_NONSENSE = 10_000
+_TELL_S = 0.1
 _SUBSCRIPTION_KEY = "io.modelcontextprotocol/subscriptionId"
 
 
@@ -202,12 +203,16 @@ class Multiplex:
         is_stream = sent.method == "subscriptions/listen"
         conversation = LineConversation(sent.params.meta.token, is_stream=is_stream)
         self._pending[sent.id] = conversation
-        is_sent = False
+        is_sent = True
         try:
-            await self._send(message)
-            is_sent = True
+            try:
+                await self._send(message)
+            except WaygateError:
+                is_sent = False
+                raise
             yield conversation
         finally:
+            # Left while it was being sent, it is on its way all the same.
             self._pending.pop(sent.id, None)
             if self.cancels and is_sent and not (conversation.is_answered or self.is_closed):
                 await self._cancel(sent.id)
@@ -241,11 +246,15 @@ class Multiplex:
         await self._line.send(message)
 
     async def _cancel(self, identifier: str) -> None:
-        """Tell the upstream that nobody waits any more."""
+        """Tell the upstream that nobody waits any more.
+
+        One that does not read is not waited for: whoever was cancelled has no time left.
+        """
         params = jsonrpc.encode_json({"requestId": identifier, "reason": "nobody waits"})
         try:
-            await self._send(jsonrpc.encode_notification("notifications/cancelled", params))
-        except WaygateError as exc:
+            async with timeout(_TELL_S):
+                await self._send(jsonrpc.encode_notification("notifications/cancelled", params))
+        except (WaygateError, TimeoutError) as exc:
             _log.debug("%s: not told of a cancellation: %s", self.upstream, exc)
 
     # --- what comes in

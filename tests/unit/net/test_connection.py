@@ -158,8 +158,9 @@ async def test_a_body_that_is_not_whole_is_not_taken_for_one(pieces: list[bytes]
 @pytest.mark.parametrize("exc", [None, ConnectionResetError(104, "reset")])
 async def test_a_close_without_an_answer_says_that_nobody_knows(exc: Exception | None) -> None:
     peer = await opened()
-    with pytest.raises(UpstreamProtocolError, match="without an answer"):
+    with pytest.raises(UpstreamProtocolError, match="without an answer") as caught:
         await exchanged(peer, loses=True, exc=exc)
+    assert "the outcome is unknown" in caught.value.safe_message
     assert not peer.connection.got_anything
 
 

@@ -66,6 +66,20 @@ def test_a_trial_that_fails_makes_the_pause_longer_up_to_its_limit() -> None:
     assert 30.0 <= pauses[-1] <= 60.0
 
 
+def test_a_trial_that_takes_long_keeps_the_others_out_for_a_while_only() -> None:
+    clock = Clock()
+    breaker = tripped(clock)
+    clock.s += 1.0
+    assert breaker.admit()
+    clock.s += 9.9
+    assert not breaker.admit()
+    clock.s += 0.1
+    assert breaker.admit()
+    assert not breaker.admit(), "one at a time"
+    breaker.note_success()
+    assert state_of(breaker) == "closed"
+
+
 def test_a_trial_that_says_nothing_lets_the_next_one_try() -> None:
     clock = Clock()
     breaker = tripped(clock)

@@ -112,6 +112,46 @@ async def test_a_request_nobody_waits_for_is_cancelled_in_the_modern_era_only() 
         assert len(line.sent) == 2 + cancels
 
 
+async def test_who_was_cancelled_does_not_wait_for_an_upstream_that_does_not_read() -> None:
+    class Deaf(FakeLine):
+        async def send(self, message: bytes) -> None:
+            await super().send(message)
+            await asyncio.Event().wait()
+
+    line = Deaf()
+
+    async def open_line(_: Multiplex) -> Line:
+        return line
+
+    channel = Multiplex("up", open_line, cancels=True)
+    await channel.open()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01), channel.request(request("a")):
+            raise AssertionError("it cannot be sent")
+    # What was left while it was being sent is on its way, and so is its cancellation.
+    assert [one["method"] for one in line.sent] == ["tools/call", "notifications/cancelled"]
+    assert channel.in_flight == 0
+
+
+async def test_what_could_not_be_sent_is_not_cancelled() -> None:
+    class Broken(FakeLine):
+        async def send(self, message: bytes) -> None:
+            await super().send(message)
+            raise UpstreamUnavailableError("up", "its process does not read")
+
+    line = Broken()
+
+    async def open_line(_: Multiplex) -> Line:
+        return line
+
+    channel = Multiplex("up", open_line, cancels=True)
+    await channel.open()
+    with pytest.raises(UpstreamUnavailableError):
+        async with channel.request(request("a")):
+            raise AssertionError("it was not sent")
+    assert [one["method"] for one in line.sent] == ["tools/call"]
+
+
 async def test_the_end_of_the_line_fails_what_is_in_flight_after_what_was_said() -> None:
     channel, line = await opened()
     broken = []

@@ -1,0 +1,1 @@
+"""Upstreams that misbehave in every way there is, behind the real gateway."""

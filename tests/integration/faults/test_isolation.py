@@ -1,0 +1,74 @@
+"""Many callers at once with equal request ids: each gets its own answers, whoever shares the upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.integration.faults.clients import ERAS, Client, words
+from tests.integration.faults.rig import BACKS, Back, Peer, gateway, two_upstreams
+from tests.integration.faults.test_questions import ask
+
+CALLERS = 50
+FOR_S = 3.0
+"""Seconds of calls for each kind of upstream; bench/soak.py does it for longer."""
+SEED = 20_260_728
+
+
+async def _call_on(client: Client, until_s: float, dice: random.Random) -> int:
+    """Call as long as there is time; give the number of answers."""
+    count = 0
+    clock = asyncio.get_running_loop().time
+    while clock() < until_s:
+        count += 1
+        if dice.random() < 0.2:
+            assert await ask(client, seconds=0, tool="ask") == "answered"
+            continue
+        text = f"{client.who} {client.era} {count} " + "x" * dice.choice((0, 100, 20_000))
+        seconds = dice.choice((0, 0, 0.01))
+        final = await client.call("echo", text=text, seconds=seconds)
+        assert words(final) == text, f"{client.who} got what is not its own"
+    return count
+
+
+@pytest.mark.parametrize("sessions", ["auto", "shared"])
+@pytest.mark.parametrize("back", BACKS, ids=str)
+async def test_no_answer_reaches_another_caller(back: Back, sessions: str, tmp_path: Path) -> None:
+    callers = CALLERS
+    if back.transport == "stdio" and back.era == "legacy" and sessions == "auto":
+        callers = 12  # a process for each principal
+    bad = Peer(tmp_path, "bad", back)
+    await bad.start()
+    section = bad.section(sessions=sessions, limits={"sessions": 200})
+    try:
+        async with gateway(tmp_path, {"bad": section}) as rig:
+            clients = [
+                await rig.client(f"user{number // 2}", ERAS[number % 2], first_id=1)
+                for number in range(callers)
+            ]
+            if sessions == "shared":  # so that it is seen to ask, and calls are kept apart
+                await asyncio.gather(*(ask(client, tool="ask") for client in clients[:2]))
+            dice = random.Random(SEED)
+            until_s = asyncio.get_running_loop().time() + FOR_S
+            counts = await asyncio.gather(
+                *(_call_on(client, until_s, random.Random(dice.random())) for client in clients)
+            )
+            assert min(counts) > 0
+            assert len(rig.house.live.parking) == 0
+    finally:
+        await bad.stop()
+
+
+@pytest.mark.parametrize("back", [back for back in BACKS if back.transport == "http"], ids=str)
+async def test_an_answer_sent_on_the_stream_of_another_reaches_nobody(
+    back: Back, tmp_path: Path
+) -> None:
+    async with two_upstreams(tmp_path, back) as (rig, _bad, _):
+        alice, bob = await rig.client("alice", "modern"), await rig.client("bob", "modern")
+        finals = await asyncio.gather(alice.call("bad__swapped"), bob.call("bad__swapped"))
+        for final in finals:
+            assert final["error"]["code"] == -32603, final
+            assert final["error"]["data"]["reason"] == "upstream_protocol_error"
