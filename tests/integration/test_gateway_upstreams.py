@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import pytest
 from mcp import Client, MCPError
+from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ToolsListChanged
 from mcp.shared._httpx_utils import create_mcp_http_client
@@ -25,6 +27,7 @@ from tests.integration.gateway_process import (
     clean_environment,
     free_port,
     serving,
+    stdio_command,
     wait_for_port,
     waygate,
 )
@@ -140,6 +143,95 @@ async def test_health_says_how_each_upstream_is_to_who_may_know(gateway: Gateway
     assert set(checks(gateway)["upstreams"]["states"]) == {"web", "old", "local"}
     stranger = json.loads(get(gateway, "/health")[2])["checks"]["upstreams"]
     assert stranger == {"status": "healthy"}
+
+
+async def test_the_rest_side_shows_each_upstream_and_pages(gateway: Gateway) -> None:
+    await until(lambda: is_well(gateway), "all upstreams")
+    status, headers, body = get(gateway, "/mcp/servers?limit=2", **gateway.headers)
+    page = json.loads(body)
+    assert (status, page["total"], headers["x-total-count"]) == (200, 3, "3")
+    assert [each["name"] for each in page["servers"]] == ["web", "old"]
+    following = re.search(r'<([^>]+)>; rel="next"', headers["link"])
+    assert following is not None
+    (local,) = json.loads(get(gateway, following[1], **gateway.headers)[2])["servers"]
+    assert (local["transport"], local["state"], local["up"]) == ("stdio", "ready", True)
+    assert "own session" in local["sandbox"]
+    assert get(gateway, "/mcp/servers")[0] == 401
+
+
+@pytest.mark.parametrize("name", ["web", "old", "local"])
+async def test_one_is_opened_anew_by_hand_while_its_calls_end(gateway: Gateway, name: str) -> None:
+    await until(lambda: is_well(gateway), "all upstreams")
+    async with connected(gateway, "legacy") as client:
+        results = []
+
+        async def keep_calling() -> None:
+            for number in range(30):
+                result = await client.call_tool(f"{name}__add", {"a": number, "b": 1})
+                results.append(text_of(result))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(keep_calling())
+            status, _, body = await asyncio.to_thread(
+                get, gateway, f"/mcp/servers/{name}/reload", "POST", **gateway.headers
+            )
+        assert status == 200, body
+        after = json.loads(body)
+        assert (after["state"], after["up"]) == ("ready", True)
+        assert after["opened"] >= 2
+        assert sorted(results) == sorted(str(number + 1) for number in range(30) for _ in range(4))
+
+
+async def test_tools_over_rest_are_those_of_the_client(gateway: Gateway) -> None:
+    async with connected(gateway, "auto") as client:
+        seen = [tool.name for tool in (await client.list_tools()).tools]
+    for path in ("/mcp/tools", "/mcp/commands"):
+        found = json.loads(get(gateway, path, **gateway.headers)[2])
+        assert [each["name"] for each in found[path.rpartition("/")[2]]] == seen
+    own = json.loads(get(gateway, "/mcp/servers/web/tools", **gateway.headers)[2])
+    assert [each["name"] for each in own["tools"]] == ["add"]
+
+
+async def test_workers_count_the_requests_of_upstreams_together(tmp_path: Path) -> None:
+    with program(servers.SDK_HTTP, free_port()) as port:
+        given = {"version": 1, "upstreams": {"web": {"url": f"http://127.0.0.1:{port}/mcp"}}}
+        with serving(tmp_path, given, arguments=("--workers", "2")) as gateway:
+            for _ in range(6):
+                async with connected(gateway, "auto") as client:
+                    assert text_of(await client.call_tool("add", {"a": 2, "b": 3})) == "5"
+            name = 'waygate_upstream_requests_total{outcome="ok",upstream="web"}'
+            await until(lambda: metric(gateway, name) >= 6, "the numbers of both workers")
+            await until(
+                lambda: metric(gateway, 'waygate_upstream_up{upstream="web"}') == 1, "both ways"
+            )
+
+
+@pytest.mark.parametrize("era", ["legacy", "auto"])
+async def test_upstreams_are_behind_standard_input_and_output_as_well(
+    tmp_path: Path, era: Era
+) -> None:
+    with program(servers.SDK_HTTP, free_port()) as port:
+        given = {
+            "version": 1,
+            "upstreams": {
+                "web": {"url": f"http://127.0.0.1:{port}/mcp"},
+                "local": {"command": sys.executable, "args": ["-c", servers.SDK]},
+            },
+        }
+        started = stdio_command(tmp_path, given)
+        parameters = StdioServerParameters(
+            command=started.command,
+            args=list(started.arguments),
+            env=dict(started.environment),
+            cwd=started.folder,
+        )
+        async with (
+            asyncio.timeout(WITHIN_S),
+            Client(stdio_client(parameters), mode=era) as client,
+        ):
+            for name in ("web__add", "local__add"):
+                assert text_of(await client.call_tool(name, {"a": 2, "b": 3})) == "5"
 
 
 def metric(gateway: Gateway, line: str) -> float:

@@ -16,7 +16,8 @@ from waygate_mcp.upstreams.breaker import BreakerState
 __all__ = ["NO_LEDGER", "Health", "Ledger", "RequestResult", "Status", "SteadyLimits"]
 
 Health = Literal["new", "opening", "ready", "failing", "down", "closed"]
-"""new: never opened · opening · ready · failing: errors of late · down: left alone for a while."""
+"""new: never opened · opening, for the first time · ready · failing: errors of late, or not opened · down: left
+alone for a while."""
 
 
 class SteadyLimits(msgspec.Struct, frozen=True):

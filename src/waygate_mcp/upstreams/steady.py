@@ -248,11 +248,11 @@ class SteadyUpstream:
             return "closed"
         if self._breaker.state == "open":
             return "down"
+        if self._error is not None:
+            return "failing"
         if self._held is not None:
-            return "ready" if self._error is None else "failing"
-        if self._opening is not None and not self._opening.done():
-            return "opening"
-        return "new" if self._error is None else "failing"
+            return "ready"
+        return "new" if self.opening is None else "opening"
 
     # --- opening and closing
 

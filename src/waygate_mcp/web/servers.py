@@ -34,8 +34,8 @@ class Server(BaseModel):
     name: str = Field(description="Its name in the document.")
     transport: str = Field(description="`http` or `stdio`.")
     state: str = Field(
-        description="`new`, `opening`, `ready`, `failing` (errors of late), `down` (left alone for a "
-        "while) or `closed`."
+        description="`new`, `opening`, `ready`, `failing` (errors of late, or not opened), `down` "
+        "(left alone for a while) or `closed`."
     )
     up: bool = Field(description="Whether there is a way to it now.")
     eras: list[str] = Field(

@@ -19,7 +19,9 @@ CASES = [
     (UpstreamConfig(url="https://h/", command="x"), "url"),
     (UpstreamConfig(url="ftp://h/"), "url"),
     (UpstreamConfig(url="https://[x/"), "url"),
+    (UpstreamConfig(url="https://h/", http="sse", era="modern"), "era"),
     (UpstreamConfig(command="no-such-program"), "command"),
+    (UpstreamConfig(command=sys.executable, args=("a", "b\0")), "args[1]"),
     (UpstreamConfig(command=sys.executable, env={"LD_PRELOAD": "x"}), "env.LD_PRELOAD"),
 ]
 

@@ -322,6 +322,21 @@ async def test_a_probe_opens_what_is_not_open_and_notes_what_does_not_answer() -
     await house.end()
 
 
+async def test_one_that_is_tried_again_fails_until_it_is_open() -> None:
+    house = House()
+    assert house.health() == "new"
+    house.down = UpstreamUnavailableError("up", "refused")
+    task = house.upstream._begin_opening()
+    assert house.health() == "opening"
+    await asyncio.wait({task})
+    task = house.upstream._begin_opening()
+    assert house.health() == "failing"
+    house.down = None
+    await asyncio.wait({task})
+    assert house.health() == "ready"
+    await house.end()
+
+
 async def test_a_probe_is_bounded_and_one_that_is_cancelled_says_nothing() -> None:
     house = House(failures=1, probe_timeout_s=0.0)
     house.fake.probing = asyncio.Event()

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.fake_upstream import FakeServer
 from tests.support.house import BEARER, HOST, Answer, ask, open_house, settings_in
+from waygate_mcp.errors import UnknownNameError
+from waygate_mcp.gateway.catalog import Catalog
 from waygate_mcp.web.rest import RestDoor
 from waygate_mcp.web.tools import parameters_of
 
@@ -100,6 +102,18 @@ async def test_commands_have_their_parameters_and_who_does_them(tmp_path: Path) 
                 "default": 3, "choices": None,
             },
         ]  # fmt: skip
+
+
+async def test_one_that_vanished_meanwhile_is_shown_with_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: object) -> Any:
+        raise UnknownNameError("tool", "add")
+
+    async with open_api(tmp_path) as get:
+        monkeypatch.setattr(Catalog, "find", gone)
+        commands = (await get("/mcp/commands")).json()["commands"]
+        assert [each["provider"] for each in commands] == ["", "", ""]
 
 
 @pytest.mark.parametrize(
