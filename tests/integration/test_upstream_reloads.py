@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from tests.integration.test_gateway_upstreams import (
 
 RELOADS = 10
 CLIENTS = 16
-SLOW = {"command": sys.executable, "args": ["-c", servers.SDK_SLOW], "sandbox": "none"}
+HOLD = {"command": sys.executable, "args": ["-c", servers.SDK_HOLD], "sandbox": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +132,27 @@ async def test_no_call_fails_but_for_what_was_removed(tmp_path: Path, over_http:
         assert sum(load.done.values()) > 10 * RELOADS
 
 
+@asynccontextmanager
+async def held_call(client: Client, folder: Path) -> AsyncIterator[asyncio.Task[Any]]:
+    """A call that is under way in the upstream until the block ends, and has ended after it."""
+    async with asyncio.TaskGroup() as group:
+        call = group.create_task(client.call_tool("hold__hold", {"folder": str(folder)}))
+        await until((folder / "begun").exists, "the call, in the upstream")
+        try:
+            yield call
+        finally:
+            assert not call.done()
+            (folder / "go").touch()
+
+
 async def test_an_unchanged_process_lives_on_and_its_calls_in_flight_too(tmp_path: Path) -> None:
-    with serving(tmp_path, document(slow=SLOW)) as gateway:
-        async with connected(gateway, "legacy") as client:
-            pid = text_of(await client.call_tool("slow__pid"))
-            async with asyncio.TaskGroup() as group:
-                call = group.create_task(client.call_tool("slow__wait", {"seconds": 4}))
-                await asyncio.sleep(0.3)
+    with serving(tmp_path, document(hold=HOLD)) as gateway:
+        async with connected(gateway, "legacy", within_s=60) as client:
+            pid = text_of(await client.call_tool("hold__pid"))
+            async with held_call(client, tmp_path) as call:
                 more = {"command": sys.executable, "args": ["-u", "-c", servers.LINES]}
-                await reload(gateway, document(slow=SLOW, other=more))
-                assert not call.done()
-                assert text_of(await client.call_tool("slow__pid")) == pid
+                await reload(gateway, document(hold=HOLD, other=more))
+                assert text_of(await client.call_tool("hold__pid")) == pid
             assert text_of(call.result()) == pid
             assert text_of(await client.call_tool("other__echo", {"text": "new"})) == "new"
 
@@ -150,44 +161,39 @@ async def test_an_unchanged_process_lives_on_and_its_calls_in_flight_too(tmp_pat
 async def test_a_changed_one_is_opened_anew_while_its_old_calls_finish(
     tmp_path: Path, era: Era
 ) -> None:
-    changed = {**SLOW, "env": {"CHANGED": "yes"}}
-    with serving(tmp_path, document(slow=SLOW)) as gateway:
-        async with connected(gateway, era) as client:
-            old = text_of(await client.call_tool("slow__pid"))
-            async with asyncio.TaskGroup() as group:
-                call = group.create_task(client.call_tool("slow__wait", {"seconds": 3}))
-                await asyncio.sleep(0.3)
-                await reload(gateway, document(slow=changed))
-                new = text_of(await client.call_tool("slow__pid"))
+    changed = {**HOLD, "env": {"CHANGED": "yes"}}
+    with serving(tmp_path, document(hold=HOLD)) as gateway:
+        async with connected(gateway, era, within_s=60) as client:
+            old = text_of(await client.call_tool("hold__pid"))
+            async with held_call(client, tmp_path) as call:
+                await reload(gateway, document(hold=changed))
+                new = text_of(await client.call_tool("hold__pid"))
                 assert new != old
-                assert not call.done()
             assert text_of(call.result()) == old
             await until(lambda: not is_running(int(old)), "the end of the old process")
-            assert text_of(await client.call_tool("slow__pid")) == new
+            assert text_of(await client.call_tool("hold__pid")) == new
 
 
 async def test_a_removed_one_ends_after_its_last_call_and_is_unknown_at_once(
     tmp_path: Path,
 ) -> None:
-    with serving(tmp_path, document(slow=SLOW)) as gateway:
-        async with connected(gateway, "auto") as client:
-            pid = text_of(await client.call_tool("slow__pid"))
-            async with asyncio.TaskGroup() as group:
-                call = group.create_task(client.call_tool("slow__wait", {"seconds": 1.5}))
-                await asyncio.sleep(0.3)
+    with serving(tmp_path, document(hold=HOLD)) as gateway:
+        async with connected(gateway, "auto", within_s=60) as client:
+            pid = text_of(await client.call_tool("hold__pid"))
+            async with held_call(client, tmp_path) as call:
                 await reload(gateway, document())
                 with pytest.raises(MCPError, match="Unknown tool"):
-                    await client.call_tool("slow__pid")
+                    await client.call_tool("hold__pid")
                 assert is_running(int(pid))
             assert text_of(call.result()) == pid
             await until(lambda: not is_running(int(pid)), "the end of the process")
 
 
 async def test_a_reload_that_is_refused_leaves_every_upstream_as_it_was(tmp_path: Path) -> None:
-    with serving(tmp_path, document(slow=SLOW)) as gateway:
+    with serving(tmp_path, document(hold=HOLD)) as gateway:
         async with connected(gateway, "auto") as client:
-            pid = text_of(await client.call_tool("slow__pid"))
-            wrong = document(slow={**SLOW, "era": "modern"}, bad={"command": "no-such-program"})
+            pid = text_of(await client.call_tool("hold__pid"))
+            wrong = document(hold={**HOLD, "era": "modern"}, bad={"command": "no-such-program"})
             (gateway.folder / "waygate.yaml").write_text(json.dumps(wrong), encoding="utf-8")
             gateway.process.send_signal(signal.SIGHUP)
             await until(
@@ -195,7 +201,7 @@ async def test_a_reload_that_is_refused_leaves_every_upstream_as_it_was(tmp_path
             )
             (problem,) = checks(gateway)["configuration"]["problems"]
             assert "upstreams.bad.command: there is no such program" in problem
-            assert text_of(await client.call_tool("slow__pid")) == pid
+            assert text_of(await client.call_tool("hold__pid")) == pid
 
 
 def is_running(pid: int) -> bool:

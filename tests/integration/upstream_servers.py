@@ -148,20 +148,25 @@ def add(a: int, b: int) -> int:
 server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
 """
 
-SDK_SLOW = """
+SDK_HOLD = """
 import asyncio, os, sys
+from pathlib import Path
 from mcp.server import MCPServer
 
-server = MCPServer("slow")
+server = MCPServer("hold")
 
 @server.tool()
 def pid() -> int:
     return os.getpid()
 
 @server.tool()
-async def wait(seconds: float) -> int:
-    await asyncio.sleep(seconds)
-    return os.getpid()
+async def hold(folder: str) -> int:
+    Path(folder, "begun").touch()
+    for _ in range(1200):
+        if Path(folder, "go").exists():
+            return os.getpid()
+        await asyncio.sleep(0.05)
+    raise TimeoutError
 
 server.run("stdio")
 """
