@@ -4,8 +4,9 @@
 #   scripts/setup-peers.sh           install what is missing or out of date; quick when there is nothing to do
 #   scripts/setup-peers.sh --lock    write tests/peers/*'s lock files anew from the pins beside them
 #
-# What it puts there: the official conformance suite and the TypeScript SDK (current and 1.x), the last 1.x release of
-# the Python SDK in an environment of its own, and a Node that is new enough where the machine's is not.
+# What it puts there: the official conformance suite and the TypeScript SDK (current and 1.x), three reference
+# servers, the last 1.x release of the Python SDK in an environment of its own, and a Node that is new enough where the
+# machine's is not.
 # Every file is pinned by a hash; the lock files name no host, so each machine fetches from its configured registries.
 # The machine itself is left alone, except that npm is installed where it is missing on a Debian system run by root.
 set -euo pipefail
@@ -66,7 +67,7 @@ install_node() { # leaves .peers/bin/node, at least version $wanted_node
 }
 
 install_npm_peers() {
-  say "fetching the conformance suite and the TypeScript SDK"
+  say "fetching the conformance suite, the TypeScript SDK and the reference servers"
   mkdir -p "$peers/npm"
   cp "$pins"/npm/package*.json "$peers/npm/"
   # No package of these needs an install script, so none may run.

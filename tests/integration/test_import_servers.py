@@ -12,6 +12,7 @@ import stat
 import subprocess
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +90,7 @@ def run(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProce
 
 def _with_document(folder: Path, words: list[str]) -> list[str]:
     """Name the document, after the word of a group and before what `--` hides."""
-    at = 1 if words[:1] == ["test"] else 0
+    at = 1 if words[:1] in (["test"], ["list"]) else 0
     return [*words[:at], "-c", str(folder / "waygate.yaml"), *words[at:]]
 
 
@@ -310,3 +311,18 @@ def test_a_server_over_http_that_wants_a_key_is_added_with_one(
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "other: well · http · modern (2026-07-28) · " in ran.stdout
     assert KEY not in (tmp_path / "waygate.yaml").read_text(encoding="utf-8") + ran.stdout
+
+
+def test_commands_that_write_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    words = [
+        ("add", f"s{number}", f"https://{number}.example.org/mcp", "--no-test")
+        for number in range(4)
+    ]
+    with ThreadPoolExecutor(len(words)) as pool:
+        ran = list(pool.map(lambda one: run(tmp_path, *one), words))
+    done = [one[1] for one, outcome in zip(words, ran, strict=True) if outcome.returncode == 0]
+    refused = [outcome.stderr for outcome in ran if outcome.returncode]
+    assert done
+    assert all("do it again" in text for text in refused), refused
+    listed = run(tmp_path, "upstreams", "list", "--offline", "--json")
+    assert sorted(one["name"] for one in json.loads(listed.stdout)) == sorted(done)

@@ -7,6 +7,7 @@ What `waygate add`, `remove` and `import` share.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from waygate_mcp.config.settings import Settings, read_settings
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import MAX_BYTES
 from waygate_mcp.errors import ConfigError, ConfigProblem
-from waygate_mcp.importers.files import keep_beside, read_text, write_whole
+from waygate_mcp.importers.files import alone_in, keep_beside, read_text, write_whole
 from waygate_mcp.runtime.upstreams import open_http, resolve_upstreams
 from waygate_mcp.upstreams.process import Command, Processes
 
@@ -78,11 +79,12 @@ class DocumentDesk:
         ]
         if problems:
             raise ConfigError(problems=problems, source=source)
-        there = read_text(self.path, limit_bytes=MAX_BYTES)
-        if there != (None if self.is_new else self.text):
-            raise ConfigError("was changed meanwhile; do it again", source=source)
-        backup = keep_beside(self.path) if keeps_old and not self.is_new else None
-        write_whole(self.path, text)
+        with alone_in(Path(os.path.realpath(self.path)).parent):
+            there = read_text(self.path, limit_bytes=MAX_BYTES)
+            if there != (None if self.is_new else self.text):
+                raise ConfigError("was changed meanwhile; do it again", source=source)
+            backup = keep_beside(self.path) if keeps_old and not self.is_new else None
+            write_whole(self.path, text)
         self.text, self.is_new = text, False
         return backup
 

@@ -6,13 +6,16 @@ Knows how a file is replaced in one step, and how its old content is kept. Refus
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from waygate_mcp.errors import ConfigError
 
-__all__ = ["keep_beside", "read_text", "write_whole"]
+__all__ = ["alone_in", "keep_beside", "read_text", "write_whole"]
 
 _ANY_MODE = 0o777
 _NEW_MODE = 0o644
@@ -37,6 +40,31 @@ def read_text(path: Path, *, limit_bytes: int) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         raise ConfigError("is not UTF-8 text", source=str(path)) from None
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Be the only one of our commands that writes into `folder`; waits for nobody.
+
+    Raises:
+        ConfigError: another one does so at this moment, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as exc:
+        raise ConfigError(f"cannot be written: {exc}", source=str(folder)) from exc
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            if exc.errno == errno.EWOULDBLOCK:
+                message = "another command writes here at this moment; do it again"
+                raise ConfigError(message, source=str(folder)) from exc
+            # A file system without locks: the comparison before writing has to do.
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, text: str, *, is_secret: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 __all__ = ["parse_jsonc"]
 
 _TEXT = r'"(?:[^"\\\n]|\\.)*"'
-_COMMENT = re.compile(rf"{_TEXT}|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT = re.compile(rf"{_TEXT}|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _COMMA = re.compile(rf"{_TEXT}|,(?=\s*[}}\]])")
 
 

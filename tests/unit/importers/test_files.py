@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.importers.files import _sync_folder, keep_beside, read_text, write_whole
+from waygate_mcp.importers.files import _sync_folder, alone_in, keep_beside, read_text, write_whole
 
 
 def mode(path: Path) -> int:
@@ -133,3 +134,32 @@ def test_reading_is_bounded_and_keeps_line_breaks(tmp_path: Path) -> None:
     file.write_bytes(b"\xff")
     with pytest.raises(ConfigError, match="is not UTF-8"):
         read_text(file, limit_bytes=3)
+
+
+def test_two_of_our_commands_do_not_write_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with (
+        alone_in(folder),
+        pytest.raises(ConfigError, match="another command writes here"),
+        alone_in(folder),
+    ):
+        pytest.fail("both were let in")
+    with alone_in(folder), alone_in(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_does_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with alone_in(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="cannot be written"), alone_in(tmp_path / "file" / "x"):
+        pytest.fail("the block was entered")

@@ -37,3 +37,8 @@ def test_a_key_that_stands_twice_is_refused() -> None:
 def test_endless_nesting_is_refused() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_jsonc("[" * 200_000)
+
+
+def test_a_comment_that_does_not_end_is_no_work_without_end() -> None:
+    with pytest.raises(ValueError, match="Expecting"):
+        parse_jsonc('{"a": 1 ' + "/* " * 200_000)
