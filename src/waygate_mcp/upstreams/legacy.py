@@ -44,6 +44,8 @@ _MAX_RESUMES = 100
 _MAX_RETRY_S = 30.0
 _DEFAULT_RETRY_S = 1.0
 _SAY_GOODBYE_S = 5.0
+_SIBLINGS_S = 0.02
+"""Seconds in which questions of one call count as asked together (protocol.md 6.2, rule 1)."""
 
 
 class NotLegacyError(UpstreamProtocolError):
@@ -80,6 +82,21 @@ class LiveCall:
         self.asked: set[str | int] = set()
         self.missing: CapabilityMissingError | None = None
         self.refused: LimitError | None = None
+        self._siblings: asyncio.Event | None = None
+
+    async def gather_siblings(self) -> None:
+        """Wait until questions asked together with this one are here, where that makes a difference.
+
+        A modern client is shown in one answer what is asked in the same step of the loop, and an
+        upstream that asks several things at once sends them one after the other. All that came within
+        the time go on in one step. A legacy client is asked one by one as it is.
+        """
+        if not self.call.revision.is_modern:
+            return
+        if self._siblings is None or self._siblings.is_set():
+            self._siblings = asyncio.Event()
+            asyncio.get_running_loop().call_later(_SIBLINGS_S, self._siblings.set)
+        await self._siblings.wait()
 
     def answered_before(self, question: Question) -> Answer | None:
         """Give the answer the client sent along, if it knew the question's key."""
@@ -491,7 +508,10 @@ class LegacyConnector:
         assert question is not None
         assert incoming.id is not None
         try:
-            answer = live.answered_before(question) or await live.call.caller.ask(question)
+            answer = live.answered_before(question)
+            if answer is None:
+                await live.gather_siblings()
+                answer = await live.call.caller.ask(question)
             message = answer_message(incoming.id, answer)
         except InterruptedCallError:
             raise

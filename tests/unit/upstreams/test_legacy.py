@@ -19,6 +19,7 @@ from tests.support.exchange import (
     result,
 )  # fmt: skip
 from tests.support.providers import EVERYTHING, FakeCaller, make_call
+from tests.support.virtual_time import now, virtual_time
 from waygate_mcp.errors import (
     CapabilityMissingError,
     InterruptedCallError,
@@ -30,7 +31,7 @@ from waygate_mcp.model.call import Answer, InputRequired, Question, Reply
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
-from waygate_mcp.protocol.versions import LATEST_LEGACY, REVISIONS
+from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, REVISIONS, Revision
 from waygate_mcp.upstreams.channel import HttpChannel
 from waygate_mcp.upstreams.legacy import (
     LegacyConnector,
@@ -264,6 +265,37 @@ async def test_several_questions_are_asked_at_once() -> None:
     assert isinstance(await server.call(session, caller), Reply)
     assert len(caller.questions) == 2  # the repeated one is the same question
     assert len(server.exchange.asked("response")) == 2
+
+
+@pytest.mark.parametrize("revision", [MODERN, LATEST_LEGACY])
+@virtual_time
+async def test_questions_that_come_one_after_the_other_are_shown_to_a_modern_client_at_once(
+    revision: Revision,
+) -> None:
+    server = Server()
+    asked_s: list[float] = []
+
+    def note(_: Question) -> Answer:
+        asked_s.append(round(now() - began_s, 3))
+        return ACCEPT
+
+    def answer(request: Request) -> Response:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            for number, pause_s in enumerate((0.0, 0.005, 0.01, 0.085)):
+                await asyncio.sleep(pause_s)
+                yield event(elicit(number))
+            for _ in range(4):
+                await server.answers.get()
+            yield event({"id": request.message["id"], "result": {}})
+
+        return Response(200, EVENTS, chunks())
+
+    server.exchange.handlers["tools/call"] = answer
+    session = await server.connector.open(EVERYTHING)
+    began_s = now()
+    assert isinstance(await server.call(session, FakeCaller(note), revision=revision), Reply)
+    at_once, one_by_one = [0.02, 0.02, 0.02, 0.12], [0.0, 0.005, 0.015, 0.1]
+    assert asked_s == (at_once if revision.is_modern else one_by_one)
 
 
 @pytest.mark.parametrize(
