@@ -113,7 +113,12 @@ class LegacyExchange(Exchange):
         return jsonrpc.encode_result(self.identifier, result)
 
     async def _ask_all(self, outcome: InputRequired) -> dict[str, bytes]:
-        """Ask everything at once; a client's error ends the call, since it is no input response."""
+        """Ask everything at once; a client's error ends the call, since it is no input response.
+
+        Where one question may not be asked, none is: nobody answers for nothing.
+        """
+        for question in outcome.requests.values():
+            self._params_for_reader(question)
         try:
             async with asyncio.TaskGroup() as group:  # owned here: the group ends with this method
                 tasks = {

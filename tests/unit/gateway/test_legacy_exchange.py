@@ -296,6 +296,7 @@ async def test_a_returned_question_that_may_not_be_asked_is_told_as_such() -> No
     final = await running.front.over()
     assert final["error"]["data"] == {"requiredCapabilities": {"sampling": {}}}
     assert session.questions == {}
+    assert running.front.events == []  # nobody would use the answer to the other one
 
 
 @virtual_time
