@@ -87,6 +87,11 @@ class _Place:
         """Tell whether nobody uses or opens its session."""
         return not self.users and (self.session is None or self.session.is_idle)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether no call is under way in it; it may be kept for what it is subscribed to."""
+        return not self.users and (self.session is None or not self.session.live)
+
 
 class SessionPool:
     """The open sessions of one upstream.
@@ -158,17 +163,24 @@ class SessionPool:
             if place.session is None and not place.users:
                 self._places.pop(key, None)
 
-    async def use(self, key: SessionKey, work: Callable[[LegacySession], Awaitable[_T]]) -> _T:
+    async def use(
+        self,
+        key: SessionKey,
+        work: Callable[[LegacySession], Awaitable[_T]],
+        *,
+        subscribed: str | None = None,
+    ) -> _T:
         """Do `work` in the session of `key`, once more in a new one if the upstream lost it.
 
-        It answered 404, so the work was not done the first time.
+        It answered 404, so the work was not done the first time. Of several sessions of `key`, one
+        that is subscribed to the URI `subscribed` is taken, if there is one.
         Spec: 2025-11-25 basic/transports, "Session Management".
         """
         key = self.key_of(key)
         if self._mode == "request":
             return await self._use_once(key, work)
         if self._connector.is_interactive and key.session_id is None:
-            return await self._use_alone(key, work)
+            return await self._use_alone(key, work, subscribed)
         return await self._use(key, work)
 
     async def _use(self, key: SessionKey, work: Callable[[LegacySession], Awaitable[_T]]) -> _T:
@@ -192,11 +204,14 @@ class SessionPool:
             self._end(key)
 
     async def _use_alone(
-        self, key: SessionKey, work: Callable[[LegacySession], Awaitable[_T]]
+        self,
+        key: SessionKey,
+        work: Callable[[LegacySession], Awaitable[_T]],
+        subscribed: str | None,
     ) -> _T:
         """Do `work` in a session nobody else uses meanwhile; waits where all lanes are taken."""
         async with self._freed:
-            while (lane := self._free_lane(key)) is None:
+            while (lane := self._free_lane(key, subscribed)) is None:
                 await self._freed.wait()
             self._leased.add(lane)
         try:
@@ -205,16 +220,22 @@ class SessionPool:
             self._leased.discard(lane)
             # Whoever was cancelled waits for nothing: the lock is only ever held between awaits.
             async with self._freed:
-                self._freed.notify()
+                self._freed.notify_all()  # who waits may want one lane of all
 
-    def _free_lane(self, key: SessionKey) -> SessionKey | None:
+    def _free_lane(self, key: SessionKey, subscribed: str | None) -> SessionKey | None:
         """Give a lane nobody uses, the one that is open first, None where all are taken."""
-        for number in range(_LANES):
-            lane = msgspec.structs.replace(key, lane=number)
+        lanes = [msgspec.structs.replace(key, lane=number) for number in range(_LANES)]
+        if subscribed is not None:
+            lanes = [lane for lane in lanes if self._is_subscribed(lane, subscribed)] or lanes
+        for lane in lanes:
             place = self._places.get(lane)
-            if lane not in self._leased and (place is None or place.is_free):
+            if lane not in self._leased and (place is None or place.is_quiet):
                 return lane
         return None
+
+    def _is_subscribed(self, key: SessionKey, uri: str) -> bool:
+        place = self._places.get(key)
+        return place is not None and place.session is not None and uri in place.session.subscribed
 
     def sweep(self) -> None:
         """Close the sessions nobody used for long."""

@@ -394,8 +394,11 @@ class Upstream:
 
     async def _call_legacy(self, call: Call) -> Outcome:
         """Call in a legacy session; cancelled, the upstream is told."""
+        ends_subscription = call.method == "resources/unsubscribe"
         return await self._pool.use(
-            SessionKey.of_call(call), lambda session: self._call_in(session, call)
+            SessionKey.of_call(call),
+            lambda session: self._call_in(session, call),
+            subscribed=call.target if ends_subscription else None,
         )
 
     async def _call_in(self, session: LegacySession, call: Call) -> Outcome:

@@ -33,10 +33,10 @@ class House:
             DELETE=lambda _: Response(204),
         )
         channel = HttpChannel("up", self.exchange, "/mcp")
-        connector = LegacyConnector(
+        self.connector = LegacyConnector(
             "up", channel, lambda: f"id-{len(self.exchange.requests)}", {}, self.heard.append
         )
-        self.pool = SessionPool(connector, self.supervisor, lambda: self.now, **limits)
+        self.pool = SessionPool(self.connector, self.supervisor, lambda: self.now, **limits)
 
     async def open(self, request: Request) -> Response:
         if self.gate is not None:
@@ -204,3 +204,37 @@ async def test_no_stream_is_read_where_nothing_is_to_be_heard(
     house = House(capabilities, **limits)
     await house.pool.get(key("a"))
     assert not house.supervisor.tasks
+
+
+async def test_a_lane_that_is_subscribed_takes_calls_and_the_end_of_its_subscription() -> None:
+    house = House()
+    house.connector.is_interactive = True
+
+    async def subscribe(session: LegacySession) -> str | None:
+        session.subscribed["file:///a"] += 1
+        return session.id
+
+    async def name(session: LegacySession) -> str | None:
+        return session.id
+
+    first = await house.pool.use(key("a"), subscribe)
+    # Subscriptions last: if they kept their lanes, the ninth call would wait for ever.
+    assert await house.pool.use(key("a"), name) == first
+    entered, may_leave = asyncio.Event(), asyncio.Event()
+
+    async def hold(session: LegacySession) -> str | None:
+        entered.set()
+        await may_leave.wait()
+        return session.id
+
+    async with asyncio.TaskGroup() as group:
+        held = group.create_task(house.pool.use(key("a"), hold))
+        await entered.wait()
+        assert await house.pool.use(key("a"), name) != first
+        ending = group.create_task(house.pool.use(key("a"), name, subscribed="file:///a"))
+        elsewhere = await house.pool.use(key("a"), name, subscribed="file:///b")
+        await asyncio.sleep(0)
+        assert not ending.done()
+        may_leave.set()
+    assert (held.result(), ending.result()) == (first, first)
+    assert elsewhere != first
