@@ -219,7 +219,8 @@ class Watcher:
     """Keeps one listening stream open as long as there is something to hear.
 
     `lists` says which lists are watched whoever listens. Reconnects with growing pauses; after each
-    reconnect `on_gap` is told, because changes may have been missed.
+    reconnect `on_gap` is told, because changes may have been missed. `confirmed` is what the upstream agreed
+    to tell, nothing while the stream is not open.
     """
 
     def __init__(
@@ -238,37 +239,45 @@ class Watcher:
         self._uris: Counter[str] = Counter()
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._asked_for = ListenFilter()
         self.confirmed = ListenFilter()
+        self.is_open = False
+        self._is_closed = False
 
     async def start(self) -> None:
         """Open the stream, if any list is to be watched."""
-        async with self._lock:
-            await self._reopen()
+        await self._follow()
 
     async def subscribe(self, uri: str) -> None:
         """Hear of changes of a resource from now on; counted, so that each may unsubscribe."""
-        async with self._lock:
-            self._uris[uri] += 1
-            if self._uris[uri] == 1:
-                await self._reopen()
+        self._uris[uri] += 1
+        await self._follow()
 
     async def unsubscribe(self, uri: str) -> None:
         """Take one `subscribe` back."""
-        async with self._lock:
-            if self._uris[uri] > 1:
-                self._uris[uri] -= 1
-            elif self._uris.pop(uri, 0):
-                await self._reopen()
+        if self._uris[uri] > 1:
+            self._uris[uri] -= 1
+        else:
+            self._uris.pop(uri, None)
+            await self._follow()
 
     async def close(self) -> None:
-        """Close the stream."""
+        """Close the stream; no other is opened from now on."""
+        self._is_closed = True
         async with self._lock:
             await _stop(self._task)
             self._task = None
 
-    async def _reopen(self) -> None:
-        """Open a stream with the present filter, await its ack, then close the old one."""
-        wanted = msgspec.structs.replace(self._lists, uris=tuple(self._uris))
+    async def _follow(self) -> None:
+        """Have the stream that the present filter needs; whoever comes meanwhile shares the next one."""
+        async with self._lock:
+            wanted = msgspec.structs.replace(self._lists, uris=tuple(self._uris))
+            if wanted != self._asked_for and not self._is_closed:
+                self._asked_for = wanted
+                await self._reopen(wanted)
+
+    async def _reopen(self, wanted: ListenFilter) -> None:
+        """Open a stream with a filter, await its ack, then close the old one."""
         old, self._task = self._task, None
         if wanted != ListenFilter():
             acked = asyncio.Event()
@@ -287,7 +296,7 @@ class Watcher:
 
         def on_ack(confirmed: ListenFilter) -> None:
             nonlocal pause_s
-            self.confirmed = confirmed
+            self._note(confirmed, is_open=True)
             if acked.is_set():
                 self._on_gap()
             acked.set()
@@ -300,10 +309,16 @@ class Watcher:
             except (UpstreamError, TooLargeError) as exc:
                 _log.debug("%s: its listening stream failed: %s", self._connector.upstream, exc)
             finally:
-                self.confirmed = ListenFilter()
+                self._note(ListenFilter(), is_open=False)
                 acked.set()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause_s = min(pause_s * 2, _MAX_BACKOFF_S)
+
+    def _note(self, confirmed: ListenFilter, *, is_open: bool) -> None:
+        """Note what the present stream confirmed; one that was replaced has no say any more."""
+        if asyncio.current_task() is self._task:
+            self.confirmed = confirmed
+            self.is_open = is_open
 
 
 async def _stop(task: asyncio.Task[None] | None) -> None:

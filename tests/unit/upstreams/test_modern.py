@@ -298,3 +298,36 @@ def test_a_malformed_confirmation_confirms_nothing() -> None:
     for params in malformed:
         (incoming,) = read_incoming(json.dumps({"method": "x", "params": params}).encode())
         assert modern._confirmed(incoming) == ListenFilter()
+
+
+async def test_what_is_confirmed_stays_known_when_a_subscription_replaces_the_stream() -> None:
+    up = Listening()
+    await up.watcher.start()
+    await up.watcher.subscribe("a://b")
+    await up.settle()
+    assert up.watcher.is_open
+    assert up.watcher.confirmed == ListenFilter(tools=True, uris=("a://b",))
+    await up.watcher.unsubscribe("a://b")
+    await up.settle()
+    assert up.watcher.confirmed == ListenFilter(tools=True)
+    await up.watcher.close()
+
+
+async def test_subscriptions_that_come_together_share_a_stream() -> None:
+    up = Listening()
+    await up.watcher.start()
+    uris = [f"a://{number}" for number in range(40)]
+    async with asyncio.TaskGroup() as group:
+        for uri in uris:
+            group.create_task(up.watcher.subscribe(uri))
+    assert set(up.watcher.confirmed.uris) == set(uris)
+    assert len(up.filters) <= 3
+    async with asyncio.TaskGroup() as group:
+        for uri in uris:
+            group.create_task(up.watcher.unsubscribe(uri))
+    assert up.watcher.confirmed.uris == ()
+    assert len(up.filters) <= 6
+    await up.watcher.close()
+    opened = len(up.filters)
+    await up.watcher.subscribe("a://late")
+    assert len(up.filters) == opened  # nothing is opened after the end
