@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from waygate_mcp.errors import ForbiddenError, LimitError, WaygateError
@@ -26,7 +26,13 @@ from waygate_mcp.gateway.intake import (
     endpoint_of,
     split_batch,
 )
-from waygate_mcp.gateway.listening import announce_changes, confirmed_filter, open_listener
+from waygate_mcp.gateway.listening import (
+    Subscriber,
+    announce_changes,
+    confirmed_filter,
+    open_listener,
+    subscribed,
+)
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.ports import Handler, Supervisor
 from waygate_mcp.model.principal import Principal
@@ -42,6 +48,7 @@ from waygate_mcp.protocol.ladder import (
     classify_line,
 )
 from waygate_mcp.protocol.stateless import (
+    ListenFilter,
     acknowledgement,
     listen_end_result,
     read_listen_filter,
@@ -254,7 +261,7 @@ class Conversation:
         generation = self._current()
         endpoint = endpoint_of(generation.gateway, self._endpoint)
         if message.method == "subscriptions/listen":
-            await self._listen(message, endpoint)
+            await self._listen(inbound, endpoint)
             return
         front = _ChannelFront(self._write)
         begun = begin_modern(generation.gateway, endpoint, inbound, front, self._arrival(line))
@@ -281,8 +288,9 @@ class Conversation:
         finally:
             _forget(self._modern_calls, message.wire_id, begun.exchange)
 
-    async def _listen(self, message: Message, endpoint: Endpoint) -> None:
+    async def _listen(self, inbound: ModernInbound, endpoint: Endpoint) -> None:
         """Open a listen subscription on this channel."""
+        message = inbound.message
         wanted = read_listen_filter(message.params)
         if isinstance(wanted, str):
             await self._refuse(message, jsonrpc.INVALID_PARAMS, wanted)
@@ -294,15 +302,34 @@ class Conversation:
         listener = open_listener(self._live.hub, self._endpoint, self._principal, confirmed)
         identifier = message.wire_id
         self._listeners[identifier] = listener
-        telling = self._tell_listener(identifier, listener, acknowledgement(identifier, confirmed))
-        self._start(telling, "listen")
+        assert inbound.envelope is not None, "only requests listen"
+        subscriber = Subscriber(
+            self._endpoint, self._principal, inbound.envelope.capabilities, os.urandom(8).hex()
+        )
+        held = subscribed(
+            lambda: self._current().gateway, listener, confirmed, subscriber, self._supervisor
+        )
+        self._start(self._tell_listener(identifier, listener, held), "listen")
 
     async def _tell_listener(
-        self, identifier: str | int, listener: Listener, acknowledged: bytes
+        self,
+        identifier: str | int,
+        listener: Listener,
+        held: AbstractAsyncContextManager[ListenFilter],
     ) -> None:
         """Write the acknowledgement, a listener's changes, and the graceful end if it is ours."""
         try:
-            await self._write(acknowledged)
+            async with held as confirmed:
+                await self._tell_subscribed(identifier, listener, confirmed)
+        finally:
+            _forget(self._listeners, identifier, listener)
+            self._live.hub.remove(listener)
+
+    async def _tell_subscribed(
+        self, identifier: str | int, listener: Listener, confirmed: ListenFilter
+    ) -> None:
+        if self._listeners.get(identifier) is listener:
+            await self._write(acknowledgement(identifier, confirmed))
             async for method, uri in announce_changes(listener):
                 if self._listeners.get(identifier) is not listener:
                     return  # the client cancelled it: nothing more is sent
@@ -313,9 +340,6 @@ class Conversation:
                 server_info = self._current().gateway.server_info_meta
                 result = listen_end_result(identifier, server_info)
                 await self._write(jsonrpc.encode_result(identifier, result))
-        finally:
-            _forget(self._listeners, identifier, listener)
-            self._live.hub.remove(listener)
 
     # --- shared
 

@@ -16,7 +16,12 @@ from waygate_mcp.errors import ForbiddenError, LimitError, RateLimitedError, Way
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Exchange
 from waygate_mcp.gateway.intake import Arrival, Attached, begin_legacy, begin_modern, split_batch
-from waygate_mcp.gateway.listening import confirmed_filter, open_listener
+from waygate_mcp.gateway.listening import (
+    Subscriber,
+    confirmed_filter,
+    open_listener,
+    subscribed,
+)
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import encode_event
@@ -206,7 +211,7 @@ class McpDoor:
             return
         visit.name = entry_name(message, inbound.method)
         if message.method == "subscriptions/listen":
-            await self._listen(visit, generation, endpoint, message)
+            await self._listen(visit, generation, endpoint, inbound)
             return
         front = ModernFront(visit)
         arrival = Arrival(visit.principal, visit.request_id, body, visit.headers)
@@ -290,9 +295,14 @@ class McpDoor:
             return
 
     async def _listen(
-        self, visit: Visit, generation: Generation[Guard], endpoint: Endpoint, message: Message
+        self,
+        visit: Visit,
+        generation: Generation[Guard],
+        endpoint: Endpoint,
+        inbound: ModernInbound,
     ) -> None:
         """Open a listen stream: the acknowledgement first, then changes, then a graceful end."""
+        message = inbound.message
         wanted = read_listen_filter(message.params)
         if isinstance(wanted, str):
             await answer_refusal(visit, Refusal(200, jsonrpc.INVALID_PARAMS, wanted, message.id))
@@ -316,16 +326,24 @@ class McpDoor:
             result = listen_end_result(identifier, gateway.server_info_meta)
             return jsonrpc.encode_result(identifier, result)
 
+        assert inbound.envelope is not None, "only requests listen"
+        subscriber = Subscriber(
+            endpoint.name, visit.principal, inbound.envelope.capabilities, visit.request_id
+        )
+        held = subscribed(
+            lambda: house.current().gateway, listener, confirmed, subscriber, house.supervisor
+        )
         try:
-            await visit.begin_stream()
-            await visit.write(encode_event(acknowledgement(identifier, confirmed)))
-            pump = serve_listener(visit, listener, identifier, ending, limits.keep_alive_s)
-            # A stream may stay open for days: it keeps no generation open.
-            generation.calls.leave()
-            try:
-                await hold_open(visit, pump, house.supervisor)
-            finally:
-                generation.calls.hold()
+            async with held as confirmed:
+                await visit.begin_stream()
+                await visit.write(encode_event(acknowledgement(identifier, confirmed)))
+                pump = serve_listener(visit, listener, identifier, ending, limits.keep_alive_s)
+                # A stream may stay open for days: it keeps no generation open.
+                generation.calls.leave()
+                try:
+                    await hold_open(visit, pump, house.supervisor)
+                finally:
+                    generation.calls.hold()
         finally:
             gateway.live.hub.remove(listener)
             readers[who] -= 1
