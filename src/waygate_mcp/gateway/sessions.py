@@ -208,8 +208,15 @@ class Session:
         self._streams.clear()
 
 
+def _nothing(_session: Session) -> None:
+    """Hear of an end, and let go of nothing."""
+
+
 class Sessions:
-    """All legacy sessions this process serves, and the tokens of those it ended."""
+    """All legacy sessions this process serves, and the tokens of those it ended.
+
+    `on_end` hears of each session that ended or was forgotten, so that what is held for it elsewhere can go.
+    """
 
     def __init__(
         self,
@@ -221,6 +228,7 @@ class Sessions:
         self.limits = SessionLimits()
         self.stream_limits = StreamLimits()
         self.shelf = Shelf()
+        self.on_end: Callable[[Session], None] = _nothing
         self._ring = ring
         self._hub = hub
         self._now = now
@@ -275,8 +283,7 @@ class Sessions:
 
     def end(self, session: Session) -> None:
         """Forget a session; its token is refused from now on."""
-        session.close()
-        self._hub.remove(session.listener)
+        self._let_go(session)
         if session.token is None:
             return
         self._by_token.pop(session.token, None)
@@ -317,6 +324,12 @@ class Sessions:
         self._hub.add(session.listener)
         return session
 
+    def _let_go(self, session: Session) -> None:
+        """End what a session holds here, and tell who holds something for it."""
+        session.close()
+        self._hub.remove(session.listener)
+        self.on_end(session)
+
     def _make_room(self) -> None:
         """Forget idle sessions; a forgotten one is rebuilt from its token when it comes back."""
         idle_before = self._monotonic() - self.limits.idle_s
@@ -325,8 +338,7 @@ class Sessions:
             if session.is_busy or (session.used_s > idle_before and not is_full):
                 self._by_token.move_to_end(token)
                 continue
-            session.close()
-            self._hub.remove(session.listener)
+            self._let_go(session)
             del self._by_token[token]
             is_full = len(self._by_token) >= self.limits.count
         if is_full:

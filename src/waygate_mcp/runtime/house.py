@@ -6,7 +6,7 @@ door: HTTP and standard input are given a house. Nothing here is global; a proce
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -20,10 +20,12 @@ from waygate_mcp.config.secrets import (
     prepare_private_folder,
 )
 from waygate_mcp.config.settings import Settings
-from waygate_mcp.errors import InterruptedCallError
+from waygate_mcp.errors import InterruptedCallError, LimitError
+from waygate_mcp.gateway.listening import Subscriber, unsubscribe
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.name_file import NameFile
 from waygate_mcp.gateway.name_table import NameTable
+from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
@@ -195,6 +197,7 @@ class House(Generic[Guard]):
             KeyHash(master),
             upstreams,
         )
+        self.live.sessions.on_end = self._let_go
         self.document_path = find_document(settings)
         self.reloader = Reloader(
             self.foundation,
@@ -212,6 +215,17 @@ class House(Generic[Guard]):
     def _put_in_force(self, generation: Generation[Guard]) -> None:
         self._current = generation
         apply_to_live(generation.document, generation.gateway, self.live)
+
+    def _let_go(self, session: Session) -> None:
+        """Let upstreams know that a session at our door is over, without holding up whoever ends it."""
+        with suppress(LimitError):  # the house closes, and with it every connection
+            self.supervisor.start(self._end_upstream(session), name="session-over")
+
+    async def _end_upstream(self, session: Session) -> None:
+        if session.listener.uris and self._current is not None:
+            subscriber = Subscriber.of_session(session)
+            await unsubscribe(self._current.gateway, subscriber, tuple(session.listener.uris))
+        self.foundation.upstreams.forget_session(session.id)
 
     def _follow(self) -> None:
         """Let the gauges read what they show."""

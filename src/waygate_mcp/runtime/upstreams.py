@@ -133,6 +133,12 @@ class UpstreamHouse:
             if closing:
                 await asyncio.wait(closing)
 
+    def forget_session(self, session_id: str) -> None:
+        """Let go of what upstreams keep for a session at our door that is over."""
+        for kept in self._kept:
+            if kept.provider is not None:
+                kept.provider.forget_session(session_id)
+
     def _find(self, name: str, config: UpstreamConfig) -> _Kept | None:
         """Give the open upstream of exactly this configuration."""
         return next((one for one in self._kept if one.name == name and one.config == config), None)

@@ -81,6 +81,7 @@ class _Place:
         self.lock = asyncio.Lock()
         self.session: LegacySession | None = None
         self.users = 0
+        self.is_over = False
 
     @property
     def is_free(self) -> bool:
@@ -160,8 +161,10 @@ class SessionPool:
                 return session
         finally:
             place.users -= 1
-            if place.session is None and not place.users:
-                self._places.pop(key, None)
+            if place.is_over and not place.users:
+                self._close(place)
+            if place.session is None and not place.users and self._places.get(key) is place:
+                del self._places[key]
 
     async def use(
         self,
@@ -237,6 +240,11 @@ class SessionPool:
         place = self._places.get(key)
         return place is not None and place.session is not None and uri in place.session.subscribed
 
+    def forget(self, session_id: str) -> None:
+        """End what was opened for a session at our door that is over."""
+        for key in [key for key in self._places if key.session_id == session_id]:
+            self._end(key)
+
     def sweep(self) -> None:
         """Close the sessions nobody used for long."""
         limit_s = self._now() - self._idle_s
@@ -247,6 +255,8 @@ class SessionPool:
     async def close(self) -> None:
         """End every session."""
         places, self._places = list(self._places.values()), {}
+        for place in places:
+            place.is_over = True
         sessions = [place.session for place in places if place.session is not None]
         async with asyncio.TaskGroup() as group:  # owned here: the group ends with this method
             for session in sessions:
@@ -308,8 +318,20 @@ class SessionPool:
     def _end(self, key: SessionKey) -> None:
         """Close a session in the background."""
         place = self._places.pop(key, None)
-        if place is not None and place.session is not None:
+        if place is None:
+            return
+        place.is_over = True
+        if not place.users:  # else whoever opens it now does so
+            self._close(place)
+
+    def _close(self, place: _Place) -> None:
+        """Say goodbye to a session no place holds any more."""
+        session, place.session = place.session, None
+        if session is None:
+            return
+        try:
             self._supervisor.start(
-                self._connector.close(place.session),
-                name=f"session-end:{self._connector.upstream}",
+                self._connector.close(session), name=f"session-end:{self._connector.upstream}"
             )
+        except LimitError as exc:  # the house closes, and with it the pool
+            _log.debug("%s: a session ended without goodbye: %s", self._connector.upstream, exc)

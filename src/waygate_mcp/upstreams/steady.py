@@ -213,6 +213,11 @@ class SteadyUpstream:
             await self._held.upstream.refresh(kind, viewer)
         await self._refresh(key, viewer)
 
+    def forget_session(self, session_id: str) -> None:
+        """End what was opened upstream for a session at our door that is over."""
+        if self._held is not None:
+            self._held.upstream.forget_session(session_id)
+
     # --- for people
 
     @property

@@ -22,6 +22,7 @@ import waygate_mcp
 from waygate_mcp.errors import (
     LimitError,
     UnknownMethodError,
+    UnknownNameError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
@@ -221,6 +222,10 @@ class Upstream:
     async def refresh(self, kind: Kind, viewer: Viewer) -> None:
         """See Refreshable. The list is read when it is next looked at."""
         self._listings.forget(kind)
+
+    def forget_session(self, session_id: str) -> None:
+        """End what was opened for a session at our door that is over."""
+        self._pool.forget(session_id)
 
     async def call(self, call: Call) -> Outcome:
         """See Provider."""
@@ -441,10 +446,22 @@ class Upstream:
         """Subscribe by the listening stream."""
         if self._watcher is None or not self._features.subscribe:
             raise UnknownMethodError(call.method)
-        if call.method == "resources/subscribe":
-            await self._watcher.subscribe(call.target)
-        else:
+        if call.method == "resources/unsubscribe":
             await self._watcher.unsubscribe(call.target)
+            return _EMPTY_REPLY
+        is_agreed = False
+        try:
+            await self._watcher.subscribe(call.target)
+            is_agreed = call.target in self._watcher.confirmed.uris
+            if not self._watcher.is_open:
+                raise UpstreamUnavailableError(self._name, "its listening stream is not open")
+            if not is_agreed:
+                raise UnknownNameError("resource", call.name)
+        finally:
+            if not is_agreed:
+                self._supervisor.start(
+                    self._watcher.unsubscribe(call.target), name=f"unsubscribe:{self._name}"
+                )
         return _EMPTY_REPLY
 
     # --- lists and changes

@@ -378,3 +378,20 @@ async def test_an_answer_nobody_waits_for_is_dropped() -> None:
     future = session.questions["q"] = asyncio.get_running_loop().create_future()
     future.cancel()
     assert not respond(session, {"id": "q"}, accepted())
+
+
+async def test_whoever_holds_something_for_a_session_hears_of_its_end() -> None:
+    clock = Clock()
+    sessions = open_sessions(clock)
+    sessions.limits = SessionLimits(idle_s=60)
+    over: list[Session] = []
+    sessions.on_end = over.append
+    ended, forgotten = opened(sessions), opened(sessions)
+    local = sessions.open(hello(), "default", ALICE, with_token=False)
+    sessions.end(ended)
+    sessions.end(local)
+    clock.now_s += 61
+    opened(sessions)
+    assert over == [ended, local, forgotten]
+    sessions.close()  # the process ends, and all connections with it
+    assert len(over) == 3

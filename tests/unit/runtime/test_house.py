@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,12 +11,17 @@ from tests.support.house import KEY, open_house, settings_in
 from tests.support.providers import make_call
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.errors import ConfigError, InterruptedCallError, UnauthenticatedError
+from waygate_mcp.model.principal import ANONYMOUS
+from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
+from waygate_mcp.protocol.handshake import Hello
+from waygate_mcp.protocol.versions import LATEST_LEGACY
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import open_logs
 from waygate_mcp.web.guard import Guard, guard_of
 
 EMPTY: dict[str, object] = {"version": 1}
+HELLO = Hello(LATEST_LEGACY, NO_CAPABILITIES, "test")
 
 
 class Time:
@@ -187,3 +193,27 @@ async def test_the_document_of_the_current_folder_is_found(
         assert house.document_path == Path("waygate.yaml")
         with pytest.raises(UnauthenticatedError):
             house.current().guard._authenticate({})
+
+
+async def test_a_session_that_is_over_is_let_go_upstream(tmp_path: Path) -> None:
+    class Upstream:
+        def __init__(self) -> None:
+            self.forgotten: list[str] = []
+
+        def forget_session(self, session_id: str) -> None:
+            self.forgotten.append(session_id)
+
+    document = {"plugins": {"everything": {"use": "waygate_mcp.testing.everything"}}}
+    async with open_house(settings_in(tmp_path, document)) as house:
+        upstream, unopened = Upstream(), SimpleNamespace(provider=None)
+        house.foundation.upstreams._kept += [SimpleNamespace(provider=upstream), unopened]  # type: ignore[list-item]
+        sessions = house.live.sessions
+        quiet, busy = (sessions.open(HELLO, "default", ANONYMOUS) for _ in range(2))
+        busy.subscribe("test://watched-resource")
+        for session in (quiet, busy):
+            sessions.end(session)
+        async with asyncio.timeout(5):
+            while len(upstream.forgotten) < 2:  # noqa: ASYNC110 - nobody else asks
+                await asyncio.sleep(0)
+        assert set(upstream.forgotten) == {quiet.id, busy.id}
+        house.foundation.upstreams._kept.clear()

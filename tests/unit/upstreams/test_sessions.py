@@ -238,3 +238,64 @@ async def test_a_lane_that_is_subscribed_takes_calls_and_the_end_of_its_subscrip
         may_leave.set()
     assert (held.result(), ending.result()) == (first, first)
     assert elsewhere != first
+
+
+# --- sessions at our door that are over
+
+
+async def test_what_was_opened_for_a_session_at_our_door_ends_with_it() -> None:
+    house = House()
+    for name, front in (("a", "front-1"), ("b", "front-1"), ("a", "front-2"), ("a", None)):
+        await house.pool.get(key(name, front))
+    house.pool.forget("front-1")
+    assert set(house.pool._places) == {key("a", "front-2"), key("a")}
+    await asyncio.wait(house.supervisor.tasks)
+    ended = {request.headers["mcp-session-id"] for request in house.exchange.asked("DELETE")}
+    assert ended == {"s-1", "s-2"}
+    house.pool.forget("front-1")
+    assert not house.supervisor.tasks
+
+
+async def test_a_session_that_is_over_before_it_is_open_is_ended_once_it_is() -> None:
+    house = House()
+    house.gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    opening = [loop.create_task(house.pool.get(key("a", "front-1"))) for _ in range(2)]
+    await asyncio.sleep(0)
+    house.pool.forget("front-1")
+    after = loop.create_task(house.pool.get(key("a", "front-1")))
+    await asyncio.sleep(0)
+    house.gate.set()
+    await asyncio.wait(opening)
+    session = await after
+    for _ in range(20):
+        await asyncio.sleep(0)
+    (ended,) = house.exchange.asked("DELETE")
+    assert ended.headers["mcp-session-id"] != session.id
+    assert set(house.pool._places) == {key("a", "front-1")}  # the newer one keeps its place
+
+
+async def test_a_session_that_opens_while_the_pool_closes_is_ended_too() -> None:
+    house = House()
+    house.gate = asyncio.Event()
+    opening = asyncio.get_running_loop().create_task(house.pool.get(key("a")))
+    await asyncio.sleep(0)
+    await house.pool.close()
+    house.gate.set()
+    await opening
+    await asyncio.wait(house.supervisor.tasks)
+    assert len(house.exchange.asked("DELETE")) == 1
+
+
+async def test_a_house_that_closes_lets_sessions_go_without_goodbye() -> None:
+    class Closed(TaskGroupSupervisor):
+        def start(self, coroutine: Any, *, name: str) -> Any:
+            coroutine.close()
+            raise LimitError("the server stops")
+
+    house = House()
+    await house.pool.get(key("a", "front-1"))
+    house.pool._supervisor = Closed()
+    house.pool.forget("front-1")
+    assert len(house.pool) == 0
+    assert house.exchange.asked("DELETE") == []

@@ -32,6 +32,7 @@ from tests.support.providers import (
 from waygate_mcp.errors import (
     LimitError,
     UnknownMethodError,
+    UnknownNameError,
     UpstreamProtocolError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
@@ -472,3 +473,39 @@ async def test_a_server_that_is_no_more_what_it_was_does_not_pass_a_probe(status
         server.exchange.handlers["server/discover"] = lambda _: Response(status)
         with pytest.raises(UpstreamProtocolError):
             await upstream.probe()
+
+
+async def test_a_subscription_that_is_not_confirmed_fails_and_leaves_nothing_behind() -> None:
+    server = Server()
+    listen = server.listen
+
+    def confirm_lists_only(request: Request) -> Response:
+        request.params["notifications"].pop("resourceSubscriptions", None)
+        return listen(request)
+
+    server.exchange.handlers["subscriptions/listen"] = confirm_lists_only
+    async with connected(server) as upstream:
+        with pytest.raises(UnknownNameError):
+            await upstream.call(make_call("resources/subscribe", {"uri": "a://b"}))
+        await asyncio.sleep(0)
+        assert upstream._watcher is not None
+        assert upstream._watcher._uris == {}
+
+
+async def test_a_subscription_fails_where_the_listening_stream_cannot_be_opened() -> None:
+    server = Server()
+    async with connected(server) as upstream:
+        server.exchange.handlers["subscriptions/listen"] = lambda _: Response(503)
+        with pytest.raises(UpstreamUnavailableError):
+            await upstream.call(make_call("resources/subscribe", {"uri": "a://b"}))
+
+
+async def test_the_end_of_a_session_at_our_door_ends_the_one_opened_for_it() -> None:
+    server = Server(modern=False)
+    async with connected(server) as upstream:
+        await upstream.call(call(session_id="front-1", revision=LEGACY))
+        before = len(upstream._pool)
+        upstream.forget_session("front-1")
+        assert len(upstream._pool) == before - 1
+        await asyncio.sleep(0)
+    assert len(server.exchange.asked("DELETE")) == before
