@@ -209,6 +209,24 @@ def test_a_subscriber_hears_of_the_resource_and_of_no_other(
     client.close()
 
 
+@each_era
+@each_cell
+def test_each_of_two_subscribers_hears_of_an_update_once(
+    servers: Servers, cell: Cell, era: str
+) -> None:
+    first, second = (client_of(servers.through(cell).url, era) for _ in range(2))
+    with first.changes((WATCHED,)) as to_first, second.changes((WATCHED,)) as to_second:
+        call(first, "update_watched_resource")
+        for changes in (to_first, to_second):
+            changes.wait_for("notifications/resources/updated")
+        time.sleep(0.3)  # for what should not come
+        for changes in (to_first, to_second):
+            methods = [one.get("method") for one in changes.seen]
+            assert methods.count("notifications/resources/updated") == 1
+    first.close()
+    second.close()
+
+
 @each_cell
 def test_a_resource_nobody_has_is_not_subscribed_to(servers: Servers, cell: Cell) -> None:
     case = Case("subscribing to nothing", "resources/subscribe", {"uri": NOWHERE})

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
 from waygate_mcp.model.principal import Principal
 
 __all__ = ["Change", "Hub", "Listener"]
@@ -41,11 +41,19 @@ class Change(msgspec.Struct, frozen=True):
 class Listener:
     """One reader of changes: what it wants, and what is due to it.
 
-    `kinds` are the lists it wants to hear of; `uris` the public URIs, which may change at any time.
+    `kinds` are the lists it wants to hear of; `uris` the public URIs, which may change at any time;
+    `session_id` the legacy session it belongs to, if any.
     """
 
-    def __init__(self, endpoint: str, principal: Principal, kinds: frozenset[Kind]) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        principal: Principal,
+        kinds: frozenset[Kind],
+        session_id: str | None = None,
+    ) -> None:
         self.endpoint = endpoint
+        self.session_id = session_id
         self.principal = principal
         self.kinds = kinds
         self.uris: set[str] = set()
@@ -59,6 +67,10 @@ class Listener:
             return
         self._due[change] = None
         self._wake.set()
+
+    def is_meant(self, event: ResourceUpdated) -> bool:
+        """Tell whether an update is for this reader: not one that another session subscribed to."""
+        return event.session_id is None or event.session_id == self.session_id
 
     def close(self) -> None:
         """End it: `take` gives what is due and then None."""
@@ -111,6 +123,8 @@ class Hub:
         """Offer an event to whom it concerns. Never blocks, never raises."""
         for listener in tuple(self._listeners):
             if not self._binds(listener.endpoint, event.provider):
+                continue
+            if isinstance(event, ResourceUpdated) and not listener.is_meant(event):
                 continue
             if isinstance(event, ListChanged):
                 if event.kind in listener.kinds:

@@ -102,7 +102,7 @@ class Session:
         self.expires_at = claims.expires_at
         self.log_level: str = "info"
         self.used_s = 0.0
-        self.listener = Listener(claims.endpoint, principal, frozenset(Kind))
+        self.listener = Listener(claims.endpoint, principal, frozenset(Kind), claims.session)
         self.calls: dict[str | int, Exchange] = {}
         self.questions: dict[str | int, asyncio.Future[Answer]] = {}
         self.standing_stream: StreamBuffer | None = None

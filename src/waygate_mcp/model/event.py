@@ -20,10 +20,14 @@ class ListChanged(msgspec.Struct, frozen=True):
 
 
 class ResourceUpdated(msgspec.Struct, frozen=True):
-    """The resource the provider named `provider` knows as `uri` has new content."""
+    """The resource the provider named `provider` knows as `uri` has new content.
+
+    `session_id` is given where one session at our door subscribed by itself and nobody else is meant.
+    """
 
     provider: str
     uri: str
+    session_id: str | None = None
 
 
 Event = ListChanged | ResourceUpdated

@@ -20,6 +20,7 @@ legacy           the connector with sessions
 sessions         which caller gets which session
 channel          the seam to transports: requests out, messages in
 calls            how a call is written for an upstream, and what its answer means
+gathering        questions asked together, and the response that ends the asking
 questions        questions of a server, in both eras' shapes
 events           progress, log messages and changes on their way to those they concern
 listing          lists of entries: pages read, bounded, kept

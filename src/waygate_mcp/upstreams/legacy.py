@@ -26,7 +26,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.model.call import Answer, Call, InputRequired, Outcome, Question
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import Event
+from waygate_mcp.model.event import Event, ResourceUpdated
 from waygate_mcp.net.http import Header
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.capabilities import ClientCapabilities
@@ -34,18 +34,23 @@ from waygate_mcp.protocol.versions import LATEST_LEGACY, REVISIONS, Revision
 from waygate_mcp.upstreams.calls import declaration, error_for, legacy_outcome, legacy_params
 from waygate_mcp.upstreams.channel import Channel, Conversation, Incoming, OpenChannel
 from waygate_mcp.upstreams.events import changes_of, log_event, progress_event
+from waygate_mcp.upstreams.gathering import DoneError, Siblings, first_failure
 from waygate_mcp.upstreams.listing import LIST_METHODS, Page, read_page
 from waygate_mcp.upstreams.questions import answer_message, question_of, refusal_message
 
-__all__ = ["LegacyConnector", "LegacySession", "NotLegacyError", "SessionLostError"]
+__all__ = [
+    "LegacyConnector",
+    "LegacySession",
+    "NoStreamError",
+    "NotLegacyError",
+    "SessionLostError",
+]
 
 _log = logging.getLogger(__name__)
 _MAX_RESUMES = 100
 _MAX_RETRY_S = 30.0
 _DEFAULT_RETRY_S = 1.0
 _SAY_GOODBYE_S = 5.0
-_SIBLINGS_S = 0.02
-"""Seconds in which questions of one call count as asked together (protocol.md 6.2, rule 1)."""
 
 
 class NotLegacyError(UpstreamProtocolError):
@@ -60,6 +65,10 @@ class NotLegacyError(UpstreamProtocolError):
 
 class SessionLostError(UpstreamError):
     """The upstream does not know the session any more (HTTP 404): the request was not run."""
+
+
+class NoStreamError(UpstreamProtocolError):
+    """The upstream has no stream of a session's own, which is legal (2025-11-25 basic/transports)."""
 
 
 class _InitializeResult(msgspec.Struct, rename="camel"):
@@ -82,21 +91,7 @@ class LiveCall:
         self.asked: set[str | int] = set()
         self.missing: CapabilityMissingError | None = None
         self.refused: LimitError | None = None
-        self._siblings: asyncio.Event | None = None
-
-    async def gather_siblings(self) -> None:
-        """Wait until questions asked together with this one are here, where that makes a difference.
-
-        A modern client is shown in one answer what is asked in the same step of the loop, and an
-        upstream that asks several things at once sends them one after the other. All that came within
-        the time go on in one step. A legacy client is asked one by one as it is.
-        """
-        if not self.call.revision.is_modern:
-            return
-        if self._siblings is None or self._siblings.is_set():
-            self._siblings = asyncio.Event()
-            asyncio.get_running_loop().call_later(_SIBLINGS_S, self._siblings.set)
-        await self._siblings.wait()
+        self.siblings = Siblings()
 
     def answered_before(self, question: Question) -> Answer | None:
         """Give the answer the client sent along, if it knew the question's key."""
@@ -133,6 +128,9 @@ class LegacySession:
         self.listening: asyncio.Task[None] | None = None
         self.used_at_s = 0.0
         self.is_shared = False
+        self.heard_until: str | None = None
+        self.front: str | None = None
+        """The session at our door it was opened for, None where others use it too."""
 
     @property
     def headers(self) -> list[Header]:
@@ -365,7 +363,7 @@ class LegacyConnector:
     async def fetch_page(self, session: LegacySession, kind: Kind, cursor: str | None) -> Page:
         """Fetch one page of a list."""
         params: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
-        response = await self._request(session, LIST_METHODS[kind], params)
+        response = await self.request(session, LIST_METHODS[kind], params)
         if response.error is not None:
             text = f"{LIST_METHODS[kind]}: {response.error.message[:500]}"
             raise UpstreamProtocolError(self.upstream, text)
@@ -376,9 +374,9 @@ class LegacyConnector:
         if session.has_level or not session.has("logging") or call.caller.log_level is None:
             return
         session.has_level = True
-        await self._request(session, "logging/setLevel", {"level": "debug"})
+        await self.request(session, "logging/setLevel", {"level": "debug"})
 
-    async def _request(
+    async def request(
         self, session: LegacySession, method: str, params: Mapping[str, Any]
     ) -> Incoming:
         """Send a request of our own, which asks nobody anything."""
@@ -397,10 +395,10 @@ class LegacyConnector:
             async with asyncio.TaskGroup() as asking:  # owned here: it ends with this method
                 live.asking = asking
                 response = await self._read_response(session, live, message)
-                raise _Done(response)
+                raise DoneError(response)
         except BaseExceptionGroup as group:
-            failure = _first_failure(group)
-            if isinstance(failure, _Done):
+            failure = first_failure(group)
+            if isinstance(failure, DoneError):
                 return failure.response
             raise failure from None
 
@@ -443,9 +441,14 @@ class LegacyConnector:
                 event_id = conversation.last_event_id or event_id
                 retry_ms = retry_ms if conversation.retry_ms is None else conversation.retry_ms
 
+    @staticmethod
+    def _is_gone(session: LegacySession, conversation: Conversation) -> bool:
+        """Tell whether the upstream does not know the session any more."""
+        return conversation.status == 404 and session.id is not None
+
     def _check_status(self, session: LegacySession, conversation: Conversation) -> None:
         """Raise for statuses that say more than any body."""
-        if conversation.status == 404 and session.id is not None:
+        if self._is_gone(session, conversation):
             session.is_lost = True
             raise SessionLostError(self.upstream, "the session is gone")
         if conversation.status in (401, 403, 405) or conversation.status >= 500:
@@ -462,9 +465,15 @@ class LegacyConnector:
         elif incoming.method is not None:
             events = changes_of(incoming, self.upstream)
             for event in events:
-                self._on_event(event)
+                self.tell(session, event)
             if not events and live is not None:
                 await live.tell(incoming)
+
+    def tell(self, session: LegacySession, event: Event) -> None:
+        """Tell of a change; whose session it is, is all who subscribed to a resource in it."""
+        if isinstance(event, ResourceUpdated) and session.front is not None:
+            event = msgspec.structs.replace(event, session_id=session.front)
+        self._on_event(event)
 
     async def _take_request(
         self, session: LegacySession, incoming: Incoming, live: LiveCall | None
@@ -510,7 +519,8 @@ class LegacyConnector:
         try:
             answer = live.answered_before(question)
             if answer is None:
-                await live.gather_siblings()
+                if live.call.revision.is_modern:
+                    await live.siblings.gather()
                 answer = await live.call.caller.ask(question)
             message = answer_message(incoming.id, answer)
         except InterruptedCallError:
@@ -529,38 +539,22 @@ class LegacyConnector:
     async def listen(self, session: LegacySession, last_event_id: str | None) -> str | None:
         """Read the session's own stream until it ends; give from where to resume it.
 
+        Where it breaks off, `session.heard_until` says so as well.
+
         Raises:
             SessionLostError: the session is gone.
-            UpstreamProtocolError: the upstream has no such stream, or it broke off.
+            NoStreamError: the upstream has no such stream.
+            UpstreamError: it broke off, or cannot be had now.
         """
         async with session.channel.listen(session.headers, last_event_id) as conversation:
+            if 400 <= conversation.status < 500 and not self._is_gone(session, conversation):
+                raise NoStreamError(self.upstream, f"listen: HTTP {conversation.status}")
             self._check_status(session, conversation)
-            if conversation.status != 200:
-                raise UpstreamProtocolError(self.upstream, f"listen: HTTP {conversation.status}")
-            async for incoming in conversation.messages():
-                # On a single channel what belongs to a call has reached it already.
-                owner = None if session.channel.is_single else session.owner_of(incoming)
-                await self._take(session, incoming, owner)
-            return conversation.last_event_id or last_event_id
-
-
-class _Done(Exception):  # noqa: N818 - no error: it ends a task group whose other tasks are moot
-    """The response of the call is there, whatever is still being asked."""
-
-    def __init__(self, response: Incoming) -> None:
-        self.response = response
-        super().__init__()
-
-
-def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Give the failure that ended a group; the response counts before what failed beside it."""
-    failures = list(_flatten(group))
-    return next((one for one in failures if isinstance(one, _Done)), failures[0])
-
-
-def _flatten(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """Give the leaves of a group."""
-    leaves: list[BaseException] = []
-    for one in group.exceptions:
-        leaves.extend(_flatten(one) if isinstance(one, BaseExceptionGroup) else [one])
-    return leaves
+            try:
+                async for incoming in conversation.messages():
+                    # On a single channel what belongs to a call has reached it already.
+                    owner = None if session.channel.is_single else session.owner_of(incoming)
+                    await self._take(session, incoming, owner)
+            finally:
+                session.heard_until = conversation.last_event_id or last_event_id
+            return session.heard_until

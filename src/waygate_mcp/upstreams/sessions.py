@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any, Literal, TypeVar
@@ -18,10 +19,17 @@ import msgspec
 from waygate_mcp.errors import LimitError, UpstreamError
 from waygate_mcp.model.call import Call
 from waygate_mcp.model.catalog import Viewer
+from waygate_mcp.model.event import ResourceUpdated
 from waygate_mcp.model.ports import Supervisor
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES, ClientCapabilities
 from waygate_mcp.protocol.versions import MODERN
-from waygate_mcp.upstreams.legacy import LegacyConnector, LegacySession, SessionLostError
+from waygate_mcp.upstreams.legacy import (
+    LegacyConnector,
+    LegacySession,
+    NoStreamError,
+    SessionLostError,
+)
+from waygate_mcp.upstreams.outside_text import clipped
 
 __all__ = ["OUR_OWN", "SessionKey", "SessionMode", "SessionPool"]
 
@@ -74,6 +82,10 @@ request     each request
 """
 
 
+def _nothing(_session: LegacySession) -> None:
+    """Hear of a session that came back, and do nothing."""
+
+
 class _Place:
     """Where a session is kept, or is being opened."""
 
@@ -100,6 +112,9 @@ class SessionPool:
     `now` is a monotonic clock. At most `most` sessions are open; those unused for `idle_s` are closed
     when another is opened, and by `sweep`. An upstream seen asking on a single channel gives each
     call a session of its own, at most eight for one caller, so that it is known who is asked.
+
+    A session the upstream lost is opened again when it is needed: by a call, or by a subscription, which is
+    made again; what may have changed meanwhile is announced. `on_revived` hears of our own that came back.
     """
 
     def __init__(
@@ -122,6 +137,9 @@ class SessionPool:
         self._mode = mode
         self._places: dict[SessionKey, _Place] = {}
         self._leased: set[SessionKey] = set()
+        self._lost: dict[SessionKey, Counter[str]] = {}
+        self._is_closed = False
+        self.on_revived: Callable[[LegacySession], None] = _nothing
         self._freed = asyncio.Condition()
 
     def __len__(self) -> int:
@@ -153,6 +171,8 @@ class SessionPool:
             async with place.lock:
                 session = place.session
                 if session is None or session.is_lost or session.channel.is_closed:
+                    if session is not None and session.subscribed:
+                        self._lost[key] = session.subscribed
                     if session is not None and session.channel.is_single:
                         await self._connector.close(session)
                     place.session = None
@@ -242,7 +262,7 @@ class SessionPool:
 
     def forget(self, session_id: str) -> None:
         """End what was opened for a session at our door that is over."""
-        for key in [key for key in self._places if key.session_id == session_id]:
+        for key in [key for key in (*self._places, *self._lost) if key.session_id == session_id]:
             self._end(key)
 
     def sweep(self) -> None:
@@ -254,6 +274,7 @@ class SessionPool:
 
     async def close(self) -> None:
         """End every session."""
+        self._is_closed = True
         places, self._places = list(self._places.values()), {}
         for place in places:
             place.is_over = True
@@ -266,31 +287,71 @@ class SessionPool:
         """Open a session and, where the upstream pushes anything, its stream."""
         session = await self._connector.open(ClientCapabilities(key.capability_bits))
         session.is_shared = self._mode == "shared"
+        session.front = key.session_id
         pushes = session.has("resources", "subscribe") or any(
             session.has(area, "listChanged") for area in ("tools", "prompts", "resources")
         )
         if session.channel.is_single or (self._watches_changes and pushes):
             session.listening = self._supervisor.start(
-                self._listen(session), name=f"session-stream:{self._connector.upstream}"
+                self._listen(session, key), name=f"session-stream:{self._connector.upstream}"
             )
+        for uri, times in self._lost.pop(key, {}).items():
+            await self._subscribe_again(session, uri, times)
         return session
 
-    async def _listen(self, session: LegacySession) -> None:
+    async def _subscribe_again(self, session: LegacySession, uri: str, times: int) -> None:
+        """Subscribe in place of a lost session, and tell that something may have changed meanwhile."""
+        upstream = self._connector.upstream
+        try:
+            response = await self._connector.request(session, "resources/subscribe", {"uri": uri})
+            problem = None if response.error is None else response.error.message
+        except UpstreamError as exc:
+            problem = str(exc)
+        if problem is not None:
+            _log.warning(
+                "%s: a subscription is lost: %s: %s", upstream, clipped(uri), clipped(problem)
+            )
+            return
+        session.subscribed[uri] = times
+        self._connector.tell(session, ResourceUpdated(upstream, uri))
+
+    async def _listen(self, session: LegacySession, key: SessionKey) -> None:
         """Keep the session's own stream open; an upstream that has none is left alone."""
-        event_id: str | None = None
         pause_s = _FIRST_BACKOFF_S
         while not (session.is_lost or session.channel.is_closed):
             began_s = self._now()
             try:
-                event_id = await self._connector.listen(session, event_id)
-            except UpstreamError as exc:
+                await self._connector.listen(session, session.heard_until)
+            except NoStreamError as exc:
                 _log.debug("%s: no stream of its session: %s", self._connector.upstream, exc)
-                if event_id is None:
-                    return
+                return
+            except UpstreamError as exc:
+                _log.debug("%s: the stream of its session: %s", self._connector.upstream, exc)
             if self._now() - began_s > _MAX_BACKOFF_S:
                 pause_s = _FIRST_BACKOFF_S
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _MAX_BACKOFF_S)
+        is_ours = key == self.key_of(OUR_OWN) and not session.channel.is_single
+        place = self._places.get(key)
+        if (is_ours or session.subscribed) and place is not None and place.session is session:
+            # In a task of its own: opening it anew ends this one.
+            name = f"session-again:{self._connector.upstream}"
+            self._supervisor.start(self._revive(key, is_ours=is_ours), name=name)
+
+    async def _revive(self, key: SessionKey, *, is_ours: bool) -> None:
+        """Open a lost session again, because something is to be heard in it."""
+        pause_s = _FIRST_BACKOFF_S
+        while not self._is_closed and (is_ours or key in self._places or key in self._lost):
+            try:
+                session = await self.get(key)
+            except (UpstreamError, LimitError) as exc:
+                _log.debug("%s: a session is not back yet: %s", self._connector.upstream, exc)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _MAX_BACKOFF_S)
+            else:
+                if is_ours:
+                    self.on_revived(session)
+                return
 
     def _idle(self) -> list[tuple[float, SessionKey]]:
         """Give the sessions nobody uses, the one unused for longest first."""
@@ -317,6 +378,7 @@ class SessionPool:
 
     def _end(self, key: SessionKey) -> None:
         """Close a session in the background."""
+        self._lost.pop(key, None)
         place = self._places.pop(key, None)
         if place is None:
             return

@@ -345,6 +345,7 @@ class Upstream:
     async def _open_legacy(self) -> None:
         """Open our own session, and take what `initialize` said."""
         session = await self._pool.get(OUR_OWN)
+        self._pool.on_revived = self._note_revived
         self._has_legacy = True
         self.revision = session.revision.text
         self._own_session = session
@@ -352,6 +353,11 @@ class Upstream:
         self._features = _features(
             session.capabilities, has_completion_capability=session.revision.has_audio
         )
+
+    def _note_revived(self, session: LegacySession) -> None:
+        """Take our own session that came back, and every list for changed meanwhile."""
+        self._own_session = session
+        self._forget_all()
 
     # --- which era
 

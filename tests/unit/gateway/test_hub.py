@@ -139,3 +139,18 @@ async def test_after_a_reload_every_list_may_have_changed() -> None:
     hub.announce_everything()
     assert await everything.take() == [PROMPTS, RESOURCES, TOOLS]
     assert await one.take() == [PROMPTS]
+
+
+async def test_an_update_of_one_sessions_own_subscription_is_told_to_that_session_alone() -> None:
+    hub = Hub()
+    listeners = [
+        Listener("default", person("alice"), frozenset(), session)
+        for session in ("front-1", "front-2", None)
+    ]
+    for one in listeners:
+        one.uris.add("memo://a")
+        hub.add(one)
+    hub.announce(ResourceUpdated("box", "memo://a", "front-1"))
+    assert [bool(one._due) for one in listeners] == [True, False, False]
+    hub.announce(ResourceUpdated("box", "memo://a"))
+    assert [bool(one._due) for one in listeners] == [True, True, True]

@@ -36,6 +36,7 @@ from waygate_mcp.upstreams.channel import HttpChannel
 from waygate_mcp.upstreams.legacy import (
     LegacyConnector,
     LegacySession,
+    NoStreamError,
     NotLegacyError,
     SessionLostError,
 )
@@ -551,12 +552,27 @@ async def test_a_question_there_is_refused_while_two_calls_are_in_flight() -> No
 async def test_an_upstream_without_an_own_stream_says_405() -> None:
     server = Server(GET=lambda _: Response(405))
     session = await server.connector.open(EVERYTHING)
-    with pytest.raises(UpstreamProtocolError):
+    with pytest.raises(NoStreamError):
         await server.connector.listen(session, None)
     server.exchange.handlers["GET"] = lambda _: Response(404)
     with pytest.raises(SessionLostError):
         await server.connector.listen(session, None)
     session.is_lost = False
-    server.exchange.handlers["GET"] = lambda _: Response(204)
+    for status in (429, 503):
+        refusal = Response(status)
+        server.exchange.handlers["GET"] = lambda _, given=refusal: given  # type: ignore[misc]
+        with pytest.raises(UpstreamProtocolError) as failed:
+            await server.connector.listen(session, None)
+        assert isinstance(failed.value, NoStreamError) is (status < 500)  # else it is tried again
+
+
+async def test_a_stream_that_breaks_off_is_resumed_from_what_was_heard() -> None:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield event({"method": "notifications/tools/list_changed"}, id="7")
+        raise UpstreamProtocolError("up", "reset")
+
+    server = Server(GET=lambda _: Response(200, EVENTS, chunks()))
+    session = await server.connector.open(EVERYTHING)
     with pytest.raises(UpstreamProtocolError):
         await server.connector.listen(session, None)
+    assert session.heard_until == "7"

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
-from tests.support.exchange import FakeExchange, Request, Response, event, events, result
+from tests.support.exchange import (
+    FakeExchange,
+    Request,
+    Response,
+    error,
+    event,
+    events,
+    result,
+)
 from tests.support.providers import ALICE, BOB, EVERYTHING, TaskGroupSupervisor, make_call, viewer
-from waygate_mcp.errors import LimitError, UpstreamProtocolError
+from tests.support.virtual_time import pass_time, settle, virtual_time
+from waygate_mcp.errors import LimitError, UpstreamProtocolError, UpstreamUnavailableError
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.upstreams import sessions
 from waygate_mcp.upstreams.channel import HttpChannel
@@ -299,3 +309,170 @@ async def test_a_house_that_closes_lets_sessions_go_without_goodbye() -> None:
     house.pool.forget("front-1")
     assert len(house.pool) == 0
     assert house.exchange.asked("DELETE") == []
+
+
+# --- sessions the upstream lost
+
+SUBSCRIBABLE = {"resources": {"subscribe": True}}
+
+
+class Forgetful(House):
+    """A server whose streams end when it restarts; it knows no session from before then."""
+
+    def __init__(self, capabilities: dict[str, Any], **limits: Any) -> None:
+        super().__init__(capabilities, **limits)
+        self.known: set[str] = set()
+        self.restarted = asyncio.Event()
+        self.is_up = True
+        self.refuses = False
+        self.exchange.handlers.update(
+            {
+                "GET": self.stream,
+                "resources/subscribe": self.subscribe,
+                "initialize": self.open_known,
+            }
+        )
+
+    async def open_known(self, request: Request) -> Response:
+        if not self.is_up:
+            return Response(503)
+        response = await self.open(request)
+        self.known.add(f"s-{self.opened}")
+        return response
+
+    async def stream(self, request: Request) -> Response:
+        if request.headers["mcp-session-id"] not in self.known:
+            return Response(404)
+        restarted = self.restarted
+
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            yield b": hello\n\n"
+            await restarted.wait()
+            raise UpstreamUnavailableError("up", "reset")
+
+        return Response(200, {"content-type": "text/event-stream"}, chunks())
+
+    def subscribe(self, request: Request) -> Response:
+        return error(request, -32002, "gone") if self.refuses else result(request, {})
+
+    def restart(self) -> None:
+        self.known.clear()
+        before, self.restarted = self.restarted, asyncio.Event()
+        before.set()
+
+    async def subscribed(self, whose: SessionKey) -> LegacySession:
+        session = await self.pool.get(whose)
+        session.subscribed["a://b"] += 1
+        return session
+
+    def session(self, whose: SessionKey) -> LegacySession | None:
+        place = self.pool._places.get(whose)
+        return None if place is None else place.session
+
+
+@virtual_time
+async def test_a_subscription_outlives_the_session_it_was_made_in() -> None:
+    house = Forgetful(SUBSCRIBABLE)
+    lost = await house.subscribed(key("a", "front-1"))
+    await settle()
+    house.restart()
+    await pass_time(5)
+    again = house.session(key("a", "front-1"))
+    assert again is not None
+    assert again is not lost
+    assert again.subscribed == {"a://b": 1}
+    (subscribed,) = house.exchange.asked("resources/subscribe")
+    assert subscribed.headers["mcp-session-id"] == again.id
+    assert house.heard == [ResourceUpdated("up", "a://b", "front-1")]  # it may have changed
+    await house.pool.close()
+    await house.supervisor.close()
+
+
+@virtual_time
+async def test_a_subscription_waits_for_an_upstream_that_is_down() -> None:
+    house = Forgetful(SUBSCRIBABLE)
+    await house.subscribed(key("a"))
+    await settle()
+    house.is_up = False
+    house.restart()
+    await pass_time(120)
+    assert house.session(key("a")) is None
+    asked = len(house.exchange.asked("initialize"))
+    assert 5 <= asked <= 15  # with growing pauses
+    house.is_up = True
+    await pass_time(60)
+    again = house.session(key("a"))
+    assert again is not None
+    assert again.subscribed == {"a://b": 1}
+    await house.pool.close()
+    await house.supervisor.close()
+
+
+@virtual_time
+async def test_nobody_waits_for_a_subscription_whose_session_is_over() -> None:
+    house = Forgetful(SUBSCRIBABLE)
+    await house.subscribed(key("a", "front-1"))
+    await settle()
+    house.is_up = False
+    house.restart()
+    await pass_time(10)
+    house.pool.forget("front-1")
+    house.is_up = True
+    await pass_time(120)
+    assert len(house.pool) == 0
+    assert house.pool._lost == {}
+    assert not house.supervisor.tasks
+
+
+@virtual_time
+async def test_a_subscription_that_is_refused_the_second_time_is_given_up() -> None:
+    house = Forgetful(SUBSCRIBABLE)
+    await house.subscribed(key("a"))
+    await settle()
+    house.refuses = True
+    house.restart()
+    await pass_time(5)
+    again = house.session(key("a"))
+    assert again is not None
+    assert again.subscribed == {}
+    assert house.heard == []
+    house.exchange.handlers["resources/subscribe"] = lambda _: Response(503)
+    again.subscribed["a://b"] += 1
+    house.restart()
+    await pass_time(5)
+    third = house.session(key("a"))
+    assert third is not None
+    assert third.subscribed == {}
+    await house.pool.close()
+    await house.supervisor.close()
+
+
+@virtual_time
+async def test_our_own_session_comes_back_by_itself_and_others_when_they_are_needed() -> None:
+    house = Forgetful({"tools": {"listChanged": True}})
+    back: list[LegacySession] = []
+    house.pool.on_revived = back.append
+    await house.pool.get(OUR_OWN)
+    other = await house.pool.get(key("a"))
+    await settle()
+    house.restart()
+    await pass_time(5)
+    assert back == [house.session(OUR_OWN)]
+    assert house.session(key("a")) is other
+    assert (await house.pool.get(key("a"))) is not other
+    await house.pool.close()
+    await house.supervisor.close()
+
+
+@virtual_time
+async def test_a_stream_that_breaks_off_is_opened_again_in_the_same_session() -> None:
+    house = Forgetful(SUBSCRIBABLE)
+    session = await house.pool.get(key("a"))
+    await settle()
+    before, house.restarted = house.restarted, asyncio.Event()
+    before.set()  # the connection alone is lost
+    await pass_time(5)
+    assert len(house.exchange.asked("GET")) == 2
+    assert house.session(key("a")) is session
+    await house.pool.close()
+    await house.supervisor.close()

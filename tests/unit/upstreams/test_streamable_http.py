@@ -42,6 +42,7 @@ from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.upstreams.detect import CredentialsWantedError
+from waygate_mcp.upstreams.sessions import OUR_OWN
 from waygate_mcp.upstreams.streamable_http import EraChoice, Upstream, UpstreamLimits, connect
 
 CAPABILITIES = {
@@ -509,3 +510,27 @@ async def test_the_end_of_a_session_at_our_door_ends_the_one_opened_for_it() -> 
         assert len(upstream._pool) == before - 1
         await asyncio.sleep(0)
     assert len(server.exchange.asked("DELETE")) == before
+
+
+@pytest.mark.parametrize("session_id", ["front-1", None])
+async def test_an_update_names_the_session_at_our_door_that_subscribed(
+    session_id: str | None,
+) -> None:
+    server, announced = Server(modern=False), Announced()
+    async with connected(server, announced=announced) as upstream:
+        wanted = make_call("resources/subscribe", {"uri": "a://b"}, session_id=session_id)
+        await upstream.call(wanted)
+        async with asyncio.timeout(5):
+            while len(server.streams) < 2:  # noqa: ASYNC110 - nobody else asks
+                await asyncio.sleep(0)
+        updated = {"method": "notifications/resources/updated", "params": {"uri": "a://b"}}
+        server.streams[-1].put_nowait(event(updated))
+        await announced.wait_for(ResourceUpdated("up", "a://b", session_id))
+
+
+async def test_our_own_session_that_came_back_makes_every_list_stale() -> None:
+    server, announced = Server(modern=False), Announced()
+    async with connected(server, announced=announced) as upstream:
+        session = await upstream._pool.get(OUR_OWN)
+        upstream._pool.on_revived(session)
+        assert {e.kind for e in announced.events if isinstance(e, ListChanged)} == set(Kind)
