@@ -25,6 +25,7 @@ from tests.conformance.suite_cases import (
     require_whole_set,
     scenarios_of,
 )
+from tests.support.source_tree import ROOT
 
 pytestmark = MARKS
 
@@ -129,3 +130,19 @@ def test_the_upstream_saw_nothing_of_the_other_era_but_the_question_whether_it_h
     assert spoken["tools/call"] >= 40
     assert spoken["prompts/get"] >= 9
     assert spoken["resources/read"] >= 8
+
+
+TRANSPORTS = {"http": "Streamable HTTP", "sse": "HTTP+SSE", "stdio": "stdio"}
+
+
+def test_the_documented_table_has_every_cell_and_no_other() -> None:
+    told = {
+        revision: f"{scenarios} of {scenarios} scenarios, {checks} checks"
+        for revision, (scenarios, checks) in PROMISED.items()
+    }
+    row = f"| {told['2025-11-25']} | {told['2026-07-28']} |"
+    page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+    section = page.partition("## Through the gateway")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith(("| legacy,", "| modern,"))]
+    expected = [f"| {cell.upstream}, {TRANSPORTS[cell.transport]} {row}" for cell in CELLS]
+    assert sorted(rows) == sorted(expected)
