@@ -479,6 +479,10 @@ async def test_a_cancelled_listener_hears_nothing_more_not_even_what_was_due() -
         await settle()
         assert len(channel.said) == 2
         assert len(desk.live.hub) == 0
+        at_once = await listen(channel, toolsListChanged=True)
+        await channel.tell("notifications/cancelled", requestId=at_once)
+        await settle()
+        assert len(channel.said) == 2  # nor is it acknowledged then
         again = await channel.modern("subscriptions/listen", id=identifier, notifications={})
         await settle()
         assert again == identifier

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.dialogues import EVERYTHING, FORM, accepted
-from tests.support.exchanges import BOB, Scene, respond
+from tests.support.exchanges import BOB, Front, Scene, respond
 from tests.support.scripted import content_of, form, sampling, text
 from tests.support.virtual_time import now, pass_time, settle, virtual_time
+from waygate_mcp.errors import LimitError
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.call import Call, InputRequired, Outcome, Question, Reply
 from waygate_mcp.model.decision import CallResult
@@ -297,6 +298,21 @@ async def test_a_returned_question_that_may_not_be_asked_is_told_as_such() -> No
     assert final["error"]["data"] == {"requiredCapabilities": {"sampling": {}}}
     assert session.questions == {}
     assert running.front.events == []  # nobody would use the answer to the other one
+
+
+@virtual_time
+async def test_questions_that_cannot_be_sent_end_the_call_with_what_stood_in_the_way() -> None:
+    class Broken(Front):
+        async def send(self, message: bytes) -> None:
+            raise LimitError("full", safe_message="Too much is unread.")
+
+    scene = Scene()
+    session = scene.session()
+    running = scene.begin_legacy(Rounds(InputRequired({"a": form(), "b": form()})), session)
+    running.exchange.front = running.front = Broken()
+    final = await running.front.over()
+    assert final["error"]["message"] == "Too much is unread."
+    assert session.questions == {}
 
 
 @virtual_time

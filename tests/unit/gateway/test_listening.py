@@ -133,7 +133,7 @@ class Provider(Scripted):
 
     async def agree(self, call: Call) -> Outcome:
         if call.method == "resources/subscribe" and call.target == "memo://slow":
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         if call.target == "memo://down":
             raise UpstreamUnavailableError("box", "down")
         return Reply(b"{}")
