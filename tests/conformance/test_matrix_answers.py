@@ -11,6 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,42 @@ def test_a_clients_error_is_told_to_the_client(servers: Servers, cell: Cell) -> 
         assert transcript.final == {"error": {"code": -1, "message": "The model is out of order"}}
     else:
         assert "The model is out of order" in transcript.text
+
+
+@each_era
+@each_cell
+def test_every_question_reaches_the_client_whose_call_asks(
+    servers: Servers, cell: Cell, era: str
+) -> None:
+    """Each of many clients answers with its own name, and hears no other in its results.
+
+    A legacy upstream on stdio asks once before: until it has, calls of one principal share a process, and a
+    question that might be any call's is refused (protocol.md 6.4).
+    """
+    url = servers.through(cell).url
+    if cell == Cell("legacy", "stdio"):
+        call(client_of(url, era), "test_input_required_result_elicitation")
+
+    def converse(number: int) -> list[str]:
+        def answer(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+            fields = params.get("requestedSchema", {}).get("properties", {})
+            content = {name: f"{name}-{number}" for name in fields}
+            return {"result": {"action": "accept", "content": content}}
+
+        client = client_of(url, era, answer=answer)
+        said = [
+            call(client, "test_input_required_result_elicitation"),
+            call(client, "test_input_required_result_multi_round"),
+            call(client, "test_streaming_elicitation"),
+        ]
+        client.close()
+        return said
+
+    with ThreadPoolExecutor(12) as pool:
+        for number, said in enumerate(pool.map(converse, range(12))):
+            assert said[0] == f"Hello, name-{number}!"
+            assert said[1] == f"name-{number} likes color-{number}."
+            assert f"name-{number}" in said[2]
 
 
 # ---------------------------------------------------------------------- changes

@@ -164,6 +164,7 @@ class Upstream:
         self._instructions: str | None = None
         self._has_modern = False
         self._has_legacy: bool | None = None
+        self._trying_legacy = asyncio.Lock()
         self.revision = ""
 
     # --- the Provider port
@@ -365,19 +366,25 @@ class Upstream:
         """Choose the era: the client's where the server has it, else the one it has.
 
         Whether a modern server also knows the handshake is found out when the first legacy client
-        calls; servers do not say.
+        calls; servers do not say. Those who call meanwhile wait for it: on stdio it takes a process.
         """
         if not self._has_modern or self._has_legacy is False:
             return self._has_modern
         if call.revision.is_modern:
             return True
         if self._has_legacy is None:
+            async with self._trying_legacy:
+                await self._try_legacy(call)
+        return not self._has_legacy
+
+    async def _try_legacy(self, call: Call) -> None:
+        """Open the session of a legacy caller, to see whether the server has sessions."""
+        if self._has_legacy is None:
             try:
                 await self._pool.get(SessionKey.of_call(call))
                 self._has_legacy = True
             except NotLegacyError:
                 self._has_legacy = False
-        return not self._has_legacy
 
     # --- calls
 

@@ -174,6 +174,29 @@ async def test_a_call_is_spoken_in_the_clients_era_where_the_server_has_it(
         assert set(upstream.eras) == set(expected)
 
 
+async def test_whether_a_modern_server_has_sessions_is_tried_once_for_all_who_call() -> None:
+    server = Server(legacy=False)
+    refuse = server.exchange.handlers["initialize"]
+    tried = asyncio.Event()
+
+    async def refuse_slowly(request: Request) -> Response:
+        await tried.wait()
+        refusal = refuse(request)
+        assert isinstance(refusal, Response)
+        return refusal
+
+    server.exchange.handlers["initialize"] = refuse_slowly
+    async with connected(server) as upstream, asyncio.TaskGroup() as group:
+        callers = [
+            group.create_task(era_of(upstream, revision=LEGACY, session_id=f"front-{number}"))
+            for number in range(5)
+        ]
+        await asyncio.sleep(0)
+        tried.set()
+        assert {await caller for caller in callers} == {"modern"}
+    assert len(server.exchange.asked("initialize")) == 1
+
+
 async def test_what_the_server_can_do_is_known_without_asking_again() -> None:
     server = Server()
     async with connected(server) as upstream:
