@@ -358,7 +358,7 @@ class LegacyConnector:
 
         Spec: 2025-11-25 basic/utilities/ping.
         """
-        await self._request(session, "ping", {})
+        await self.request(session, "ping", {})
 
     async def fetch_page(self, session: LegacySession, kind: Kind, cursor: str | None) -> Page:
         """Fetch one page of a list."""
