@@ -17,7 +17,12 @@ from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.call import Answer, InputRequired, Outcome, Question, Reply
 from waygate_mcp.model.ports import Handler
 from waygate_mcp.protocol import jsonrpc
-from waygate_mcp.protocol.handshake import downgrade_content, downgrade_form, name_input_key
+from waygate_mcp.protocol.handshake import (
+    downgrade_content,
+    downgrade_form,
+    downgrade_sampling,
+    name_input_key,
+)
 
 __all__ = ["LegacyExchange"]
 
@@ -72,6 +77,8 @@ class LegacyExchange(Exchange):
         missing = self._session.capabilities.missing_for(question.method, params)
         if missing is not None:
             raise CapabilityMissingError(missing)
+        if question.method == "sampling/createMessage":
+            return downgrade_sampling(question.params, self.revision)
         if question.method != "elicitation/create":
             return question.params
         if params.get("mode") == "url":

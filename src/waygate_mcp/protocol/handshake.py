@@ -24,6 +24,8 @@ __all__ = [
     "downgrade_content",
     "downgrade_definition",
     "downgrade_form",
+    "downgrade_sampled",
+    "downgrade_sampling",
     "initialize_result",
     "name_input_key",
     "read_initialize",
@@ -252,6 +254,76 @@ def _name_choices(field: dict[str, msgspec.Raw]) -> bool:
     field["enum"] = _raw([choice["const"] for choice in choices])
     field["enumNames"] = _raw([choice.get("title", choice["const"]) for choice in choices])
     return True
+
+
+def downgrade_sampling(params: bytes, revision: Revision) -> bytes:
+    """Rewrite a sampling for a reader of `revision`.
+
+    Before 2025-11-25 a message holds one block: a message of several becomes as many of the same
+    role. Before 2025-03-26 there is no audio, and text says what is missing.
+    Spec: 2025-11-25 client/sampling, "Message Content".
+    """
+    value = _object(params) if not revision.has_sampling_tools else None
+    messages = _items(value["messages"]) if value and "messages" in value else None
+    if value is None or messages is None:
+        return params
+    written: list[msgspec.Raw] = []
+    for raw in messages:
+        message = _object(raw)
+        if message is None or "content" not in message:
+            written.append(raw)
+            continue
+        found = _items(message["content"])
+        blocks = [message["content"]] if found is None else found
+        readable = [_without_audio(block, revision) for block in blocks]
+        if readable == [message["content"]]:
+            written.append(raw)
+        else:
+            written += [_raw({**message, "content": block}) for block in readable]
+    if written == messages:
+        return params
+    value["messages"] = _raw(written)
+    return encode_json(value)
+
+
+def downgrade_sampled(result: bytes, revision: Revision) -> bytes:
+    """Rewrite the answer to a sampling for a server of `revision`.
+
+    Before 2025-11-25 an answer is one block: the text of several, or the first where none is text.
+    Before 2025-03-26 there is no audio, and text says what is missing.
+    """
+    value = _object(result) if not revision.has_sampling_tools else None
+    if value is None or "content" not in value:
+        return result
+    blocks = _items(value["content"])
+    block = value["content"] if blocks is None else _folded(blocks)
+    content = _without_audio(block, revision)
+    if content == value["content"]:
+        return result
+    value["content"] = content
+    return encode_json(value)
+
+
+def _folded(blocks: list[msgspec.Raw]) -> msgspec.Raw:
+    """Make one block of several; a single one is left as it is."""
+    if len(blocks) == 1:
+        return blocks[0]
+    read = [_object(block) or {} for block in blocks]
+    texts = [_text(block, "text") or "" for block in read if _text(block, "type") == "text"]
+    if blocks and not texts:
+        return blocks[0]
+    return _raw({"type": "text", "text": "\n\n".join(texts)})
+
+
+def _without_audio(raw: msgspec.Raw, revision: Revision) -> msgspec.Raw:
+    """Say in text that a block is audio, where the revision has none."""
+    if revision.has_audio:
+        return raw
+    block = _object(raw) or {}
+    if _text(block, "type") != "audio":
+        return raw
+    kind = _text(block, "mimeType") or "audio"
+    return _raw({"type": "text", "text": f"[{kind}: left out, {revision.text} has no audio]"})
 
 
 def name_input_key(params: bytes, key: str) -> bytes:

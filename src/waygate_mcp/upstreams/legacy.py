@@ -36,7 +36,12 @@ from waygate_mcp.upstreams.channel import Channel, Conversation, Incoming, OpenC
 from waygate_mcp.upstreams.events import changes_of, log_event, progress_event
 from waygate_mcp.upstreams.gathering import DoneError, Siblings, first_failure
 from waygate_mcp.upstreams.listing import LIST_METHODS, Page, read_page
-from waygate_mcp.upstreams.questions import answer_message, question_of, refusal_message
+from waygate_mcp.upstreams.questions import (
+    answer_for,
+    answer_message,
+    question_of,
+    refusal_message,
+)
 
 __all__ = [
     "LegacyConnector",
@@ -522,7 +527,7 @@ class LegacyConnector:
                 if live.call.revision.is_modern:
                     await live.siblings.gather()
                 answer = await live.call.caller.ask(question)
-            message = answer_message(incoming.id, answer)
+            message = answer_message(incoming.id, answer_for(session.revision, question, answer))
         except InterruptedCallError:
             raise
         except CapabilityMissingError as exc:

@@ -15,11 +15,13 @@ import msgspec
 from waygate_mcp.errors import WaygateError
 from waygate_mcp.model.call import Answer, InputRequired, Question, QuestionMethod
 from waygate_mcp.protocol import jsonrpc
-from waygate_mcp.protocol.handshake import INPUT_KEY_META
+from waygate_mcp.protocol.handshake import INPUT_KEY_META, downgrade_sampled
+from waygate_mcp.protocol.versions import Revision
 from waygate_mcp.upstreams.channel import Incoming
 from waygate_mcp.upstreams.slices import Members, NotAnObjectError, cut, join
 
 __all__ = [
+    "answer_for",
     "answer_message",
     "input_required",
     "input_responses",
@@ -89,6 +91,13 @@ def _take_key(params: bytes) -> tuple[str | None, bytes]:
     else:
         del members["_meta"]
     return key[:_MAX_KEY_CHARS], join(members)
+
+
+def answer_for(revision: Revision, question: Question, answer: Answer) -> Answer:
+    """Write a client's answer as a server of `revision` can read it."""
+    if question.method != "sampling/createMessage" or answer.result is None:
+        return answer
+    return Answer(downgrade_sampled(answer.result, revision))
 
 
 def answer_message(identifier: str | int, answer: Answer) -> bytes:

@@ -171,6 +171,18 @@ async def test_other_questions_pass_as_they_are() -> None:
 
 
 @virtual_time
+async def test_samplings_are_rewritten_for_revisions_with_one_block_in_a_message() -> None:
+    block = {"type": "text", "text": "Hi"}
+    message = {"role": "user", "content": [block, block]}
+    params = json.dumps({"messages": [message], "maxTokens": 1}).encode()
+    question = Question("sampling/createMessage", params)
+    old = await _asked(question, "2025-06-18", {"sampling": {}})
+    assert old["params"]["messages"] == [{"role": "user", "content": block}] * 2
+    new = await _asked(question, "2025-11-25", {"sampling": {}})
+    assert new["params"]["messages"] == [message]
+
+
+@virtual_time
 async def test_forms_are_rewritten_for_2025_06_18() -> None:
     question = form(requestedSchema=CHOICES)
     new = (await _asked(question, "2025-11-25"))["params"]["requestedSchema"]

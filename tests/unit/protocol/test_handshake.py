@@ -13,6 +13,8 @@ from waygate_mcp.protocol.handshake import (
     downgrade_content,
     downgrade_definition,
     downgrade_form,
+    downgrade_sampled,
+    downgrade_sampling,
     initialize_result,
     name_input_key,
     read_initialize,
@@ -359,3 +361,87 @@ def test_a_key_is_named_beside_what_meta_holds_and_everything_else_stays_as_writ
     named = name_input_key(b'{"_meta":{"x":1.50},"n":1e2}', "user_name")
     assert named == b'{"_meta":{"x":1.50,"waygate-mcp/inputKey":"user_name"},"n":1e2}'
     assert name_input_key(b"{}", "k") == b'{"_meta":{"waygate-mcp/inputKey":"k"}}'
+
+
+# ------------------------------------------------------------------ sampling
+HI = {"type": "text", "text": "Hi"}
+THERE = {"type": "text", "text": "there", "x": 1}
+IMAGE = {"type": "image", "data": "AAAA", "mimeType": "image/png"}
+SOUND = {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"}
+NO_SOUND = {"type": "text", "text": "[audio/wav: left out, 2024-11-05 has no audio]"}
+
+
+def _sampling(*contents: Any) -> dict[str, Any]:
+    return {
+        "messages": [{"role": "user", "content": content, "y": 2} for content in contents],
+        "maxTokens": 1,
+        "z": 1.50,
+    }
+
+
+@pytest.mark.parametrize("revision", LEGACY[:3])
+@pytest.mark.parametrize(
+    ("asked", "read"),
+    [
+        (_sampling([HI, IMAGE], HI), _sampling(HI, IMAGE, HI)),
+        (_sampling([HI]), _sampling(HI)),
+        (_sampling([]), _sampling()),
+    ],
+)
+def test_a_message_of_several_blocks_is_several_messages_for_an_old_reader(
+    asked: Any, read: Any, revision: str
+) -> None:
+    params = downgrade_sampling(encode_json(asked), REVISIONS[revision])
+    assert json.loads(params) == read
+    request = {"method": "sampling/createMessage", "params": json.loads(params)}
+    assert_valid(revision, "CreateMessageRequest", request)
+
+
+def test_a_sampling_without_audio_says_so_to_2024_11_05_alone() -> None:
+    raw = encode_json(_sampling(SOUND, HI))
+    assert json.loads(downgrade_sampling(raw, REVISIONS["2024-11-05"])) == _sampling(NO_SOUND, HI)
+    assert downgrade_sampling(raw, REVISIONS["2025-03-26"]) is raw
+    answer = encode_json({"role": "assistant", "model": "m", "content": SOUND})
+    said = downgrade_sampled(answer, REVISIONS["2024-11-05"])
+    assert json.loads(said)["content"] == NO_SOUND
+    assert downgrade_sampled(answer, REVISIONS["2025-06-18"]) is answer
+
+
+@pytest.mark.parametrize("revision", LEGACY[:3])
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ([HI], HI),
+        ([HI, IMAGE, THERE], {"type": "text", "text": "Hi\n\nthere"}),
+        ([IMAGE, {**IMAGE, "data": "BBBB"}], IMAGE),
+        ([], {"type": "text", "text": ""}),
+        (THERE, THERE),
+    ],
+)
+def test_an_answer_of_several_blocks_is_one_for_an_old_server(
+    said: Any, read: Any, revision: str
+) -> None:
+    answer = {"role": "assistant", "model": "m", "content": said, "stopReason": "endTurn"}
+    written = json.loads(downgrade_sampled(encode_json(answer), REVISIONS[revision]))
+    assert written == {**answer, "content": read}
+    assert_valid(revision, "CreateMessageResult", written)
+
+
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+def test_newer_readers_and_servers_get_samplings_as_they_are(revision: str) -> None:
+    raw = encode_json(_sampling([HI, SOUND]))
+    assert downgrade_sampling(raw, REVISIONS[revision]) is raw
+    assert downgrade_sampled(raw, REVISIONS[revision]) is raw
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[]", b"{}", b'{"messages":1,"content": "x"}', b'{ "messages": [1, {"role": "user"}] }',
+        b'{"messages": [{"content": "x"}], "content": "x"}', b"{",
+    ],
+)  # fmt: skip
+def test_samplings_of_another_shape_are_left_alone(raw: bytes) -> None:
+    oldest = REVISIONS["2024-11-05"]
+    assert downgrade_sampling(raw, oldest) is raw
+    assert downgrade_sampled(raw, oldest) is raw

@@ -227,6 +227,16 @@ async def test_a_question_is_asked_of_the_caller_and_its_answer_carried_back() -
     assert seen[0]["result"] == {"action": "accept"}
 
 
+async def test_an_answer_is_carried_back_in_the_shape_of_the_servers_revision() -> None:
+    server = Server("2025-06-18")
+    server.asking({"id": 1, "method": "sampling/createMessage", "params": {"messages": []}})
+    session = await server.connector.open(EVERYTHING)
+    said = Answer(b'{"content":[{"type":"text","text":"Hi"}]}')
+    await server.call(session, FakeCaller(lambda _: said))
+    (sent,) = server.exchange.asked("response")
+    assert sent.message["result"] == {"content": {"type": "text", "text": "Hi"}}
+
+
 async def test_an_answer_the_client_sent_along_is_used_where_the_key_is_known() -> None:
     server = Server()
     question = elicit()

@@ -7,8 +7,10 @@ import pytest
 
 from waygate_mcp.errors import CapabilityMissingError
 from waygate_mcp.model.call import Answer, Question
+from waygate_mcp.protocol.versions import REVISIONS
 from waygate_mcp.upstreams.channel import Incoming
 from waygate_mcp.upstreams.questions import (
+    answer_for,
     answer_message,
     input_required,
     input_responses,
@@ -54,6 +56,19 @@ def test_answers_are_written_with_the_servers_own_id() -> None:
     assert json.loads(answer_message(7, Answer(None)))["error"]["code"] == -32603
     refusal = json.loads(refusal_message(7, CapabilityMissingError({"roots": {}}), -32601))
     assert refusal["error"]["code"] == -32601
+
+
+def test_an_answer_is_written_as_the_servers_revision_has_it() -> None:
+    blocks = b'[{"type":"text","text":"Hi"},{"type":"text","text":"there"}]'
+    answer = Answer(b'{"role":"assistant","model":"m","content":%b}' % blocks)
+    sampling, form = Question("sampling/createMessage"), Question("elicitation/create")
+    old, new = REVISIONS["2025-06-18"], REVISIONS["2025-11-25"]
+    folded = answer_for(old, sampling, answer).result
+    assert json.loads(folded or b"")["content"] == {"type": "text", "text": "Hi\n\nthere"}
+    assert answer_for(new, sampling, answer) == answer
+    assert answer_for(old, form, answer) is answer
+    refused = Answer(None, -1, "no")
+    assert answer_for(old, sampling, refused) is refused
 
 
 def test_input_required_becomes_questions_under_the_servers_keys() -> None:
