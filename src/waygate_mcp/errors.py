@@ -169,7 +169,8 @@ class RpcError(ProtocolError):
     def __init__(self, rpc_code: int, message: str, data: bytes | None = None) -> None:
         self.rpc_code = rpc_code
         self.data = data
-        super().__init__(message, safe_message=message)
+        super().__init__(message)
+        self.safe_message = message  # an upstream's own words, even where it had none
 
 
 class AuthError(WaygateError):

@@ -142,6 +142,11 @@ def test_every_error_has_something_to_say(error: WaygateError) -> None:
     assert str(error)
 
 
+def test_a_relayed_error_says_what_was_said_even_where_that_is_nothing() -> None:
+    assert RpcError(-32001, "").safe_message == ""
+    assert RpcError(-32001, "their words").safe_message == "their words"
+
+
 def test_the_tree_names_no_class_that_does_not_exist() -> None:
     names = {
         node.name
