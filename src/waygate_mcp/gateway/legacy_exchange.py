@@ -21,6 +21,7 @@ from waygate_mcp.protocol.handshake import (
     downgrade_content,
     downgrade_form,
     downgrade_sampling,
+    name_elicitation,
     name_input_key,
 )
 
@@ -84,7 +85,7 @@ class LegacyExchange(Exchange):
         if params.get("mode") == "url":
             if "elicitationId" in params:
                 return question.params
-            return jsonrpc.encode_json({**params, "elicitationId": os.urandom(12).hex()})
+            return name_elicitation(question.params, os.urandom(12).hex())
         form = downgrade_form(question.params, self.revision)
         if form is None:
             raise CapabilityMissingError({"elicitation": {"form": {}}})

@@ -28,6 +28,7 @@ from waygate_mcp.model.decision import CallResult
 from waygate_mcp.model.ports import Handler
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.capabilities import ClientCapabilities
+from waygate_mcp.protocol.handshake import unname_elicitation
 from waygate_mcp.protocol.log_levels import is_loud_enough
 from waygate_mcp.protocol.methods import METHODS
 from waygate_mcp.protocol.stateless import encode_complete, input_required_result
@@ -147,8 +148,7 @@ class ModernExchange(Exchange):
             raise CapabilityMissingError(missing)
         if "elicitationId" not in params:
             return question.params
-        del params["elicitationId"]  # no such member in this revision
-        return jsonrpc.encode_json(params)
+        return unname_elicitation(question.params)
 
     def _new_key(self, wanted: str | None) -> str:
         """Give a key that was never used in this exchange."""

@@ -27,8 +27,10 @@ __all__ = [
     "downgrade_sampled",
     "downgrade_sampling",
     "initialize_result",
+    "name_elicitation",
     "name_input_key",
     "read_initialize",
+    "unname_elicitation",
 ]
 
 _MAX_NAME_CHARS = 128
@@ -324,6 +326,18 @@ def _without_audio(raw: msgspec.Raw, revision: Revision) -> msgspec.Raw:
         return raw
     kind = _text(block, "mimeType") or "audio"
     return _raw({"type": "text", "text": f"[{kind}: left out, {revision.text} has no audio]"})
+
+
+def name_elicitation(params: bytes, identifier: str) -> bytes:
+    """Give a question by URL the id that 2025-11-25 wants; every other member stays as written."""
+    return encode_json({**_decode_members(params), "elicitationId": identifier})
+
+
+def unname_elicitation(params: bytes) -> bytes:
+    """Take the id out of a question by URL, which 2026-07-28 has no member for."""
+    members = _decode_members(params)
+    del members["elicitationId"]
+    return encode_json(members)
 
 
 def name_input_key(params: bytes, key: str) -> bytes:

@@ -16,8 +16,10 @@ from waygate_mcp.protocol.handshake import (
     downgrade_sampled,
     downgrade_sampling,
     initialize_result,
+    name_elicitation,
     name_input_key,
     read_initialize,
+    unname_elicitation,
 )
 from waygate_mcp.protocol.jsonrpc import encode_json, encode_result
 from waygate_mcp.protocol.versions import REVISIONS
@@ -361,6 +363,15 @@ def test_a_key_is_named_beside_what_meta_holds_and_everything_else_stays_as_writ
     named = name_input_key(b'{"_meta":{"x":1.50},"n":1e2}', "user_name")
     assert named == b'{"_meta":{"x":1.50,"waygate-mcp/inputKey":"user_name"},"n":1e2}'
     assert name_input_key(b"{}", "k") == b'{"_meta":{"waygate-mcp/inputKey":"k"}}'
+
+
+def test_a_question_by_url_gets_and_loses_its_id_and_nothing_else_changes() -> None:
+    bare = b'{"n":1.10,"url":"https:\\/\\/a.example","i":12345678901234567890}'
+    named = (
+        b'{"n":1.10,"url":"https:\\/\\/a.example","i":12345678901234567890,"elicitationId":"e1"}'
+    )
+    assert name_elicitation(bare, "e1") == named
+    assert unname_elicitation(named) == bare
 
 
 # ------------------------------------------------------------------ sampling
