@@ -24,7 +24,7 @@ import msgspec
 from waygate_mcp.errors import TooLargeError, UpstreamProtocolError
 from waygate_mcp.net.http import Header, HttpExchange, HttpResponse, media_type, read_body
 from waygate_mcp.protocol.framing import FrameTooLarge, SseDecoder
-from waygate_mcp.upstreams.slices import one_line
+from waygate_mcp.upstreams.slices import one_line, without_lone_surrogates
 
 __all__ = [
     "Channel",
@@ -81,20 +81,31 @@ _decode_many = msgspec.json.Decoder(list[Incoming]).decode
 def read_incoming(data: bytes) -> list[Incoming]:
     """Read a message, or a batch of them, which older upstreams may send.
 
+    Half of a surrogate pair, which a server writes that cuts a text in the middle of a sign, becomes
+    the sign for what cannot be read: nobody behind us could take it, and the rest is well.
+
     Raises:
         ValueError: this is no JSON-RPC.
     """
     data.decode()  # the scanner does not look into strings it leaves raw
     line = one_line(data)
     try:
-        if line.lstrip()[:1] != b"[":
-            return [_decode_one(line)]
-        batch = _decode_many(line)
+        try:
+            batch = _read(line)
+        except msgspec.DecodeError:
+            mended = without_lone_surrogates(line)
+            if mended == line:
+                raise
+            batch = _read(mended)
     except RecursionError:
         raise ValueError("nesting is too deep") from None
     if len(batch) > _MAX_BATCH:
         raise ValueError("the batch is too long")
     return batch
+
+
+def _read(line: bytes) -> list[Incoming]:
+    return [_decode_one(line)] if line.lstrip()[:1] != b"[" else _decode_many(line)
 
 
 class Conversation(Protocol):

@@ -6,16 +6,24 @@ that numbers, unknown members and their order arrive as they were sent (protocol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
 
 from waygate_mcp.protocol.jsonrpc import encode_json
 
-__all__ = ["Members", "NotAnObjectError", "cut", "join", "one_line"]
+__all__ = ["Members", "NotAnObjectError", "cut", "join", "one_line", "without_lone_surrogates"]
 
 Members = dict[str, msgspec.Raw]
 """The members of an object by name, in their order, each value as raw JSON."""
+
+# Any escape, so that the backslash of one is never taken for the beginning of the next.
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.",
+    re.DOTALL,
+)
+_ONE_UNIT, _UNREADABLE = len(rb"\ud800"), rb"\ufffd"
 
 _decode = msgspec.json.Decoder(Members).decode
 
@@ -52,3 +60,8 @@ def one_line(raw: bytes | msgspec.Raw) -> bytes:
     if b"\n" in data or b"\r" in data:
         return data.replace(b"\r", b" ").replace(b"\n", b" ")
     return data
+
+
+def without_lone_surrogates(raw: bytes) -> bytes:
+    """Give the same JSON with U+FFFD for each escape that is half of a surrogate pair."""
+    return _ESCAPE.sub(lambda one: _UNREADABLE if len(one[0]) == _ONE_UNIT else one[0], raw)

@@ -154,3 +154,16 @@ async def test_leaving_in_the_middle_lets_go_of_the_body() -> None:
         async for _ in conversation.messages():
             break
     assert is_closed
+
+
+@pytest.mark.parametrize("half", [rb"\ud83d", rb"\ude00", rb"\uD83D \ude00"])
+def test_half_a_surrogate_pair_costs_one_sign_and_not_the_message(half: bytes) -> None:
+    """Servers that cut a text in the middle of a sign write it."""
+    mended = half.replace(rb"\ud83d", rb"\ufffd").replace(rb"\ude00", rb"\ufffd")
+    mended = mended.replace(rb"\uD83D", rb"\ufffd")
+    (response,) = read_incoming(b'{"id":1,"result":{"n":1.10,"t":"%b"}}' % half)
+    assert bytes(response.result) == b'{"n":1.10,"t":"%b"}' % mended
+    (first, _) = read_incoming(b'[{"id":1,"result":{"t":"%b"}},{"id":2,"result":{}}]' % half)
+    assert bytes(first.result) == b'{"t":"%b"}' % mended
+    with pytest.raises(ValueError, match="truncated"):
+        read_incoming(b'{"id":1,"result":{"t":"%b"}' % half)

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waygate_mcp.upstreams.slices import NotAnObjectError, cut, join, one_line
+from waygate_mcp.upstreams.slices import (
+    NotAnObjectError,
+    cut,
+    join,
+    one_line,
+    without_lone_surrogates,
+)
 
 JSON = st.recursive(
     st.none()
@@ -52,3 +58,20 @@ def test_one_line_is_the_same_value_without_breaks(value: object) -> None:
     line = one_line(json.dumps(value, indent=1).encode())
     assert b"\n" not in line
     assert json.loads(line) == value
+
+
+@pytest.mark.parametrize(
+    ("raw", "mended"),
+    [
+        (rb'"\ud83d"', rb'"\ufffd"'),
+        (rb'"\uDE00 and \ud83d\uDE00"', rb'"\ufffd and \ud83d\uDE00"'),
+        (rb'"\ud83d\ud83d\ude00"', rb'"\ufffd\ud83d\ude00"'),
+        (rb'"\\ud83d \u00e9 \" \n"', rb'"\\ud83d \u00e9 \" \n"'),
+        (rb'"\\\ud83d"', rb'"\\\ufffd"'),
+        (rb'"\ud83d\n"', rb'"\ufffd\n"'),
+        (rb'"\ud7ff \ue000"', rb'"\ud7ff \ue000"'),
+    ],
+)
+def test_halves_of_surrogate_pairs_are_replaced_and_nothing_else(raw: bytes, mended: bytes) -> None:
+    assert without_lone_surrogates(raw) == mended
+    json.loads(mended).encode()
