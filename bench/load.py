@@ -90,6 +90,7 @@ def fire(
     number: int,
     seconds: float,
     core: int,
+    connections: int = CONNECTIONS,
 ) -> Round:
     """Load the target for some seconds and answer what came of it.
 
@@ -101,7 +102,7 @@ def fire(
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         plan = Path(folder) / "plan.lua"
         write_plan(plan, target, requests, answer, FIRST_ID + number * IDS_PER_ROUND)
-        command = ["taskset", "-c", str(core), find_wrk(), "-t1", f"-c{CONNECTIONS}"]
+        command = ["taskset", "-c", str(core), find_wrk(), "-t1", f"-c{connections}"]
         command += [f"-d{seconds:g}s", "--timeout", "20s", "-s", str(SCRIPT)]
         command.append(f"http://127.0.0.1:{target.port}{target.path}")
         with subprocess.Popen(
