@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from waygate_mcp.config.client_block import client_names, document_notes
@@ -86,3 +88,11 @@ def test_a_fault_of_a_clients_server_has_its_place_there(
 def test_a_bound_name_may_be_one_that_was_made() -> None:
     (found,) = problems("mcpServers: {A b: {command: x}}\nendpoints: {e: {bind: [a-c]}}")
     assert (found.path, found.suggestion) == ("endpoints.e.bind[0]", "a-b")
+
+
+def test_the_block_of_the_page_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "importing.md").read_text(encoding="utf-8")
+    block = page.partition("```yaml\n")[2].partition("```")[0]
+    document = parse_document(block.encode(), settings_with())
+    assert list(document.upstreams) == ["github-server", "files"]
+    assert len(document_notes(document)) == 2
