@@ -326,3 +326,18 @@ def test_commands_that_write_at_once_lose_nothing_of_each_other(tmp_path: Path) 
     assert all("do it again" in text for text in refused), refused
     listed = run(tmp_path, "upstreams", "list", "--offline", "--json")
     assert sorted(one["name"] for one in json.loads(listed.stdout)) == sorted(done)
+
+
+def test_a_running_gateway_tells_how_its_upstreams_are(
+    gateway: Gateway, imported: Imported
+) -> None:
+    words = ("upstreams", "list", "--url", gateway.base_url)
+    ran = run(imported.folder, *words, "--json")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    servers = {one["name"]: one for one in json.loads(ran.stdout)}
+    assert set(servers) == {"local-files", "memory", "everything"}
+    for one in servers.values():
+        assert (one["state"], one["transport"], one["eras"]) == ("ready", "stdio", ["legacy"])
+    table = run(imported.folder, *words)
+    assert table.returncode == 0, table.stderr
+    assert [line.split()[0] for line in table.stdout.splitlines()] == ["name", *servers]

@@ -27,8 +27,7 @@ from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import MAX_BYTES
 from waygate_mcp.errors import ConfigError, ConfigProblem
 from waygate_mcp.importers.files import alone_in, keep_beside, read_text, write_whole
-from waygate_mcp.runtime.upstreams import open_http, resolve_upstreams
-from waygate_mcp.upstreams.process import Command, Processes
+from waygate_mcp.runtime.upstreams import examine_upstreams
 
 __all__ = ["DocumentDesk", "upstream_names"]
 
@@ -90,27 +89,8 @@ class DocumentDesk:
 
     def faults(self, name: str, section: UpstreamSection) -> tuple[ConfigProblem, ...]:
         """Say what keeps an upstream from being opened, as far as that is known without opening it."""
-        try:
-            config = resolve_upstreams(
-                {name: section}, self.folder, data_dir=self.settings.data_dir
-            )[name]
-        except ConfigError as exc:
-            return exc.problems
-        try:
-            if config.command is None:
-                open_http(name, config)  # made and thrown away: it opens when it is entered
-            else:
-                Processes().check(
-                    Command(
-                        config.command, config.args, config.env, config.dangerous_env, config.cwd,
-                        config.sandbox, config.process_limits,
-                    )
-                )  # fmt: skip
-        except ConfigError as exc:
-            return tuple(
-                ConfigProblem(f"upstreams.{name}.{one.path}", one.message) for one in exc.problems
-            )
-        return ()
+        document = Document().model_copy(update={"upstreams": {name: section}})
+        return tuple(examine_upstreams(document, self.folder, self.settings.data_dir))
 
 
 def upstream_names(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -111,18 +111,24 @@ def _read(files: list[Path], client: str | None) -> list[Reading]:
         raise typer.BadParameter(
             "give a FILE, or --from CLIENT (`--from all` looks for every client's)"
         )
-    readings = [read_servers(file) for file in files]
+    readings = []
+    for file in files:
+        try:
+            readings.append(read_servers(file))
+        except ConfigError as exc:
+            problems = "; ".join(map(str, exc.problems))
+            raise typer.BadParameter(f"{file}: {problems}") from None
     if client is None:
         return readings
     found = [file for file in _files_of(client) if file.is_file()]
     if not found:
         looked = ", ".join(dict.fromkeys(str(file) for file in _files_of(client)))
-        raise ConfigError(f"no file of {client} is there; looked for {looked}", path="--from")
+        raise typer.BadParameter(f"no file of {client} is there; looked for {looked}")
     for file in dict.fromkeys(found):
         try:
             readings.append(read_servers(file))
         except ConfigError as exc:
-            note(f"warning: {file}: {exc}")
+            note(f"warning: {file}: {'; '.join(map(str, exc.problems))}")
     return readings
 
 

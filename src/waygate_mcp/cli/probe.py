@@ -19,9 +19,9 @@ from typing import Any
 
 from waygate_mcp.cli.output import note, say
 from waygate_mcp.config.settings import Settings
-from waygate_mcp.config.upstream import UpstreamSection
+from waygate_mcp.config.upstream import UpstreamLimitsSection, UpstreamSection
 from waygate_mcp.errors import ConfigError, WaygateError
-from waygate_mcp.model.catalog import Kind, Viewer
+from waygate_mcp.model.catalog import Kind, Listing, Viewer
 from waygate_mcp.model.event import Event
 from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.protocol.capabilities import ClientCapabilities
@@ -223,7 +223,7 @@ async def _probe_one(
             {name: section}, folder, data_dir=settings.data_dir, on_secret=redactor.remember
         )
         async with house.use(configs, _hear_nothing) as (provider,):
-            await _look_at(provider, probe, section.limits.open_timeout_s + _SPARE_S)
+            await _look_at(provider, probe, section.limits)
     except ConfigError as exc:
         probe.problem = "; ".join(map(str, exc.problems))
     except WaygateError as exc:
@@ -232,8 +232,9 @@ async def _probe_one(
     return probe
 
 
-async def _look_at(provider: SteadyUpstream, probe: Probe, within_s: float) -> None:
+async def _look_at(provider: SteadyUpstream, probe: Probe, limits: UpstreamLimitsSection) -> None:
     """Wait until it is open, then count what it offers."""
+    within_s = limits.open_timeout_s + _SPARE_S
     if (opening := provider.opening) is not None:
         await asyncio.wait((opening,), timeout=within_s)
     probe.status = provider.status
@@ -246,12 +247,23 @@ async def _look_at(provider: SteadyUpstream, probe: Probe, within_s: float) -> N
         ("prompts", features.prompts, (Kind.PROMPT,)),
         ("resources", features.resources, (Kind.RESOURCE, Kind.TEMPLATE)),
     )
-    viewer = Viewer(LOCAL, _CAPABILITIES)
+    until_s = time.monotonic() + limits.list_timeout_s
     for word, has, kinds in wanted:
-        listed = [await provider.listing(kind, viewer) for kind in kinds] if has else []
+        listed = [await _listing(provider, kind, until_s) for kind in kinds] if has else []
         probe.counts[word] = sum(len(listing.entries) for listing in listed)
+        if not all(listing.version for listing in listed):
+            probe.problem = f"its {word} were not read within {limits.list_timeout_s:.0f} s"
     probe.status = provider.status
-    probe.problem = probe.status.last_error
+    probe.problem = probe.status.last_error or probe.problem
+
+
+async def _listing(provider: SteadyUpstream, kind: Kind, until_s: float) -> Listing:
+    """Wait for a list longer than a client would: until it is read, or has failed."""
+    while True:
+        listing = await provider.listing(kind, Viewer(LOCAL, _CAPABILITIES))
+        if listing.version or provider.status.last_error or time.monotonic() >= until_s:
+            return listing
+        await asyncio.sleep(0)
 
 
 def _hear_nothing(_event: Event) -> None:

@@ -6,7 +6,8 @@ this nobody need know the clients' shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -17,7 +18,7 @@ from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import KeyPath, YamlText, dotted
 from waygate_mcp.errors import ConfigProblem
 
-__all__ = ["client_names", "document_notes", "with_client_servers"]
+__all__ = ["at_client_block", "client_names", "document_notes", "with_client_servers"]
 
 
 def client_names(document: Document) -> dict[str, str]:
@@ -36,6 +37,19 @@ def document_notes(document: Document) -> tuple[str, ...]:
                 path = dotted(("mcpServers", name, *one.key))
                 notes.append(f"{path}: has no effect here: {one.message}")
     return tuple(notes)
+
+
+def at_client_block(document: Document, problems: Iterable[ConfigProblem]) -> list[ConfigProblem]:
+    """Give problems of upstreams the path under which they stand in the document."""
+    theirs = {ours: name for name, ours in client_names(document).items()}
+    moved: list[ConfigProblem] = []
+    for problem in problems:
+        block, _, rest = problem.path.partition(".")
+        name, dot, key = rest.partition(".")
+        is_theirs = block == "upstreams" and name in theirs
+        path = f"mcpServers.{theirs[name]}{dot}{key}" if is_theirs else problem.path
+        moved.append(replace(problem, path=path))
+    return moved
 
 
 def with_client_servers(document: Document, text: YamlText) -> tuple[Document, list[ConfigProblem]]:

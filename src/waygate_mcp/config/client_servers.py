@@ -224,8 +224,6 @@ def translate_server(
     for key in ("command", "cwd"):
         if key in server and server[key] is not None:
             done.take(key, key, _text(server[key], (key,), variables, done))
-            if isinstance(done.section[key], str) and "${" in done.section[key]:
-                done.note((key,), "refused", "no reference may stand here; write it out")
     if server.get("args"):
         done.take("args", "args", _texts(server["args"], "args", variables, done))
     for key in ("env", "headers"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from waygate_mcp.config.client_block import with_client_servers
+from waygate_mcp.config.client_block import at_client_block, with_client_servers
 from waygate_mcp.config.document import (
     DEFAULT_ENDPOINT,
     EVERYTHING,
@@ -82,7 +82,8 @@ def check_document(
         except ConfigError as exc:
             problems.extend(exc.problems)
     if examine is not None:
-        problems.extend(examine(document, None if path is None else path.parent, settings.data_dir))
+        found = examine(document, None if path is None else path.parent, settings.data_dir)
+        problems.extend(at_client_block(document, found))
     if problems:
         raise locate(ConfigError(problems=problems), path)
     return document

@@ -7,7 +7,6 @@ Deciding changes nothing; `edited` gives the new text. Refuses to write files.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +36,6 @@ __all__ = ["Action", "Scene", "Step", "edited", "plan_import"]
 
 Action = Literal["add", "replace", "same", "keep", "skip"]
 """keep: another server has this name here and stays. skip: it cannot or should not be taken."""
-
-_VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def _find_nothing(_name: str, _section: UpstreamSection) -> Sequence[ConfigProblem]:
@@ -195,9 +192,6 @@ class _Work:
     def _translated(self) -> dict[str, Any] | None:
         """Say the server in our keys; None where something of it means nothing here."""
         server = self._with_file_of_variables(dict(self._found.server))
-        for key in ("command", "cwd"):
-            if isinstance(server.get(key), str):
-                server[key] = _VARIABLE.sub(self._as_it_is_now, server[key])
         done = translate_server(server, self._variable)
         is_fit = True
         for one in done.findings:
@@ -238,10 +232,6 @@ class _Work:
         self._note(("envFile",), f"{len(found)} values of {file} are taken into `env`")
         return server
 
-    def _as_it_is_now(self, match: re.Match[str]) -> str:
-        """Write a variable out where no reference may stand."""
-        return self._scene.environ.get(match[1], match[0])
-
     def _variable(self, inner: str) -> str | None:
         """Know what the variables of editors stand for where this file lies."""
         word, _, rest = inner.partition(":")
@@ -274,7 +264,7 @@ class _Work:
         command = section.get("command")
         if not isinstance(command, str):
             return
-        if "/" in command:
+        if "/" in command and not command.startswith("${"):
             section["command"] = str(folder / Path(command).expanduser())
         cwd = section.get("cwd")
         words = [command, *(section.get("args") or ())]
@@ -282,7 +272,8 @@ class _Work:
             isinstance(word, str) and word.startswith(("./", "../")) for word in words
         )
         if isinstance(cwd, str):
-            section["cwd"] = str(folder / Path(cwd).expanduser())
+            is_reference = cwd.startswith("${")
+            section["cwd"] = cwd if is_reference else str(folder / Path(cwd).expanduser())
         elif is_relative or (self._found.is_ours and folder != self._scene.folder):
             section["cwd"] = str(folder)
             self._note(("cwd",), f"its relative paths begin at {folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from waygate_mcp.cli import add as module
 from waygate_mcp.cli.init import DOCUMENT
-from waygate_mcp.cli.main import app
+from waygate_mcp.cli.main import app, load_command
 from waygate_mcp.cli.probe import Probe
 from waygate_mcp.config.document import Document
 from waygate_mcp.config.load import load_document
@@ -223,3 +224,13 @@ def test_on_a_terminal_it_is_asked_unseen(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(typer, "prompt", prompt)
     assert module._ask("X of gh") == "k"
     assert seen == [("X of gh", True)]
+
+
+def test_the_page_names_every_option() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "importing.md").read_text(encoding="utf-8")
+    section = page.partition("## `waygate add`")[2].partition("\n## ")[0]
+    options = {
+        option for one in load_command("add").params for option in one.opts if "--" in option
+    }
+    shown = set(re.findall(r"--[a-z][a-z-]+", section))
+    assert shown == options - {"--config", "--json", "--help"}

@@ -37,13 +37,19 @@ class Provider:
     """An upstream that is opened when it is waited for."""
 
     def __init__(
-        self, status: Status, *, takes_long: bool = False, listing_fails: bool = False
+        self,
+        status: Status,
+        *,
+        takes_long: bool = False,
+        listing_fails: bool = False,
+        empty_first: int = 0,
     ) -> None:
         self.status = msgspec.structs.replace(status, state="opening")
         self.features = Features(tools=True, resources=True)
         self.opening: asyncio.Future[None] | None = None
         self._final = status
         self._fails = listing_fails
+        self._empty = empty_first
         self.opening = asyncio.get_running_loop().create_future()
         if not takes_long:
             asyncio.get_running_loop().call_soon(self._open)
@@ -58,6 +64,9 @@ class Provider:
         if self._fails:
             self.status = msgspec.structs.replace(self.status, last_error="its list is none")
             return Listing((), 1)
+        if self._empty:
+            self._empty -= 1
+            return Listing((), 0)
         count = {Kind.TOOL: 3, Kind.RESOURCE: 2, Kind.TEMPLATE: 1}[kind]
         return Listing(tuple(Entry(kind, str(number), b"{}") for number in range(count)), 1)
 
@@ -159,6 +168,20 @@ def test_one_that_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPat
 def test_one_whose_lists_fail_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
     house(monkeypatch, more={"listing_fails": True})
     assert try_one().problem == "its list is none"
+
+
+def test_a_list_that_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    house(monkeypatch, more={"empty_first": 3})
+    probe = try_one()
+    assert (probe.is_well, probe.counts["tools"]) == (True, 3)
+
+
+def test_a_list_that_does_not_come_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    house(monkeypatch, more={"empty_first": 1_000_000_000})
+    section = SECTION.model_copy(
+        update={"limits": SECTION.limits.model_copy(update={"list_timeout_s": 0.01})}
+    )
+    assert try_one(section).problem == "its resources were not read within 0 s"
 
 
 def test_what_is_raised_is_told(

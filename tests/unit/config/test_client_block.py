@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from waygate_mcp.config.client_block import client_names, document_notes
-from waygate_mcp.config.load import parse_document
+from waygate_mcp.config.document import Document
+from waygate_mcp.config.load import check_document, parse_document
 from waygate_mcp.config.settings import Settings, read_settings
 from waygate_mcp.errors import ConfigError, ConfigProblem
 
@@ -86,3 +89,32 @@ def test_a_fault_of_a_clients_server_has_its_place_there(
 def test_a_bound_name_may_be_one_that_was_made() -> None:
     (found,) = problems("mcpServers: {A b: {command: x}}\nendpoints: {e: {bind: [a-c]}}")
     assert (found.path, found.suggestion) == ("endpoints.e.bind[0]", "a-b")
+
+
+def test_the_block_of_the_page_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "importing.md").read_text(encoding="utf-8")
+    block = page.partition("```yaml\n")[2].partition("```")[0]
+    document = parse_document(block.encode(), settings_with())
+    assert list(document.upstreams) == ["github-server", "files"]
+    assert len(document_notes(document)) == 2
+
+
+def test_what_is_found_later_has_its_place_in_the_block_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "waygate.yaml"
+    file.write_text(THEIRS)
+
+    def examine(document: Document, folder: Path | None, data_dir: Path) -> list[ConfigProblem]:
+        assert list(document.enabled_upstreams()) == ["time", "github-server"]
+        return [
+            ConfigProblem("upstreams.github-server.command", "there is no such program"),
+            ConfigProblem("upstreams.github-server", "is odd"),
+            ConfigProblem("upstreams.time.url", "is odd too"),
+        ]
+
+    with pytest.raises(ConfigError) as caught:
+        check_document(file, settings_with(), examine)
+    assert [(one.path, one.line) for one in caught.value.problems] == [
+        ("upstreams.time.url", 2),
+        ("mcpServers.GitHub Server", 5),
+        ("mcpServers.GitHub Server.command", 5),
+    ]
