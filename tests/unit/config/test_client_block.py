@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from waygate_mcp.config.client_block import client_names, document_notes
+from waygate_mcp.config.client_block import client_names, document_notes, path_in_file
 from waygate_mcp.config.load import parse_document
 from waygate_mcp.config.settings import Settings, read_settings
+from waygate_mcp.config.yaml_text import parse_yaml
 from waygate_mcp.errors import ConfigError, ConfigProblem
 
 
@@ -86,3 +87,28 @@ def test_a_fault_of_a_clients_server_has_its_place_there(
 def test_a_bound_name_may_be_one_that_was_made() -> None:
     (found,) = problems("mcpServers: {A b: {command: x}}\nendpoints: {e: {bind: [a-c]}}")
     assert (found.path, found.suggestion) == ("endpoints.e.bind[0]", "a-b")
+
+
+def test_what_is_found_later_has_the_path_of_the_file() -> None:
+    text = parse_yaml(
+        b"""
+upstreams: {own: {command: x}}
+mcpServers:
+  My Files: {command: x, args: [a, b]}
+  web: {serverUrl: 'https://h/'}
+  odd: 5
+"""
+    )
+    found = {
+        "upstreams.my-files.args[1]": "mcpServers.My Files.args[1]",
+        "upstreams.my-files.command": "mcpServers.My Files.command",
+        "upstreams.my-files": "mcpServers.My Files",
+        "upstreams.web.url": "mcpServers.web.serverUrl",
+        "upstreams.own.command": "upstreams.own.command",
+        "upstreams.nobody.command": "upstreams.nobody.command",
+        "upstreams.odd.command": "upstreams.odd.command",
+        "plugins.web.config": "plugins.web.config",
+        "": "",
+    }
+    assert {path: path_in_file(path, text) for path in found} == found
+    assert path_in_file("upstreams.x", parse_yaml(b"5")) == "upstreams.x"
