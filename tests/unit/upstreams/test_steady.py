@@ -492,7 +492,7 @@ async def test_a_list_is_read_again_on_request_however_fresh_it_is() -> None:
 async def test_a_session_that_is_over_is_forgotten_by_the_open_connector() -> None:
     house = House()
     forgotten: list[str] = []
-    house.fake.forget_session = forgotten.append  # type: ignore[attr-defined]
+    house.fake.forget_session = forgotten.append  # type: ignore[method-assign,assignment]
     house.upstream.forget_session("front-1")  # nothing is open, so nothing is kept
     await house.call()
     house.upstream.forget_session("front-2")
