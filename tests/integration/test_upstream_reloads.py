@@ -19,7 +19,7 @@ import pytest
 from mcp import Client, MCPError
 
 from tests.integration import upstream_servers as servers
-from tests.integration.gateway_process import Gateway, free_port, serving
+from tests.integration.gateway_process import EVERYTHING, Gateway, free_port, serving
 from tests.integration.test_gateway_upstreams import (
     HELLO,
     Era,
@@ -29,6 +29,7 @@ from tests.integration.test_gateway_upstreams import (
     text_of,
     until,
 )
+from tests.integration.test_web_shell import get
 
 RELOADS = 10
 CLIENTS = 16
@@ -202,6 +203,38 @@ async def test_a_reload_that_is_refused_leaves_every_upstream_as_it_was(tmp_path
             (problem,) = checks(gateway)["configuration"]["problems"]
             assert "upstreams.bad.command: there is no such program" in problem
             assert text_of(await client.call_tool("hold__pid")) == pid
+
+
+WATCHED = "test://watched-resource"
+
+
+@pytest.mark.parametrize("pin", ["modern", "legacy"])
+async def test_who_listens_to_a_resource_hears_of_it_over_a_new_connection_too(
+    tmp_path: Path, pin: str
+) -> None:
+    with serving(tmp_path / "upstream", EVERYTHING) as upstream:
+        web = {"url": upstream.url, "headers": upstream.headers, "era": pin}
+        with serving(tmp_path / "gateway", document(web=web)) as gateway:
+            await until(lambda: checks(gateway)["upstreams"]["status"] == "healthy", "the upstream")
+            async with (
+                connected(gateway, "auto", within_s=60) as client,
+                client.listen(resource_subscriptions=[WATCHED]) as changes,
+            ):
+                events = aiter(changes)
+
+                async def is_heard() -> None:
+                    await client.call_tool("web__update_watched_resource")
+                    assert str((await anext(events)).uri) == WATCHED  # type: ignore[union-attr]
+
+                await is_heard()
+                await asyncio.to_thread(
+                    get, gateway, "/mcp/servers/web/reload", "POST", **gateway.headers
+                )
+                await anext(events)  # nobody knows what changed meanwhile
+                await is_heard()
+                await reload(gateway, document(web={**web, "limits": {"calls": 7}}))
+                await anext(events)
+                await is_heard()
 
 
 def is_running(pid: int) -> bool:

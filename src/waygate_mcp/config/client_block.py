@@ -6,8 +6,8 @@ this nobody need know the clients' shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import re
+from collections.abc import Callable
 
 from pydantic import ValidationError
 
@@ -18,7 +18,7 @@ from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import KeyPath, YamlText, dotted
 from waygate_mcp.errors import ConfigProblem
 
-__all__ = ["at_client_block", "client_names", "document_notes", "with_client_servers"]
+__all__ = ["client_names", "document_notes", "path_in_file", "with_client_servers"]
 
 
 def client_names(document: Document) -> dict[str, str]:
@@ -39,17 +39,25 @@ def document_notes(document: Document) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def at_client_block(document: Document, problems: Iterable[ConfigProblem]) -> list[ConfigProblem]:
-    """Give problems of upstreams the path under which they stand in the document."""
-    theirs = {ours: name for name, ours in client_names(document).items()}
-    moved: list[ConfigProblem] = []
-    for problem in problems:
-        block, _, rest = problem.path.partition(".")
-        name, dot, key = rest.partition(".")
-        is_theirs = block == "upstreams" and name in theirs
-        path = f"mcpServers.{theirs[name]}{dot}{key}" if is_theirs else problem.path
-        moved.append(replace(problem, path=path))
-    return moved
+def path_in_file(path: str, text: YamlText) -> str:
+    """Give the path a file has for what is `upstreams.NAME…` of the document in memory.
+
+    Another one where that upstream stands below `mcpServers`, under their name and their keys.
+    """
+    root = text.value if isinstance(text.value, dict) else {}
+    area, _, rest = path.partition(".")
+    ours, dot, below = rest.partition(".")
+    theirs = root.get("mcpServers")
+    own = root.get("upstreams")
+    is_own = isinstance(own, dict) and ours in own
+    if area != "upstreams" or is_own or not isinstance(theirs, dict):
+        return path
+    for name, server in theirs.items():
+        if own_name(name) == ours and isinstance(server, dict):
+            key = re.split(r"[.\[]", below, maxsplit=1)[0]
+            there = translate_server(server).places.get(key, key)
+            return dotted(("mcpServers", name)) + dot + there + below[len(key) :]
+    return path
 
 
 def with_client_servers(document: Document, text: YamlText) -> tuple[Document, list[ConfigProblem]]:

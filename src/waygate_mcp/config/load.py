@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from waygate_mcp.config.client_block import at_client_block, with_client_servers
+from waygate_mcp.config.client_block import path_in_file, with_client_servers
 from waygate_mcp.config.document import (
     DEFAULT_ENDPOINT,
     EVERYTHING,
@@ -82,8 +82,7 @@ def check_document(
         except ConfigError as exc:
             problems.extend(exc.problems)
     if examine is not None:
-        found = examine(document, None if path is None else path.parent, settings.data_dir)
-        problems.extend(at_client_block(document, found))
+        problems.extend(examine(document, None if path is None else path.parent, settings.data_dir))
     if problems:
         raise locate(ConfigError(problems=problems), path)
     return document
@@ -259,13 +258,11 @@ def _placed(problems: Sequence[ConfigProblem], text: YamlText) -> tuple[ConfigPr
     places = {dotted(known): place for known, place in text.values.items()}
     placed = []
     for problem in problems:
-        around = problem.path
+        path = around = path_in_file(problem.path, text)
         while around and around not in places:
             around = around[: max(around.rfind("."), around.rfind("["), 0)]
         line, column = places[around] if around else (None, None)
-        placed.append(
-            ConfigProblem(problem.path, problem.message, line, column, problem.suggestion)
-        )
+        placed.append(ConfigProblem(path, problem.message, line, column, problem.suggestion))
     return tuple(sorted(placed, key=lambda each: (each.line or 0, each.column or 0)))
 
 

@@ -152,6 +152,9 @@ class UpstreamHouse:
             transports=self._transports, ledger=self._ledger(name, config),
         )  # fmt: skip
         kept.provider = await kept.stack.enter_async_context(opened)
+        for old in self._kept:  # of another configuration: who subscribed there hears from here
+            if old.name == name and old.provider is not None:
+                kept.provider.subscriptions.take_over(old.provider.subscriptions)
         self._kept.append(kept)
         return kept
 

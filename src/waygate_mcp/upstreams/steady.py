@@ -40,6 +40,7 @@ from waygate_mcp.upstreams.status import (
     SteadyLimits,
 )
 from waygate_mcp.upstreams.streamable_http import Upstream
+from waygate_mcp.upstreams.subscriptions import Subscriptions
 
 __all__ = [
     "NO_LEDGER",
@@ -129,8 +130,10 @@ class SteadyUpstream:
         self._held: _Held | None = None
         self._opening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._pauses = Pauses(limits.probe_s)
         self._alarm = asyncio.Event()
+        self.subscriptions = Subscriptions()
         self._heard_s = now()
         self._opened = 0
         self._error: WaygateError | None = None
@@ -170,6 +173,8 @@ class SteadyUpstream:
     async def call(self, call: Call) -> Outcome:
         """See Provider. An upstream that is left alone fails at once, without being asked."""
         result: RequestResult = "refused"
+        if call.method == "resources/unsubscribe":
+            self.subscriptions.take_back(call)
         try:
             async with self._bulkhead.place():
                 if not self._breaker.admit():
@@ -182,6 +187,8 @@ class SteadyUpstream:
                     raise
                 result = "ok"
                 self._note_success(began_s)
+                if call.method == "resources/subscribe":
+                    self.subscriptions.note(call)
                 return outcome
         finally:
             self._count(result)
@@ -215,6 +222,7 @@ class SteadyUpstream:
 
     def forget_session(self, session_id: str) -> None:
         """End what was opened upstream for a session at our door that is over."""
+        self.subscriptions.forget_session(session_id)
         if self._held is not None:
             self._held.upstream.forget_session(session_id)
 
@@ -222,7 +230,7 @@ class SteadyUpstream:
 
     @property
     def status(self) -> Status:
-        """How it is, from ledger."""
+        """How it is, from memory."""
         held = self._held
         upstream = None if held is None else held.upstream
         return Status(
@@ -282,7 +290,8 @@ class SteadyUpstream:
         """End everything that was begun."""
         self._is_closed = True
         tasks = [reading.task for reading in self._reading.values()]
-        tasks += [task for task in (self._opening, self._watching) if task is not None]
+        own = (self._opening, self._watching, self._renewing)
+        tasks += [task for task in own if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -314,6 +323,9 @@ class SteadyUpstream:
             self._error = None
         self._heard_s = self._now()
         self._announce_all()
+        if self.subscriptions:
+            renewing = self.subscriptions.renew(self._name, self._call, self._announce, self._now())
+            self._renewing = self._supervisor.start(renewing, name=f"renew:{self._name}")
 
     def _take_facts(self, upstream: Upstream) -> None:
         """Take note of what the upstream can do, and tell whoever keeps that."""

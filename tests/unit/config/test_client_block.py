@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from waygate_mcp.config.client_block import client_names, document_notes
+from waygate_mcp.config.client_block import client_names, document_notes, path_in_file
 from waygate_mcp.config.document import Document
 from waygate_mcp.config.load import check_document, parse_document
 from waygate_mcp.config.settings import Settings, read_settings
+from waygate_mcp.config.yaml_text import parse_yaml
 from waygate_mcp.errors import ConfigError, ConfigProblem
 
 
@@ -118,3 +119,28 @@ def test_what_is_found_later_has_its_place_in_the_block_as_well(tmp_path: Path) 
         ("mcpServers.GitHub Server", 5),
         ("mcpServers.GitHub Server.command", 5),
     ]
+
+
+def test_what_is_found_later_has_the_path_of_the_file() -> None:
+    text = parse_yaml(
+        b"""
+upstreams: {own: {command: x}}
+mcpServers:
+  My Files: {command: x, args: [a, b]}
+  web: {serverUrl: 'https://h/'}
+  odd: 5
+"""
+    )
+    found = {
+        "upstreams.my-files.args[1]": "mcpServers.My Files.args[1]",
+        "upstreams.my-files.command": "mcpServers.My Files.command",
+        "upstreams.my-files": "mcpServers.My Files",
+        "upstreams.web.url": "mcpServers.web.serverUrl",
+        "upstreams.own.command": "upstreams.own.command",
+        "upstreams.nobody.command": "upstreams.nobody.command",
+        "upstreams.odd.command": "upstreams.odd.command",
+        "plugins.web.config": "plugins.web.config",
+        "": "",
+    }
+    assert {path: path_in_file(path, text) for path in found} == found
+    assert path_in_file("upstreams.x", parse_yaml(b"5")) == "upstreams.x"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.exchange import FakeExchange, modern_result
-from tests.support.providers import Announced, TaskGroupSupervisor
+from tests.support.providers import Announced, TaskGroupSupervisor, make_call
 from waygate_mcp.config.document import Document
 from waygate_mcp.config.load import parse_document
 from waygate_mcp.config.settings import Settings
@@ -108,6 +108,18 @@ async def test_what_did_not_change_lives_on_and_what_did_is_opened_beside_the_ol
     assert [each.status.state for each in (*new, old[1])] == ["ready", "ready", "closed"]
     await second.aclose()
     assert opened.open == []
+    await opened.close()
+
+
+async def test_who_subscribed_at_one_that_changes_hears_from_the_new_one() -> None:
+    opened = Opened()
+    first, second = AsyncExitStack(), AsyncExitStack()
+    (old,) = await opened.use(first, {"a": config_at("h")}, Announced())
+    old.subscriptions.note(make_call("resources/subscribe", {"uri": "a://1"}))
+    (new,) = await opened.use(second, {"a": config_at("h", era="modern")}, Announced())
+    assert [call.target for call in new.subscriptions.calls()] == ["a://1"]
+    await first.aclose()
+    await second.aclose()
     await opened.close()
 
 

@@ -12,7 +12,7 @@ from tests.support.scripted import Scripted, text
 from waygate_mcp.errors import LimitError, RpcError, UpstreamTimeoutError, UpstreamUnavailableError
 from waygate_mcp.model.call import Call, Reply
 from waygate_mcp.model.catalog import Kind, Listing, Viewer
-from waygate_mcp.model.event import ListChanged
+from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.model.facts import Facts
 from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
 
@@ -27,6 +27,7 @@ class Fake(Scripted):
     is_interactive = False
     refused_questions = 0
     probed = 0
+    forgotten = ""
     probing: asyncio.Event | None = None
     silence: Exception | None = None
     listing_failure: Exception | None = None
@@ -35,6 +36,9 @@ class Fake(Scripted):
         if self.listing_failure is not None:
             raise self.listing_failure
         return await super().listing(kind, viewer)
+
+    def forget_session(self, session_id: str) -> None:
+        self.forgotten = session_id
 
     async def probe(self) -> None:
         self.probed += 1
@@ -322,6 +326,29 @@ async def test_a_probe_opens_what_is_not_open_and_notes_what_does_not_answer() -
     await house.end()
 
 
+async def test_a_new_connection_is_told_who_subscribed_to_what_and_old_ones_are_forgotten() -> None:
+    house = House()
+    for method in ("resources/subscribe", "resources/unsubscribe"):
+        house.fake._scripts[method, "*"] = lambda _: text("")
+
+    async def say(method: str, uri: str) -> None:
+        await house.upstream.call(make_call(method, {"uri": uri}, session_id="s"))
+
+    await say("resources/subscribe", "a://1")
+    await say("resources/subscribe", "a://2")
+    await say("resources/unsubscribe", "a://2")
+    house.fake.calls.clear()
+    await house.upstream.reopen()
+    await house.announced.wait_for(ResourceUpdated("up", "a://1"))
+    assert [(call.method, call.target) for call in house.fake.calls] == [
+        ("resources/subscribe", "a://1")
+    ]
+    house.upstream.forget_session("s")
+    assert len(house.upstream.subscriptions) == 0
+    assert house.fake.forgotten == "s"
+    await house.end()
+
+
 async def test_one_that_is_tried_again_fails_until_it_is_open() -> None:
     house = House()
     assert house.health() == "new"
@@ -465,7 +492,7 @@ async def test_a_list_is_read_again_on_request_however_fresh_it_is() -> None:
 async def test_a_session_that_is_over_is_forgotten_by_the_open_connector() -> None:
     house = House()
     forgotten: list[str] = []
-    house.fake.forget_session = forgotten.append  # type: ignore[attr-defined]
+    house.fake.forget_session = forgotten.append  # type: ignore[method-assign,assignment]
     house.upstream.forget_session("front-1")  # nothing is open, so nothing is kept
     await house.call()
     house.upstream.forget_session("front-2")
