@@ -28,7 +28,7 @@ from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.catalog import Condition, Features, Kind, Listing, Viewer
 from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.model.facts import Facts
-from waygate_mcp.model.ports import Announce, Supervisor
+from waygate_mcp.model.ports import Announce, Refreshable, Supervisor
 from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, Pauses
 from waygate_mcp.upstreams.outside_text import clipped
 from waygate_mcp.upstreams.status import (
@@ -209,8 +209,9 @@ class SteadyUpstream:
     async def refresh(self, kind: Kind, viewer: Viewer) -> None:
         """See Refreshable."""
         key = _key(kind, viewer)
-        if self._held is not None:
-            await self._held.upstream.refresh(kind, viewer)
+        upstream = None if self._held is None else self._held.upstream
+        if isinstance(upstream, Refreshable):
+            await upstream.refresh(kind, viewer)
         await self._refresh(key, viewer)
 
     def forget_session(self, session_id: str) -> None:

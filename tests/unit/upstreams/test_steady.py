@@ -471,3 +471,23 @@ async def test_a_session_that_is_over_is_forgotten_by_the_open_connector() -> No
     house.upstream.forget_session("front-2")
     assert forgotten == ["front-2"]
     await house.upstream.close()
+
+
+class Plain(Scripted):
+    """A connector that keeps no lists."""
+
+    eras: tuple[str, ...] = ("modern",)
+    revision = "2026-07-28"
+    is_interactive = False
+    refused_questions = 0
+
+
+async def test_a_connector_that_keeps_no_lists_need_not_be_told() -> None:
+    house = House()
+    house.fake = plain = Plain("up")  # type: ignore[assignment]
+    await house.upstream.listing(Kind.TOOL, viewer())
+    plain.tool("t")
+    await house.upstream.refresh(Kind.TOOL, viewer())
+    listing = await house.upstream.listing(Kind.TOOL, viewer())
+    assert ([entry.name for entry in listing.entries], plain.listed) == (["t"], 2)
+    await house.end()
