@@ -202,9 +202,14 @@ class SteadyUpstream:
         if kept is None or now_s - kept.read_at_s > self._limits.stale_s:
             return Listing((), 0, _RETRY_TTL_MS, "private", "missing")
         left_ms = max(int((kept.fresh_until_s - now_s) * 1000), _RETRY_TTL_MS)
-        is_old = kept.is_outdated or (is_due and kept is before)
+        is_old = kept.is_outdated or (is_due and kept is before and not self._is_in_time(key))
         condition: Condition = "kept" if is_old else "current"
         return msgspec.structs.replace(kept.listing, ttl_ms=left_ms, condition=condition)
+
+    def _is_in_time(self, key: _Key) -> bool:
+        """Tell whether a list is being read and may still take a while: then its copy is no old one."""
+        reading = self._reading.get(key)
+        return reading is not None and self._now() < reading.began_s + self._limits.list_wait_s
 
     async def refresh(self, kind: Kind, viewer: Viewer) -> None:
         """See Refreshable."""
@@ -212,6 +217,8 @@ class SteadyUpstream:
         upstream = None if self._held is None else self._held.upstream
         if isinstance(upstream, Refreshable):
             await upstream.refresh(kind, viewer)
+        if (kept := self._kept.get(key)) is not None:
+            kept.fresh_until_s = 0.0
         await self._refresh(key, viewer)
 
     def forget_session(self, session_id: str) -> None:
@@ -485,7 +492,11 @@ class SteadyUpstream:
             reading = self._reading[key] = _Reading(task, self._now())
             task.add_done_callback(lambda _: self._end_reading(key))
         # The time is the reading's, not the reader's: one that hangs is waited for once.
-        left_s = reading.began_s + self._limits.list_wait_s - self._now()
+        kept = self._kept.get(key)
+        has_copy = kept is not None and kept.fresh_until_s > 0.0  # of which no change was announced
+        wait_s = self._limits.list_wait_s
+        wait_s = min(wait_s, self._limits.copy_wait_s) if has_copy else wait_s
+        left_s = reading.began_s + wait_s - self._now()
         try:
             if left_s > 0:
                 await asyncio.wait({reading.task}, timeout=left_s)

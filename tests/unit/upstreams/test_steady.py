@@ -437,6 +437,31 @@ async def test_a_list_that_hangs_is_waited_for_once_and_not_by_everybody_in_turn
     await house.end()
 
 
+async def test_a_copy_that_became_old_is_shown_soon_and_one_that_was_changed_is_waited_for() -> (
+    None
+):
+    house = House(list_wait_s=0.2, copy_wait_s=0.01)
+    await house.upstream.listing(Kind.TOOL, viewer())
+    house.fake.tool("new")
+    house.fake.pause = asyncio.Event()
+    house.s += 61
+    async with asyncio.timeout(0.15):
+        soon = await house.upstream.listing(Kind.TOOL, viewer())
+    assert ([entry.name for entry in soon.entries], soon.ttl_ms) == (["t"], 1_000)
+    assert soon.condition == "current"  # it is being read, and may still take its time
+    house.s += 0.2
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "kept"
+    house.announced.events.clear()
+    house.fake.pause.set()
+    await house.announced.wait_for(ListChanged("up", Kind.TOOL))
+    house.upstream._hear(ListChanged("up", Kind.TOOL))
+    house.fake.pause = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, house.fake.pause.set)
+    changed = await house.upstream.listing(Kind.TOOL, viewer())
+    assert [entry.name for entry in changed.entries] == ["t", "new"]
+    await house.end()
+
+
 async def test_a_list_whose_reader_left_is_announced_when_it_is_there() -> None:
     house = House(list_wait_s=5)
     await house.upstream.listing(Kind.PROMPT, viewer())
