@@ -128,6 +128,7 @@ class SteadyUpstream:
         self._count = ledger.count or _uncounted
         self._held: _Held | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._opening_began_s = 0.0
         self._watching: asyncio.Task[None] | None = None
         self._pauses = Pauses(limits.probe_s)
         self._alarm = asyncio.Event()
@@ -304,6 +305,7 @@ class SteadyUpstream:
         """Open in a task of its own: a caller that goes away takes nothing from the others."""
         if self._opening is None or self._opening.done():
             self._opening = self._supervisor.start(self._open_once(), name=f"open:{self._name}")
+            self._opening_began_s = self._now()
         return self._opening
 
     async def _open_once(self) -> None:
@@ -471,6 +473,8 @@ class SteadyUpstream:
 
     def _announce_all(self) -> None:
         """Let everybody ask for every list anew."""
+        for reading in self._reading.values():
+            reading.began_s = self._now()  # they can begin only now
         for kind in Kind:
             self._hear(ListChanged(self._name, kind))
 
@@ -491,18 +495,21 @@ class SteadyUpstream:
             task = self._supervisor.start(self._read(key, viewer), name=f"list:{self._name}")
             reading = self._reading[key] = _Reading(task, self._now())
             task.add_done_callback(lambda _: self._end_reading(key))
-        # The time is the reading's, not the reader's: one that hangs is waited for once.
+        # The time is the reading's, or the opening's, not the reader's: one that hangs is waited for
+        # once, and not by each principal in turn.
+        is_opening = self._held is None and self.opening is not None
+        began_s = self._opening_began_s if is_opening else reading.began_s
         kept = self._kept.get(key)
         has_copy = kept is not None and kept.fresh_until_s > 0.0  # of which no change was announced
         wait_s = self._limits.list_wait_s
         wait_s = min(wait_s, self._limits.copy_wait_s) if has_copy else wait_s
-        left_s = reading.began_s + wait_s - self._now()
+        left_s = began_s + wait_s - self._now()
         try:
             if left_s > 0:
                 await asyncio.wait({reading.task}, timeout=left_s)
         finally:
             was_left, reading.is_left = reading.is_left, not reading.task.done()
-        if reading.is_left and not was_left:
+        if reading.is_left and not was_left and self.opening is None:
             _log.warning("%s: its list of %ss takes long", self._name, key[0].value)
 
     def _end_reading(self, key: _Key) -> None:

@@ -14,6 +14,7 @@ from waygate_mcp.model.call import Call, Reply
 from waygate_mcp.model.catalog import Kind, Listing, Viewer
 from waygate_mcp.model.event import ListChanged
 from waygate_mcp.model.facts import Facts
+from waygate_mcp.model.principal import Principal
 from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
 
 CALL = {"name": "t"}
@@ -60,6 +61,7 @@ class House:
         self.down: Exception | None = None
         self.opened = self.closed = 0
         self.gate: asyncio.Event | None = None
+        self.opening_gate: asyncio.Event | None = None
         self.announced = Announced()
         self.counted: list[str] = []
         self.kept: list[Facts] = []
@@ -76,6 +78,8 @@ class House:
 
     @asynccontextmanager
     async def open(self, _announce: Any) -> AsyncIterator[Fake]:
+        if self.opening_gate is not None:
+            await self.opening_gate.wait()
         if self.down is not None:
             raise self.down
         self.opened += 1
@@ -434,6 +438,22 @@ async def test_a_list_that_hangs_is_waited_for_once_and_not_by_everybody_in_turn
     assert house.fake.listed == 1
     house.fake.pause.set()
     await house.announced.wait_for(ListChanged("up", Kind.TOOL))
+    await house.end()
+
+
+async def test_one_that_hangs_while_it_is_opened_is_waited_for_once_by_all_together() -> None:
+    house = House(list_wait_s=0.02)
+    house.opening_gate = asyncio.Event()
+    house.upstream.start()
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "missing"
+    house.s += 0.02
+    async with asyncio.timeout(0.01):
+        for number in range(50):
+            somebody = viewer(Principal(f"key:{number}", "Somebody"))
+            assert (await house.upstream.listing(Kind.TOOL, somebody)).condition == "missing"
+    house.opening_gate.set()
+    await house.announced.wait_for(ListChanged("up", Kind.TOOL))
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "current"
     await house.end()
 
 
