@@ -411,7 +411,7 @@ async def test_what_it_can_do_is_kept_once_it_is_known() -> None:
 
 
 async def test_a_list_says_whether_it_is_as_asked_an_older_copy_or_not_there() -> None:
-    house = House(failures=100)
+    house = House(failures=100, list_wait_s=5)
     house.down = UpstreamUnavailableError("up", "refused")
     assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "missing"
     house.down = None
@@ -442,11 +442,11 @@ async def test_a_list_that_hangs_is_waited_for_once_and_not_by_everybody_in_turn
 
 
 async def test_one_that_hangs_while_it_is_opened_is_waited_for_once_by_all_together() -> None:
-    house = House(list_wait_s=0.02)
+    house = House(list_wait_s=0.5)
     house.opening_gate = asyncio.Event()
     house.upstream.start()
     assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "missing"
-    house.s += 0.02
+    house.s += 0.5
     async with asyncio.timeout(0.01):
         for number in range(50):
             somebody = viewer(Principal(f"key:{number}", "Somebody"))
@@ -460,16 +460,16 @@ async def test_one_that_hangs_while_it_is_opened_is_waited_for_once_by_all_toget
 async def test_a_copy_that_became_old_is_shown_soon_and_one_that_was_changed_is_waited_for() -> (
     None
 ):
-    house = House(list_wait_s=0.2, copy_wait_s=0.01)
+    house = House(list_wait_s=5, copy_wait_s=0.01)
     await house.upstream.listing(Kind.TOOL, viewer())
     house.fake.tool("new")
     house.fake.pause = asyncio.Event()
     house.s += 61
-    async with asyncio.timeout(0.15):
+    async with asyncio.timeout(3):
         soon = await house.upstream.listing(Kind.TOOL, viewer())
     assert ([entry.name for entry in soon.entries], soon.ttl_ms) == (["t"], 1_000)
     assert soon.condition == "current"  # it is being read, and may still take its time
-    house.s += 0.2
+    house.s += 5
     assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "kept"
     house.announced.events.clear()
     house.fake.pause.set()
@@ -496,7 +496,7 @@ async def test_a_list_whose_reader_left_is_announced_when_it_is_there() -> None:
 
 
 async def test_a_list_is_read_again_on_request_however_fresh_it_is() -> None:
-    house = House()
+    house = House(list_wait_s=5)
     await house.upstream.refresh(Kind.TOOL, viewer())  # nothing is open: it opens
     await house.upstream.listing(Kind.TOOL, viewer())
     house.fake.tool("new")
@@ -528,7 +528,7 @@ class Plain(Scripted):
 
 
 async def test_a_connector_that_keeps_no_lists_need_not_be_told() -> None:
-    house = House()
+    house = House(list_wait_s=5)
     house.fake = plain = Plain("up")  # type: ignore[assignment]
     await house.upstream.listing(Kind.TOOL, viewer())
     plain.tool("t")
