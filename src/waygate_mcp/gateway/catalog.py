@@ -57,6 +57,8 @@ _LIST_WAIT_S = 10.0
 """Seconds any provider may take for a listing; upstreams bound themselves to less."""
 _CALL_PATIENCE_S = 0.25
 """Seconds a call waits for lists to be read again where the old ones know its name."""
+_CALL_PATIENCE_EVERY_S = 5.0
+"""Seconds in which only one call waits so."""
 _REFRESH_EVERY_S = 10.0
 """Seconds between two readings of one provider's list for names nobody knows."""
 _LIST_MEMBERS = {
@@ -115,6 +117,7 @@ class _Slot:
 
     def __init__(self) -> None:
         self.view: _View | None = None
+        self.old_will_do_until_s = float("-inf")
         self.lock = asyncio.Lock()
 
 
@@ -386,12 +389,17 @@ class Catalog:
         """Give the view for a call: where the old one knows the name, no slow provider holds it up."""
         slot = self._slots.get(self._key(kind, viewer))
         old = None if slot is None else slot.view
-        if old is None or name not in old.index:
+        if slot is None or old is None or name not in old.index:
             return await self._view(kind, viewer)
+        if slot.old_will_do_until_s > self._monotonic():
+            return old
+        slot.old_will_do_until_s = self._monotonic() + _CALL_PATIENCE_EVERY_S
         try:
-            return await asyncio.wait_for(self._view(kind, viewer), _CALL_PATIENCE_S)
+            view = await asyncio.wait_for(self._view(kind, viewer), _CALL_PATIENCE_S)
         except TimeoutError:
             return old
+        slot.old_will_do_until_s = float("-inf")
+        return view
 
     def _check_available(self, kind: Kind, name: str, view: _View) -> None:
         """Refuse a name of an upstream that never said what it has.

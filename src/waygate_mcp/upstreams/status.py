@@ -23,7 +23,8 @@ alone for a while."""
 class SteadyLimits(msgspec.Struct, frozen=True):
     """Bounds of what one upstream may hold up.
 
-    `calls` may be in flight, `waiting` more wait. A list is awaited for `list_wait_s`; what takes
+    `calls` may be in flight, `waiting` more wait. A list is awaited for `list_wait_s`, or
+    for `copy_wait_s` where a copy merely became old; what takes
     longer appears by itself when it is there. A copy of a list is shown for `stale_s` at most. One that
     was not heard of for `probe_s` is asked whether it is there, for `probe_timeout_s` at most.
     """
@@ -32,6 +33,7 @@ class SteadyLimits(msgspec.Struct, frozen=True):
     waiting: int = 1_024
     failures: int = 5
     list_wait_s: float = 5.0
+    copy_wait_s: float = 1.0
     stale_s: float = 24 * 3600.0
     probe_s: float = 30.0
     probe_timeout_s: float = 10.0

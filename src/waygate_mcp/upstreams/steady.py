@@ -28,7 +28,7 @@ from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.catalog import Condition, Features, Kind, Listing, Viewer
 from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.model.facts import Facts
-from waygate_mcp.model.ports import Announce, Supervisor
+from waygate_mcp.model.ports import Announce, Refreshable, Supervisor
 from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, Pauses
 from waygate_mcp.upstreams.outside_text import clipped
 from waygate_mcp.upstreams.status import (
@@ -129,6 +129,7 @@ class SteadyUpstream:
         self._count = ledger.count or _uncounted
         self._held: _Held | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._opening_began_s = 0.0
         self._watching: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._pauses = Pauses(limits.probe_s)
@@ -209,15 +210,23 @@ class SteadyUpstream:
         if kept is None or now_s - kept.read_at_s > self._limits.stale_s:
             return Listing((), 0, _RETRY_TTL_MS, "private", "missing")
         left_ms = max(int((kept.fresh_until_s - now_s) * 1000), _RETRY_TTL_MS)
-        is_old = kept.is_outdated or (is_due and kept is before)
+        is_old = kept.is_outdated or (is_due and kept is before and not self._is_in_time(key))
         condition: Condition = "kept" if is_old else "current"
         return msgspec.structs.replace(kept.listing, ttl_ms=left_ms, condition=condition)
+
+    def _is_in_time(self, key: _Key) -> bool:
+        """Tell whether a list is being read and may still take a while: then its copy is no old one."""
+        reading = self._reading.get(key)
+        return reading is not None and self._now() < reading.began_s + self._limits.list_wait_s
 
     async def refresh(self, kind: Kind, viewer: Viewer) -> None:
         """See Refreshable."""
         key = _key(kind, viewer)
-        if self._held is not None:
-            await self._held.upstream.refresh(kind, viewer)
+        upstream = None if self._held is None else self._held.upstream
+        if isinstance(upstream, Refreshable):
+            await upstream.refresh(kind, viewer)
+        if (kept := self._kept.get(key)) is not None:
+            kept.fresh_until_s = 0.0
         await self._refresh(key, viewer)
 
     def forget_session(self, session_id: str) -> None:
@@ -305,6 +314,7 @@ class SteadyUpstream:
         """Open in a task of its own: a caller that goes away takes nothing from the others."""
         if self._opening is None or self._opening.done():
             self._opening = self._supervisor.start(self._open_once(), name=f"open:{self._name}")
+            self._opening_began_s = self._now()
         return self._opening
 
     async def _open_once(self) -> None:
@@ -475,6 +485,8 @@ class SteadyUpstream:
 
     def _announce_all(self) -> None:
         """Let everybody ask for every list anew."""
+        for reading in self._reading.values():
+            reading.began_s = self._now()  # they can begin only now
         for kind in Kind:
             self._hear(ListChanged(self._name, kind))
 
@@ -495,14 +507,21 @@ class SteadyUpstream:
             task = self._supervisor.start(self._read(key, viewer), name=f"list:{self._name}")
             reading = self._reading[key] = _Reading(task, self._now())
             task.add_done_callback(lambda _: self._end_reading(key))
-        # The time is the reading's, not the reader's: one that hangs is waited for once.
-        left_s = reading.began_s + self._limits.list_wait_s - self._now()
+        # The time is the reading's, or the opening's, not the reader's: one that hangs is waited for
+        # once, and not by each principal in turn.
+        is_opening = self._held is None and self.opening is not None
+        began_s = self._opening_began_s if is_opening else reading.began_s
+        kept = self._kept.get(key)
+        has_copy = kept is not None and kept.fresh_until_s > 0.0  # of which no change was announced
+        wait_s = self._limits.list_wait_s
+        wait_s = min(wait_s, self._limits.copy_wait_s) if has_copy else wait_s
+        left_s = began_s + wait_s - self._now()
         try:
             if left_s > 0:
                 await asyncio.wait({reading.task}, timeout=left_s)
         finally:
             was_left, reading.is_left = reading.is_left, not reading.task.done()
-        if reading.is_left and not was_left:
+        if reading.is_left and not was_left and self.opening is None:
             _log.warning("%s: its list of %ss takes long", self._name, key[0].value)
 
     def _end_reading(self, key: _Key) -> None:

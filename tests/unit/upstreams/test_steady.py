@@ -14,6 +14,7 @@ from waygate_mcp.model.call import Call, Reply
 from waygate_mcp.model.catalog import Kind, Listing, Viewer
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.model.facts import Facts
+from waygate_mcp.model.principal import Principal
 from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
 
 CALL = {"name": "t"}
@@ -64,6 +65,7 @@ class House:
         self.down: Exception | None = None
         self.opened = self.closed = 0
         self.gate: asyncio.Event | None = None
+        self.opening_gate: asyncio.Event | None = None
         self.announced = Announced()
         self.counted: list[str] = []
         self.kept: list[Facts] = []
@@ -80,6 +82,8 @@ class House:
 
     @asynccontextmanager
     async def open(self, _announce: Any) -> AsyncIterator[Fake]:
+        if self.opening_gate is not None:
+            await self.opening_gate.wait()
         if self.down is not None:
             raise self.down
         self.opened += 1
@@ -434,7 +438,7 @@ async def test_what_it_can_do_is_kept_once_it_is_known() -> None:
 
 
 async def test_a_list_says_whether_it_is_as_asked_an_older_copy_or_not_there() -> None:
-    house = House(failures=100)
+    house = House(failures=100, list_wait_s=5)
     house.down = UpstreamUnavailableError("up", "refused")
     assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "missing"
     house.down = None
@@ -464,6 +468,47 @@ async def test_a_list_that_hangs_is_waited_for_once_and_not_by_everybody_in_turn
     await house.end()
 
 
+async def test_one_that_hangs_while_it_is_opened_is_waited_for_once_by_all_together() -> None:
+    house = House(list_wait_s=0.5)
+    house.opening_gate = asyncio.Event()
+    house.upstream.start()
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "missing"
+    house.s += 0.5
+    async with asyncio.timeout(0.01):
+        for number in range(50):
+            somebody = viewer(Principal(f"key:{number}", "Somebody"))
+            assert (await house.upstream.listing(Kind.TOOL, somebody)).condition == "missing"
+    house.opening_gate.set()
+    await house.announced.wait_for(ListChanged("up", Kind.TOOL))
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "current"
+    await house.end()
+
+
+async def test_a_copy_that_became_old_is_shown_soon_and_one_that_was_changed_is_waited_for() -> (
+    None
+):
+    house = House(list_wait_s=5, copy_wait_s=0.01)
+    await house.upstream.listing(Kind.TOOL, viewer())
+    house.fake.tool("new")
+    house.fake.pause = asyncio.Event()
+    house.s += 61
+    async with asyncio.timeout(3):
+        soon = await house.upstream.listing(Kind.TOOL, viewer())
+    assert ([entry.name for entry in soon.entries], soon.ttl_ms) == (["t"], 1_000)
+    assert soon.condition == "current"  # it is being read, and may still take its time
+    house.s += 5
+    assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "kept"
+    house.announced.events.clear()
+    house.fake.pause.set()
+    await house.announced.wait_for(ListChanged("up", Kind.TOOL))
+    house.upstream._hear(ListChanged("up", Kind.TOOL))
+    house.fake.pause = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, house.fake.pause.set)
+    changed = await house.upstream.listing(Kind.TOOL, viewer())
+    assert [entry.name for entry in changed.entries] == ["t", "new"]
+    await house.end()
+
+
 async def test_a_list_whose_reader_left_is_announced_when_it_is_there() -> None:
     house = House(list_wait_s=5)
     await house.upstream.listing(Kind.PROMPT, viewer())
@@ -478,7 +523,7 @@ async def test_a_list_whose_reader_left_is_announced_when_it_is_there() -> None:
 
 
 async def test_a_list_is_read_again_on_request_however_fresh_it_is() -> None:
-    house = House()
+    house = House(list_wait_s=5)
     await house.upstream.refresh(Kind.TOOL, viewer())  # nothing is open: it opens
     await house.upstream.listing(Kind.TOOL, viewer())
     house.fake.tool("new")
@@ -498,3 +543,23 @@ async def test_a_session_that_is_over_is_forgotten_by_the_open_connector() -> No
     house.upstream.forget_session("front-2")
     assert forgotten == ["front-2"]
     await house.upstream.close()
+
+
+class Plain(Scripted):
+    """A connector that keeps no lists."""
+
+    eras: tuple[str, ...] = ("modern",)
+    revision = "2026-07-28"
+    is_interactive = False
+    refused_questions = 0
+
+
+async def test_a_connector_that_keeps_no_lists_need_not_be_told() -> None:
+    house = House(list_wait_s=5)
+    house.fake = plain = Plain("up")  # type: ignore[assignment]
+    await house.upstream.listing(Kind.TOOL, viewer())
+    plain.tool("t")
+    await house.upstream.refresh(Kind.TOOL, viewer())
+    listing = await house.upstream.listing(Kind.TOOL, viewer())
+    assert ([entry.name for entry in listing.entries], plain.listed) == (["t"], 2)
+    await house.end()
