@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -94,17 +93,23 @@ class Running:
         return Counter(one.method for one in self.seen() if one.era == era)
 
 
-@contextlib.contextmanager
-def running(cell: Cell, folder: Path) -> Iterator[Running]:
-    """Start the upstream and the gateway in front of it; both must end well."""
+def prepare(cell: Cell, folder: Path) -> tuple[Path, Path]:
+    """Write the document of the upstream and an empty record; give both."""
     record = folder / "record.jsonl"
     document = write_document(folder / "upstream", {**EVERYTHING, **OPEN, **_door(cell)})
     record.touch()
+    return document, record
+
+
+@contextlib.contextmanager
+def running(cell: Cell, folder: Path) -> Iterator[Running]:
+    """Start the upstream and the gateway in front of it; both must end well."""
+    document, record = prepare(cell, folder)
     with contextlib.ExitStack() as stack:
         if cell.transport == "stdio":
             section = _process_section(cell, document, record)
         else:
-            section = {"url": stack.enter_context(_listening(cell, document, record))}
+            section = {"url": stack.enter_context(listening(cell, document, record, free_port()))}
         gateway_document = {"version": 1, **OPEN, "upstreams": {"fixture": section}}
         gateway = stack.enter_context(serving(folder / "gateway", gateway_document, key=None))
         yield Running(cell, gateway, record)
@@ -128,15 +133,20 @@ def _process_section(cell: Cell, document: Path, record: Path) -> dict[str, Any]
 
 
 @contextlib.contextmanager
-def _listening(cell: Cell, document: Path, record: Path) -> Iterator[str]:
+def listening(
+    cell: Cell,
+    document: Path,
+    record: Path,
+    port: int,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
     """The upstream behind an address, until the block ends."""
-    port = free_port()
     output = document.parent / "output.log"
     arguments = [cell.upstream, cell.transport, str(port), str(document), str(record)]
     with output.open("wb") as sink:
         process = subprocess.Popen(
             [sys.executable, str(SERVER), *arguments],
-            env=clean_environment(document.parent, None),
+            env=clean_environment(document.parent, None) | dict(environment or {}),
             cwd=document.parent,
             stdin=subprocess.DEVNULL,
             stdout=sink,
@@ -155,8 +165,3 @@ def _listening(cell: Cell, document: Path, record: Path) -> Iterator[str]:
             process.wait(_ENDS_WITHIN_S)
     log = output.read_text(encoding="utf-8", errors="replace")
     assert "Traceback (most recent call last)" not in log, tail(log)
-
-
-def coverage_is_measured() -> bool:
-    """Whether the processes of a cell are measured too, which makes them slow."""
-    return any(name.startswith("COVERAGE") for name in os.environ)

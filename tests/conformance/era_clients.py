@@ -498,3 +498,16 @@ class ModernClient:
 
     def close(self) -> None:
         """See Client: nothing is open."""
+
+
+def client_of(
+    url: str, era: str, capabilities: Mapping[str, Any] = FULL, answer: Answerer = accept
+) -> Client:
+    """A client of an era."""
+    make = LegacyClient if era == "legacy" else ModernClient
+    return make(url, capabilities, answer)
+
+
+def call(client: Client, name: str, **arguments: Any) -> str:
+    """Call a tool and give its text."""
+    return client.request("tools/call", {"name": name, "arguments": arguments}).text

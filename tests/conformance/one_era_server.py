@@ -217,7 +217,7 @@ def serve_http(era: str, paths: str, port: int, document: Path, record: Record) 
         port=port,
         data_dir=document.parent / "data",
         log_dir=None,
-        secret_key=SecretStr("s" * 40),
+        secret_key=SecretStr(os.environ.get("ONE_ERA_SECRET", "s" * 40)),
     )
     with open_logs(settings) as logs:
         house = House(settings, logs, guard_of)

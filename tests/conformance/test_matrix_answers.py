@@ -20,13 +20,11 @@ import pytest
 from tests.conformance.answer_cases import CASES, Case, tool
 from tests.conformance.cells import CELLS, OPEN, Cell, Running, running
 from tests.conformance.era_clients import (
-    FULL,
-    Answerer,
-    Client,
     LegacyClient,
     ModernClient,
     Transcript,
-    accept,
+    call,
+    client_of,
     fail,
 )
 from tests.integration.gateway_process import EVERYTHING, serving
@@ -95,14 +93,6 @@ class Servers:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with contextlib.ExitStack() as stack:
         yield Servers(tmp_path_factory.mktemp("answers"), stack)
-
-
-def client_of(
-    url: str, era: str, capabilities: Mapping[str, Any] = FULL, answer: Answerer = accept
-) -> Client:
-    """A client of an era."""
-    make = LegacyClient if era == "legacy" else ModernClient
-    return make(url, capabilities, answer)
 
 
 def ask(url: str, era: str, case: Case) -> Transcript:
@@ -218,11 +208,6 @@ def test_every_question_reaches_the_client_whose_call_asks(
 
 
 # ---------------------------------------------------------------------- changes
-
-
-def call(client: Client, name: str, **arguments: Any) -> str:
-    """Call a tool and give its text."""
-    return client.request("tools/call", {"name": name, "arguments": arguments}).text
 
 
 @each_era

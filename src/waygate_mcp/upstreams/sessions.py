@@ -296,18 +296,35 @@ class SessionPool:
                 self._listen(session, key), name=f"session-stream:{self._connector.upstream}"
             )
         for uri, times in self._lost.pop(key, {}).items():
-            await self._subscribe_again(session, uri, times)
+            try:
+                await self._subscribe_again(session, uri, times)
+            except UpstreamError as exc:
+                _log.warning("%s: a subscription is lost: %s", self._connector.upstream, exc)
         return session
 
+    async def _renew(self, session: LegacySession, key: SessionKey) -> None:
+        """Make up for a stream that broke off: something was missed, and a restart forgets subscriptions.
+
+        Raises:
+            UpstreamError: the upstream is not back, or lost the session.
+        """
+        await self._connector.ping(session)
+        for uri, times in tuple(session.subscribed.items()):
+            await self._subscribe_again(session, uri, times)
+        if key == self.key_of(OUR_OWN):
+            self.on_revived(session)
+
     async def _subscribe_again(self, session: LegacySession, uri: str, times: int) -> None:
-        """Subscribe in place of a lost session, and tell that something may have changed meanwhile."""
+        """Subscribe once more, and tell that something may have changed meanwhile.
+
+        Raises:
+            UpstreamError: no answer.
+        """
         upstream = self._connector.upstream
-        try:
-            response = await self._connector.request(session, "resources/subscribe", {"uri": uri})
-            problem = None if response.error is None else response.error.message
-        except UpstreamError as exc:
-            problem = str(exc)
-        if problem is not None:
+        response = await self._connector.request(session, "resources/subscribe", {"uri": uri})
+        if response.error is not None:
+            problem = response.error.message
+            session.subscribed.pop(uri, None)
             _log.warning(
                 "%s: a subscription is lost: %s: %s", upstream, clipped(uri), clipped(problem)
             )
@@ -318,14 +335,19 @@ class SessionPool:
     async def _listen(self, session: LegacySession, key: SessionKey) -> None:
         """Keep the session's own stream open; an upstream that has none is left alone."""
         pause_s = _FIRST_BACKOFF_S
+        is_broken = False
         while not (session.is_lost or session.channel.is_closed):
             began_s = self._now()
             try:
+                if is_broken:
+                    await self._renew(session, key)
+                    is_broken = False
                 await self._connector.listen(session, session.heard_until)
             except NoStreamError as exc:
                 _log.debug("%s: no stream of its session: %s", self._connector.upstream, exc)
                 return
             except UpstreamError as exc:
+                is_broken = True
                 _log.debug("%s: the stream of its session: %s", self._connector.upstream, exc)
             if self._now() - began_s > _MAX_BACKOFF_S:
                 pause_s = _FIRST_BACKOFF_S

@@ -29,7 +29,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
-from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
 from waygate_mcp.model.ports import Announce, Supervisor
 from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.protocol import jsonrpc
@@ -524,9 +524,12 @@ class Upstream:
         self._announce(event)
 
     def _forget_all(self) -> None:
-        """Take every list for changed, after a time in which nothing was heard."""
+        """Take all that is watched for changed, after a time in which nothing was heard."""
         for kind in Kind:
             self._take_event(ListChanged(self._name, kind))
+        if self._watcher is not None:
+            for uri in self._watcher.confirmed.uris:
+                self._take_event(ResourceUpdated(self._name, uri))
 
 
 def _flag(declared: Mapping[str, Any], area: str, flag: str) -> bool:

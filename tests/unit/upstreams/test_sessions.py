@@ -324,17 +324,19 @@ class Forgetful(House):
         self.known: set[str] = set()
         self.restarted = asyncio.Event()
         self.is_up = True
+        self.opens = True
         self.refuses = False
         self.exchange.handlers.update(
             {
                 "GET": self.stream,
                 "resources/subscribe": self.subscribe,
+                "ping": self.ping,
                 "initialize": self.open_known,
             }
         )
 
     async def open_known(self, request: Request) -> Response:
-        if not self.is_up:
+        if not (self.is_up and self.opens):
             return Response(503)
         response = await self.open(request)
         self.known.add(f"s-{self.opened}")
@@ -352,7 +354,15 @@ class Forgetful(House):
 
         return Response(200, {"content-type": "text/event-stream"}, chunks())
 
+    def ping(self, request: Request) -> Response:
+        if not self.is_up:
+            return Response(503)
+        is_known = request.headers["mcp-session-id"] in self.known
+        return result(request, {}) if is_known else Response(404)
+
     def subscribe(self, request: Request) -> Response:
+        if request.headers["mcp-session-id"] not in self.known:
+            return Response(404)
         return error(request, -32002, "gone") if self.refuses else result(request, {})
 
     def restart(self) -> None:
@@ -393,13 +403,13 @@ async def test_a_subscription_waits_for_an_upstream_that_is_down() -> None:
     house = Forgetful(SUBSCRIBABLE)
     await house.subscribed(key("a"))
     await settle()
-    house.is_up = False
+    house.opens = False
     house.restart()
     await pass_time(120)
     assert house.session(key("a")) is None
     asked = len(house.exchange.asked("initialize"))
     assert 5 <= asked <= 15  # with growing pauses
-    house.is_up = True
+    house.opens = True
     await pass_time(60)
     again = house.session(key("a"))
     assert again is not None
@@ -413,11 +423,11 @@ async def test_nobody_waits_for_a_subscription_whose_session_is_over() -> None:
     house = Forgetful(SUBSCRIBABLE)
     await house.subscribed(key("a", "front-1"))
     await settle()
-    house.is_up = False
+    house.opens = False
     house.restart()
     await pass_time(10)
     house.pool.forget("front-1")
-    house.is_up = True
+    house.opens = True
     await pass_time(120)
     assert len(house.pool) == 0
     assert house.pool._lost == {}
@@ -467,12 +477,24 @@ async def test_our_own_session_comes_back_by_itself_and_others_when_they_are_nee
 @virtual_time
 async def test_a_stream_that_breaks_off_is_opened_again_in_the_same_session() -> None:
     house = Forgetful(SUBSCRIBABLE)
-    session = await house.pool.get(key("a"))
+    back: list[LegacySession] = []
+    house.pool.on_revived = back.append
+    session = await house.subscribed(key("a"))
+    ours = await house.pool.get(OUR_OWN)
     await settle()
+    house.is_up = False
     before, house.restarted = house.restarted, asyncio.Event()
-    before.set()  # the connection alone is lost
-    await pass_time(5)
-    assert len(house.exchange.asked("GET")) == 2
+    before.set()  # the connection is lost, and for a while the upstream with it
+    await pass_time(10)
+    assert house.exchange.asked("resources/subscribe") == []
+    house.is_up = True
+    await pass_time(60)
+    assert len(house.exchange.asked("GET")) == 4
     assert house.session(key("a")) is session
+    # It may be one that knows sessions by their tokens, and nothing else of them.
+    assert len(house.exchange.asked("resources/subscribe")) == 1
+    assert session.subscribed == {"a://b": 1}
+    assert house.heard == [ResourceUpdated("up", "a://b")]
+    assert back == [ours]
     await house.pool.close()
     await house.supervisor.close()

@@ -41,6 +41,7 @@ from waygate_mcp.model.call import Reply
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
+from waygate_mcp.upstreams import modern
 from waygate_mcp.upstreams.detect import CredentialsWantedError
 from waygate_mcp.upstreams.sessions import OUR_OWN
 from waygate_mcp.upstreams.streamable_http import EraChoice, Upstream, UpstreamLimits, connect
@@ -497,6 +498,19 @@ async def test_a_server_that_is_no_more_what_it_was_does_not_pass_a_probe(status
         server.exchange.handlers["server/discover"] = lambda _: Response(status)
         with pytest.raises(UpstreamProtocolError):
             await upstream.probe()
+
+
+async def test_after_a_gap_in_the_listening_stream_what_is_subscribed_is_told_as_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(modern, "_FIRST_BACKOFF_S", 0.0)
+    server, announced = Server(), Announced()
+    async with connected(server, announced=announced) as upstream:
+        await upstream.call(make_call("resources/subscribe", {"uri": "a://b"}))
+        assert announced.events == []
+        server.streams[-1].put_nowait(b"data: {nonsense\n\n")
+        await announced.wait_for(ResourceUpdated("up", "a://b"))
+        assert ListChanged("up", Kind.TOOL) in announced.events
 
 
 async def test_a_subscription_that_is_not_confirmed_fails_and_leaves_nothing_behind() -> None:
