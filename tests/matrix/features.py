@@ -67,9 +67,8 @@ async def call(room: Room) -> None:
         assert result["structuredContent"] == ARGUMENTS
     prompt = await client.request("prompts/get", {"name": "prompt3", "arguments": {"who": "Ann"}})
     assert prompt["messages"][0]["content"]["text"] == "For Ann"
-    if room.upstream >= "2025-03-26":
-        is_known = room.reader >= "2025-03-26"
-        assert prompt["messages"][1]["content"]["type"] == ("audio" if is_known else "resource")
+    said = [message["content"]["type"] for message in prompt["messages"]]
+    assert said == ["text", *_block_types(room)[3:]]
     read = await client.request("resources/read", {"uri": "test://by/7"})
     assert read["contents"] == [{"uri": "test://by/7", "text": "content of test://by/7"}]
     blocks = (await client.call("blocks"))["content"]
@@ -155,6 +154,23 @@ async def two_rounds(room: Room) -> None:
     assert words(await client.call("choices")) == "g"
     client.respond = lambda method, params: {"action": "decline"}
     assert words(await client.call("ask_twice")) == "decline decline"
+    if room.upstream >= "2025-11-25":
+        await _choose_several(room)
+
+
+async def _choose_several(room: Room) -> None:
+    """A choice of several is shown to who can show it; else the call says what is missing."""
+    client = room.client
+    content = {"colours": ["r", "g"]}
+    client.respond = lambda method, params: {"action": "accept", "content": content}
+    if client.revision >= "2025-11-25":
+        assert words(await client.call("several")) == "r g"
+        return
+    asked = len(client.asked)
+    with pytest.raises(RemoteError) as refused:
+        await client.call("several")
+    assert refused.value.data == {"requiredCapabilities": {"elicitation": {"form": {}}}}
+    assert len(client.asked) == asked
 
 
 async def url_question(room: Room) -> None:

@@ -12,7 +12,7 @@ Message = dict[str, Any]
 
 NAMES = (
     "echo", "fail", "refuse", "steps", "wait", "ask_twice", "ask_url", "need_url", "sample", "roots", "touch", "grow",
-    "shrink", "talk", "blocks", "vendor", "choices",
+    "shrink", "talk", "blocks", "vendor", "choices", "several",
 )  # fmt: skip
 URL = "https://example.org/confirm?a=1&b=%20"
 VENDOR: Message = {"example.org/vendor": {"deep": [1, {"x": None}], "": "empty key"}}
@@ -86,6 +86,9 @@ def _prompt(ask: Ask) -> Message:
     if ask.revision >= "2025-03-26":
         audio = {"type": "audio", "data": BLOB, "mimeType": "audio/wav"}
         messages.append({"role": "assistant", "content": audio})
+    if ask.revision >= "2025-06-18":
+        link = {"type": "resource_link", "uri": "test://linked", "name": "linked"}
+        messages.append({"role": "user", "content": link})
     return {"messages": messages, **VENDOR}
 
 
@@ -197,6 +200,14 @@ class _Tools:
     async def choices(self, ask: Ask) -> Message:
         answer = await ask.ask("choice", "elicitation/create", _choices(ask))
         return {"content": [text(str(answer["content"]["colour"]))]}
+
+    async def several(self, ask: Ask) -> Message:
+        titled = [{"const": "r", "title": "Red"}, {"const": "g", "title": "Green"}]
+        colours = {"type": "array", "items": {"anyOf": titled}}
+        schema = {"type": "object", "properties": {"colours": colours}}
+        params = {"message": "Colours?", "requestedSchema": schema}
+        answer = await ask.ask("colours", "elicitation/create", params)
+        return {"content": [text(" ".join(answer["content"]["colours"]))]}
 
 
 def _form(ask: Ask, words: str) -> Message:
