@@ -17,7 +17,13 @@ from typing import Literal
 
 import msgspec
 
-from waygate_mcp.errors import TooLargeError, UpstreamError, UpstreamUnavailableError, WaygateError
+from waygate_mcp.errors import (
+    TooLargeError,
+    UpstreamError,
+    UpstreamUnavailableError,
+    WaygateError,
+    let_go,
+)
 from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
 from waygate_mcp.model.event import Event, ListChanged
@@ -285,6 +291,7 @@ class SteadyUpstream:
             except WaygateError as exc:
                 if self._error is None or str(self._error) != str(exc):
                     _log.warning("%s: cannot be opened: %s", self._name, clipped(str(exc)))
+                let_go(exc)
                 self._error = exc
                 return
             self._features, self._instructions = upstream.features, upstream.instructions
@@ -398,6 +405,7 @@ class SteadyUpstream:
                 held.users -= 1
                 self._close_unused(held)
         except WaygateError as exc:
+            let_go(exc)
             self._error = exc
             self._breaker.note_failure()
             kept = self._kept.get(key)
