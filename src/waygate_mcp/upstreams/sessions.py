@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from waygate_mcp.errors import LimitError, UpstreamError
+from waygate_mcp.errors import LimitError, UpstreamError, let_go
 from waygate_mcp.model.call import Call
 from waygate_mcp.model.catalog import Viewer
 from waygate_mcp.model.ports import Supervisor
@@ -176,8 +176,9 @@ class SessionPool:
         session = await self.get(key)
         try:
             return await work(session)
-        except SessionLostError:
-            return await work(await self.get(key))
+        except SessionLostError as exc:
+            let_go(exc)
+        return await work(await self.get(key))
 
     async def _use_once(
         self, key: SessionKey, work: Callable[[LegacySession], Awaitable[_T]]
