@@ -237,8 +237,9 @@ class Multiplex:
         """Close the line; requests in flight fail."""
         self.on_break = _nothing
         self.fail(UpstreamTimeoutError(self.upstream, "was closed with a request in flight"))
-        if self._line is not None:
-            await self._line.close()
+        line, self._line = self._line, None  # it knows this channel
+        if line is not None:
+            await line.close()
 
     async def _send(self, message: bytes) -> None:
         if self._line is None or self._failure is not None:
@@ -284,6 +285,7 @@ class Multiplex:
         if self._failure is not None:
             return
         self._failure = failure
+        self._claim = None  # the session it belongs to knows this channel
         for conversation in self._pending.values():
             conversation.end(failure)
         self._own.end(None)
