@@ -12,6 +12,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from waygate_mcp.errors import ForbiddenError, LimitError, RateLimitedError, WaygateError
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Exchange
@@ -23,6 +25,7 @@ from waygate_mcp.gateway.listening import (
     subscribed,
 )
 from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.gateway.task_watch import check_may_watch, watch_tasks
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import encode_event
 from waygate_mcp.protocol.handshake import read_initialize
@@ -310,6 +313,11 @@ class McpDoor:
         if not visit.principal.may(_OPEN_PERMISSION):
             await tell(visit, ForbiddenError(permission=_OPEN_PERMISSION), MODERN, message)
             return
+        try:
+            viewer = check_may_watch(endpoint, message.params, wanted, visit.principal)
+        except WaygateError as error:
+            await tell(visit, error, MODERN, message)
+            return
         house, gateway = self._house, generation.gateway
         limits = generation.document.limits
         readers = house.live.listen_streams
@@ -334,7 +342,11 @@ class McpDoor:
             lambda: house.current().gateway, listener, confirmed, subscriber, house.supervisor
         )
         try:
-            async with held as confirmed:
+            async with (
+                held as subscribed_to,
+                watch_tasks(endpoint, viewer, wanted.tasks, listener) as tasks,
+            ):
+                confirmed = msgspec.structs.replace(subscribed_to, tasks=tasks)
                 await visit.begin_stream()
                 await visit.write(encode_event(acknowledgement(identifier, confirmed)))
                 pump = serve_listener(visit, listener, identifier, ending, limits.keep_alive_s)
