@@ -25,7 +25,7 @@ from waygate_mcp.gateway.tasks import TaskHandles, Tasks
 from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.model.catalog import Kind, Viewer
 from waygate_mcp.model.event import Event, ListChanged
-from waygate_mcp.model.ports import Handler, Provider, Step
+from waygate_mcp.model.ports import Handler, Step
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.handshake import Hello, initialize_result
 from waygate_mcp.protocol.headers import param_mismatch
@@ -89,7 +89,7 @@ class Endpoint:
             **dict.fromkeys(_TARGETS, self.handle),
             "completion/complete": self.handle,
             "server/discover": compose(steps, self._discover),
-            **dict.fromkeys(TASK_METHODS, compose(steps, self._tasks.route)),
+            **dict.fromkeys(TASK_METHODS, compose(steps, self._route_task)),
         }
         self._handlers: dict[str, Handler] = {}
         self._provider_names = frozenset(b.provider.name for b in catalog.bindings)
@@ -165,8 +165,8 @@ class Endpoint:
         """Tell whether modern clients may get tasks here."""
         return "extensions" in self._tasks.capabilities(MODERN)
 
-    async def find_task(self, handle: str, viewer: Viewer) -> tuple[Provider, str]:
-        """Give who runs a modern client's task, and its id there.
+    async def find_task(self, handle: str, viewer: Viewer) -> tuple[Found, str]:
+        """Give where a modern client's task is run, and its id there.
 
         Raises:
             UnknownNameError: no such task for this viewer.
@@ -228,6 +228,14 @@ class Endpoint:
             problem = param_mismatch(found.entry.header_params, call.arguments, call.headers)
             if problem is not None:
                 raise HeaderMismatchError(problem)
+        return await self._answer(found, call)
+
+    async def _route_task(self, call: Call) -> Outcome:
+        """Let whoever runs a task answer for it."""
+        return await self._answer(await self._tasks.locate(call), call)
+
+    async def _answer(self, found: Found, call: Call) -> Outcome:
+        """Let a provider answer; URIs and tasks in its answer get the names they have here."""
         if not found.mark.text:
             outcome = await found.provider.call(call)
             if type(outcome) is not Reply:

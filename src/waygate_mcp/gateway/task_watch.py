@@ -20,6 +20,8 @@ import msgspec
 from waygate_mcp.errors import CapabilityMissingError, UnknownNameError, WaygateError
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.hub import Change, Listener
+from waygate_mcp.gateway.links import map_result
+from waygate_mcp.gateway.names import UriMark
 from waygate_mcp.model.catalog import Viewer
 from waygate_mcp.model.ports import TaskTeller
 from waygate_mcp.model.principal import Principal
@@ -62,14 +64,15 @@ async def watch_tasks(
     endpoint: Endpoint, viewer: Viewer, handles: tuple[str, ...], listener: Listener
 ) -> AsyncIterator[tuple[str, ...]]:
     """Let a listener hear of tasks; gives the handles somebody agreed to tell of, in their order."""
-    by_provider: dict[TaskTeller, dict[str, str]] = {}
+    by_provider: dict[TaskTeller, dict[str, _Watched]] = {}
     for handle in handles if endpoint.has_task_extension else ():
         try:
-            provider, task_id = await endpoint.find_task(handle, viewer)
+            found, task_id = await endpoint.find_task(handle, viewer)
         except UnknownNameError:
             continue  # as one that nobody agrees to tell of
-        if isinstance(provider, TaskTeller):
-            by_provider.setdefault(provider, {})[task_id] = handle
+        if isinstance(found.provider, TaskTeller):
+            known = by_provider.setdefault(found.provider, {})
+            known[task_id] = _Watched(handle, found.mark)
     agreed: set[str] = set()
     async with AsyncExitStack() as stack:
         for teller, known in by_provider.items():
@@ -79,22 +82,30 @@ async def watch_tasks(
             try:
                 async with asyncio.timeout(_AGREE_S):
                     ids = await stack.enter_async_context(told)
-                agreed |= {known[one] for one in ids}
+                agreed |= {known[one].handle for one in ids}
             except (WaygateError, TimeoutError) as exc:
                 _log.debug("tasks are not told of: %s", exc)
         yield tuple(handle for handle in handles if handle in agreed)
 
 
-def _take(known: Mapping[str, str], listener: Listener, params: bytes) -> None:
+class _Watched(msgspec.Struct, frozen=True):
+    """A task as the client knows it: its handle, and what its URIs bear here."""
+
+    handle: str
+    mark: UriMark
+
+
+def _take(known: Mapping[str, _Watched], listener: Listener, params: bytes) -> None:
     """Take a notification of an upstream about one of its tasks."""
     try:
-        handle = known.get(read_task(params).id)
+        task = known.get(read_task(params).id)
         members = _decode_members(params)
     except (ValueError, UnicodeDecodeError, RecursionError):
         return
-    if handle is not None:
+    if task is not None:
         members.pop("_meta", None)
-        listener.offer_task(handle, name_task(msgspec.json.encode(members), handle))
+        told = map_result("tasks/get", msgspec.json.encode(members), task.mark.add)
+        listener.offer_task(task.handle, name_task(told, task.handle))
 
 
 def tag_change(change: Change, identifier: str | int) -> bytes:

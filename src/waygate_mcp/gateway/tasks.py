@@ -15,9 +15,9 @@ import msgspec
 
 from waygate_mcp.errors import CapabilityMissingError, UnknownMethodError, UnknownNameError
 from waygate_mcp.gateway.catalog import Catalog
-from waygate_mcp.model.call import Call, Outcome, Reply
+from waygate_mcp.gateway.offers import Found
+from waygate_mcp.model.call import Call, Reply
 from waygate_mcp.model.catalog import Features, Kind, Viewer
-from waygate_mcp.model.ports import Provider
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.seal import KeyRing, SealError
 from waygate_mcp.protocol.tasks import (
@@ -141,10 +141,8 @@ class Tasks:
             task_id=handle,
         )
 
-    async def route(self, call: Call) -> Outcome:
-        """Let the provider that runs a task answer for it.
-
-        Whether the caller may still use the tool is looked up anew.
+    async def locate(self, call: Call) -> Found:
+        """Find who runs the task a call is about, and give the call its target there.
 
         Raises:
             UnknownMethodError: nobody here has tasks for clients of this revision.
@@ -153,14 +151,16 @@ class Tasks:
         """
         self._check_offered(call)
         viewer = Viewer(call.principal, call.capabilities)
-        provider, call.target = await self.find(call.name, call.endpoint, viewer, call.revision)
-        call.provider = provider.name
-        return await provider.call(call)
+        found, call.target = await self.find(call.name, call.endpoint, viewer, call.revision)
+        call.provider = found.provider.name
+        return found
 
     async def find(
         self, text: str, endpoint: str, viewer: Viewer, revision: Revision
-    ) -> tuple[Provider, str]:
-        """Give who runs the task of a handle, and its id there.
+    ) -> tuple[Found, str]:
+        """Give where the tool leads whose task a handle is of, and the task's id there.
+
+        Whether the viewer may still use the tool is looked up anew.
 
         Raises:
             UnknownNameError: no such task for this viewer.
@@ -173,7 +173,7 @@ class Tasks:
             raise _unknown() from exc
         if found.provider.name != handle.provider:
             raise _unknown()
-        return found.provider, handle.task
+        return found, handle.task
 
     def _check_offered(self, call: Call) -> None:
         offered = self.capabilities(call.revision)

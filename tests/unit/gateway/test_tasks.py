@@ -284,6 +284,22 @@ async def test_endpoints_tell_each_revision_of_tasks_and_show_tools_as_it_can_us
 
 
 @virtual_time
+async def test_what_a_task_came_to_has_the_uris_clients_know() -> None:
+    link = b'{"content":[{"type":"resource_link","uri":"memo://a","name":"a"}]}'
+    for features, revision in ((MODERN_ONLY, MODERN), (LEGACY_ONLY, LATEST_LEGACY)):
+        box = tasks_box(features)
+        whole = b'{"taskId":"id-1","result":%b}' % link
+        box.on("tasks/get", "*", partial(lambda reply, _: reply, Reply(whole)))
+        box.on("tasks/result", "*", partial(lambda reply, _: reply, Reply(link)))
+        endpoint = endpoint_of(box, uri_prefixes={"box": "mine"})
+        handle = await handle_from(endpoint, revision=revision)
+        method = "tasks/get" if revision.is_modern else "tasks/result"
+        told = await ask(endpoint, about(handle, method, revision=revision))
+        assert isinstance(told, Reply)
+        assert b'"uri":"mine+memo://a"' in told.result
+
+
+@virtual_time
 async def test_a_provider_that_gets_tasks_later_is_announced_and_routed() -> None:
     box = tasks_box(Features(tools=True))
     endpoint = endpoint_of(box)
