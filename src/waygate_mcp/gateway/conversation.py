@@ -36,7 +36,7 @@ from waygate_mcp.gateway.listening import (
     subscribed,
 )
 from waygate_mcp.gateway.sessions import Session
-from waygate_mcp.gateway.task_watch import check_may_watch, tag_change, watch_tasks
+from waygate_mcp.gateway.task_watch import check_may_listen, tag_change, watch_tasks
 from waygate_mcp.model.ports import Handler, Supervisor
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol import jsonrpc
@@ -297,8 +297,7 @@ class Conversation:
         if isinstance(wanted, str):
             await self._refuse(message, jsonrpc.INVALID_PARAMS, wanted)
             return
-        self._check_may_open()
-        viewer = check_may_watch(endpoint, message.params, wanted, self._principal)
+        viewer = check_may_listen(endpoint, message.params, wanted, self._principal)
         if len(self._listeners) >= _MAX_LISTENERS:
             raise LimitError("listeners", safe_message="Too many subscriptions are open.")
         confirmed = confirmed_filter(endpoint, wanted, self._principal)

@@ -17,7 +17,12 @@ from typing import Any
 
 import msgspec
 
-from waygate_mcp.errors import CapabilityMissingError, UnknownNameError, WaygateError
+from waygate_mcp.errors import (
+    CapabilityMissingError,
+    ForbiddenError,
+    UnknownNameError,
+    WaygateError,
+)
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.hub import Change, Listener
 from waygate_mcp.gateway.links import map_result
@@ -26,6 +31,7 @@ from waygate_mcp.model.catalog import Viewer
 from waygate_mcp.model.ports import TaskTeller
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.capabilities import ClientCapabilities
+from waygate_mcp.protocol.methods import METHODS
 from waygate_mcp.protocol.stateless import (
     CAPABILITIES_KEY,
     ListenFilter,
@@ -34,7 +40,7 @@ from waygate_mcp.protocol.stateless import (
 from waygate_mcp.protocol.tasks import REQUIRED_CAPABILITY, TASKS_EXTENSION, name_task, read_task
 from waygate_mcp.protocol.versions import MODERN
 
-__all__ = ["check_may_watch", "tag_change", "watch_tasks"]
+__all__ = ["check_may_listen", "tag_change", "watch_tasks"]
 
 _log = logging.getLogger(__name__)
 _AGREE_S = 5.0
@@ -42,16 +48,20 @@ _AGREE_S = 5.0
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def check_may_watch(
+def check_may_listen(
     endpoint: Endpoint, params: Mapping[str, Any], wanted: ListenFilter, principal: Principal
 ) -> Viewer:
-    """Check that a client that wants to hear of tasks declared on this request that it knows them.
+    """Check that somebody may listen, and declared tasks on this request if it wants to hear of some.
 
     `params` are those of the request, whose envelope was read. Gives who looks.
 
     Raises:
+        ForbiddenError: the principal may not converse at all.
         CapabilityMissingError: it did not. Where nobody has tasks there is nothing to declare.
     """
+    permission = METHODS["subscriptions/listen"].permission
+    if not principal.may(permission):
+        raise ForbiddenError(permission=permission)
     capabilities = ClientCapabilities.parse(params["_meta"][CAPABILITIES_KEY], MODERN)
     is_offered = bool(wanted.tasks) and endpoint.has_task_extension
     if is_offered and not capabilities.declares(TASKS_EXTENSION):

@@ -25,7 +25,7 @@ from waygate_mcp.gateway.listening import (
     subscribed,
 )
 from waygate_mcp.gateway.sessions import Session
-from waygate_mcp.gateway.task_watch import check_may_watch, watch_tasks
+from waygate_mcp.gateway.task_watch import check_may_listen, watch_tasks
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import encode_event
 from waygate_mcp.protocol.handshake import read_initialize
@@ -310,11 +310,8 @@ class McpDoor:
         if isinstance(wanted, str):
             await answer_refusal(visit, Refusal(200, jsonrpc.INVALID_PARAMS, wanted, message.id))
             return
-        if not visit.principal.may(_OPEN_PERMISSION):
-            await tell(visit, ForbiddenError(permission=_OPEN_PERMISSION), MODERN, message)
-            return
         try:
-            viewer = check_may_watch(endpoint, message.params, wanted, visit.principal)
+            viewer = check_may_listen(endpoint, message.params, wanted, visit.principal)
         except WaygateError as error:
             await tell(visit, error, MODERN, message)
             return
@@ -342,10 +339,8 @@ class McpDoor:
             lambda: house.current().gateway, listener, confirmed, subscriber, house.supervisor
         )
         try:
-            async with (
-                held as subscribed_to,
-                watch_tasks(endpoint, viewer, wanted.tasks, listener) as tasks,
-            ):
+            watched = watch_tasks(endpoint, viewer, wanted.tasks, listener)
+            async with held as subscribed_to, watched as tasks:
                 confirmed = msgspec.structs.replace(subscribed_to, tasks=tasks)
                 await visit.begin_stream()
                 await visit.write(encode_event(acknowledgement(identifier, confirmed)))

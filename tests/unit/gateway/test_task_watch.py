@@ -14,11 +14,11 @@ from tests.support.dialogues import SERVER_INFO, live_state, person
 from tests.support.providers import make_call
 from tests.support.scripted import Scripted
 from tests.support.virtual_time import virtual_time
-from waygate_mcp.errors import CapabilityMissingError, UpstreamUnavailableError
+from waygate_mcp.errors import CapabilityMissingError, ForbiddenError, UpstreamUnavailableError
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Gateway
 from waygate_mcp.gateway.hub import TASK_CHANGED, Change, Listener
-from waygate_mcp.gateway.task_watch import check_may_watch, tag_change, watch_tasks
+from waygate_mcp.gateway.task_watch import check_may_listen, tag_change, watch_tasks
 from waygate_mcp.model.call import Reply
 from waygate_mcp.model.catalog import Features, Viewer
 from waygate_mcp.protocol.capabilities import ClientCapabilities
@@ -154,12 +154,14 @@ def params(*extensions: str) -> dict[str, Any]:
 async def test_who_wants_to_hear_of_tasks_declares_the_extension() -> None:
     endpoint, without = endpoint_of(Telling()), endpoint_of(Scripted(features=Features()))
     wanted = ListenFilter(tasks=("x",))
-    assert check_may_watch(endpoint, params(TASKS_EXTENSION), wanted, ALICE) == VIEWER
+    assert check_may_listen(endpoint, params(TASKS_EXTENSION), wanted, ALICE) == VIEWER
     with pytest.raises(CapabilityMissingError) as caught:
-        check_may_watch(endpoint, params(), wanted, ALICE)
+        check_may_listen(endpoint, params(), wanted, ALICE)
     assert caught.value.required == {"extensions": {TASKS_EXTENSION: {}}}
-    check_may_watch(endpoint, params(), ListenFilter(tools=True), ALICE)
-    check_may_watch(without, params(), wanted, ALICE)
+    check_may_listen(endpoint, params(), ListenFilter(tools=True), ALICE)
+    with pytest.raises(ForbiddenError):
+        check_may_listen(endpoint, params(), ListenFilter(), person("eve", "nothing:at-all"))
+    check_may_listen(without, params(), wanted, ALICE)
     async with watch_tasks(without, VIEWER, ("x",), hearing()) as agreed:
         assert agreed == ()
 
