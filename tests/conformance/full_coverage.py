@@ -98,6 +98,22 @@ NOT_SCORED: Mapping[str, Mapping[str, int]] = {
 }
 """Scenarios that the suite runs without scoring them, and that must pass here all the same."""
 
+TASKS: Mapping[str, int] = {
+    "tasks-capability-negotiation": 5,
+    "tasks-dispatch-and-envelope": 9,
+    "tasks-lifecycle": 9,
+    "tasks-mrtr-composition": 2,
+    "tasks-mrtr-input": 4,
+    "tasks-request-headers": 5,
+    "tasks-request-state-removal": 3,
+    "tasks-required-task-error": 3,
+    "tasks-wire-fields": 4,
+}
+"""Scenario of the tasks extension → checks that must pass with an upstream that has tasks.
+
+`tasks-status-notifications` has no check yet: the suite skips it by itself.
+"""
+
 REASONS: Mapping[tuple[str, str], str] = {
     ("server-sse-multiple-streams", "server-sse-streams-functional"): (
         "INFO in the stateless revision: the answers are plain JSON, which the scenario allows"

@@ -108,6 +108,28 @@ def run_suite(url: str, revision: str, folder: Path) -> SuiteRun:
     return SuiteRun(revision, _read_checks(results), done.returncode, done.stdout, seconds)
 
 
+def run_scenario(url: str, revision: str, scenario: str, folder: Path) -> tuple[Check, ...]:
+    """Run one scenario, whether `revision` has it or not (extensions stand on no revision's list).
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time.
+    """
+    require_peers()
+    command = [str(NODE), str(CONFORMANCE / "dist" / "index.js"), "server", "--url", url, "--force"]
+    options = ["--scenario", scenario, "--spec-version", revision, "-o", str(folder)]
+    done = subprocess.run(
+        [*command, *options, "--timeout", str(_SCENARIO_WITHIN_MS)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=_RUN_WITHIN_S,
+        check=False,
+    )
+    checks = _read_checks(folder).get(scenario)
+    assert checks is not None, f"{scenario} did not run\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return checks
+
+
 def _read_checks(results: Path) -> dict[str, tuple[Check, ...]]:
     scenarios: dict[str, tuple[Check, ...]] = {}
     for file in sorted(results.glob("*/checks.json")):

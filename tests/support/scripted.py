@@ -11,11 +11,19 @@ from waygate_mcp.errors import UnknownNameError
 from waygate_mcp.model.call import Answer, Call, Outcome, Question, Reply
 from waygate_mcp.model.catalog import Condition, Entry, Features, Kind, Listing, Viewer
 from waygate_mcp.protocol.headers import find_header_params
+from waygate_mcp.protocol.tasks import TASKS_EXTENSION, LegacyTasks
 
 Script = Callable[[Call], Awaitable[Outcome] | Outcome]
 
 ALL_FEATURES = Features(
-    tools=True, prompts=True, resources=True, subscribe=True, completions=True, logging=True
+    tools=True,
+    prompts=True,
+    resources=True,
+    subscribe=True,
+    completions=True,
+    logging=True,
+    tasks=LegacyTasks(calls=True, cancels=True),
+    extensions=(TASKS_EXTENSION,),
 )
 _MEMBERS = {
     Kind.TOOL: "name",

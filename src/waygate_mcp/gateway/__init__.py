@@ -11,6 +11,7 @@ chain, steps/  the rings around every call
 exchange       one call from its arrival to its one final answer
 parking        calls waiting for a modern client's answer
 tickets        the sealed texts in `requestState`
+tasks          the handles clients get for tasks, and the way back; task_watch: tasks on listen streams
 sessions       legacy sessions: sealed ids, small state
 stream_buffer  events kept for resumption
 hub            changes on their way to those who listen

@@ -42,6 +42,7 @@ from waygate_mcp.model.ports import Refreshable
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.handshake import downgrade_definition
 from waygate_mcp.protocol.seal import KeyRing, SealError
+from waygate_mcp.protocol.tasks import has_legacy_tasks, hide_task_support
 from waygate_mcp.protocol.uris import UriTemplate
 from waygate_mcp.protocol.versions import Revision
 
@@ -544,6 +545,8 @@ class Catalog:
         definitions: Sequence[bytes] = view.definitions[start:end]
         if kind is Kind.TOOL and not revision.is_modern:
             definitions = [downgrade_definition(item, revision) for item in definitions]
+        if kind is Kind.TOOL and not has_legacy_tasks(revision):
+            definitions = [hide_task_support(item) for item in definitions]
         body = b'{"%b":[%b]' % (_LIST_MEMBERS[kind], b",".join(definitions))
         if end < len(view.names):
             last = view.names[end - 1]

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from waygate_mcp.errors import ForbiddenError, LimitError, WaygateError
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Exchange
@@ -34,6 +36,7 @@ from waygate_mcp.gateway.listening import (
     subscribed,
 )
 from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.gateway.task_watch import check_may_listen, tag_change, watch_tasks
 from waygate_mcp.model.ports import Handler, Supervisor
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol import jsonrpc
@@ -52,7 +55,6 @@ from waygate_mcp.protocol.stateless import (
     acknowledgement,
     listen_end_result,
     read_listen_filter,
-    tag_notification,
 )
 from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, Revision
 
@@ -232,9 +234,9 @@ class Conversation:
     async def _tell_changes(self, session: Session) -> None:
         """Write the changes a legacy session wants to hear of."""
         session.take_over_reading()
-        async for method, uri in announce_changes(session.listener):
-            params = jsonrpc.encode_json({"uri": uri}) if uri is not None else None
-            await self._write(jsonrpc.encode_notification(method, params))
+        async for change in announce_changes(session.listener):
+            params = jsonrpc.encode_json({"uri": change.uri}) if change.uri is not None else None
+            await self._write(jsonrpc.encode_notification(change.method, params))
 
     async def _begin_legacy(self, session: Session, message: Message, line: bytes) -> None:
         method = check_legacy(message, session.revision)
@@ -295,7 +297,7 @@ class Conversation:
         if isinstance(wanted, str):
             await self._refuse(message, jsonrpc.INVALID_PARAMS, wanted)
             return
-        self._check_may_open()
+        viewer = check_may_listen(endpoint, message.params, wanted, self._principal)
         if len(self._listeners) >= _MAX_LISTENERS:
             raise LimitError("listeners", safe_message="Too many subscriptions are open.")
         confirmed = confirmed_filter(endpoint, wanted, self._principal)
@@ -309,17 +311,20 @@ class Conversation:
         held = subscribed(
             lambda: self._current().gateway, listener, confirmed, subscriber, self._supervisor
         )
-        self._start(self._tell_listener(identifier, listener, held), "listen")
+        watched = watch_tasks(endpoint, viewer, wanted.tasks, listener)
+        self._start(self._tell_listener(identifier, listener, held, watched), "listen")
 
     async def _tell_listener(
         self,
         identifier: str | int,
         listener: Listener,
         held: AbstractAsyncContextManager[ListenFilter],
+        watched: AbstractAsyncContextManager[tuple[str, ...]],
     ) -> None:
         """Write the acknowledgement, a listener's changes, and the graceful end if it is ours."""
         try:
-            async with held as confirmed:
+            async with held as subscribed_to, watched as tasks:
+                confirmed = msgspec.structs.replace(subscribed_to, tasks=tasks)
                 await self._tell_subscribed(identifier, listener, confirmed)
         finally:
             _forget(self._listeners, identifier, listener)
@@ -330,10 +335,10 @@ class Conversation:
     ) -> None:
         if self._listeners.get(identifier) is listener:
             await self._write(acknowledgement(identifier, confirmed))
-            async for method, uri in announce_changes(listener):
+            async for change in announce_changes(listener):
                 if self._listeners.get(identifier) is not listener:
                     return  # the client cancelled it: nothing more is sent
-                await self._write(tag_notification(method, identifier, uri))
+                await self._write(tag_change(change, identifier))
             if self._listeners.get(identifier) is listener:
                 params = jsonrpc.encode_json({"requestId": identifier})
                 await self._write(jsonrpc.encode_notification("notifications/cancelled", params))

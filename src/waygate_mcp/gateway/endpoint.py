@@ -21,6 +21,7 @@ from waygate_mcp.gateway.catalog import Catalog
 from waygate_mcp.gateway.chain import compose
 from waygate_mcp.gateway.links import map_error_data, map_meta, map_result
 from waygate_mcp.gateway.offers import EndpointStatus, Found
+from waygate_mcp.gateway.tasks import TaskHandles, Tasks
 from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.model.catalog import Kind, Viewer
 from waygate_mcp.model.event import Event, ListChanged
@@ -29,6 +30,8 @@ from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.handshake import Hello, initialize_result
 from waygate_mcp.protocol.headers import param_mismatch
 from waygate_mcp.protocol.stateless import discover_result
+from waygate_mcp.protocol.tasks import TASK_METHODS
+from waygate_mcp.protocol.versions import MODERN, Revision
 
 __all__ = ["Endpoint"]
 
@@ -60,7 +63,7 @@ class Endpoint:
     """What is served at one path.
 
     `steps` are the rings around every call, outermost first. `instructions` replaces the providers'
-    own advice where it is given.
+    own advice where it is given. `handles` seals the ids of tasks.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Endpoint:
         catalog: Catalog,
         steps: Sequence[Step],
         server_info: Mapping[str, Any],
+        handles: TaskHandles,
         instructions: str | None = None,
     ) -> None:
         self.name = name
@@ -78,12 +82,14 @@ class Endpoint:
         self.instructions: str | None = None
         self._own_instructions = instructions
         self._steps = tuple(steps)
+        self._tasks = Tasks(handles, catalog)
         self.handle: Handler = compose(steps, self._route)
         self._all_handlers: dict[str, Handler] = {
             **dict.fromkeys(_LISTS, compose(steps, self._list)),
             **dict.fromkeys(_TARGETS, self.handle),
             "completion/complete": self.handle,
             "server/discover": compose(steps, self._discover),
+            **dict.fromkeys(TASK_METHODS, compose(steps, self._route_task)),
         }
         self._handlers: dict[str, Handler] = {}
         self._provider_names = frozenset(b.provider.name for b in catalog.bindings)
@@ -103,6 +109,8 @@ class Endpoint:
 
     def _offers(self, method: str) -> bool:
         """Tell whether some provider here has the capability a method belongs to."""
+        if method in TASK_METHODS:
+            return any(b.provider.features.has_tasks for b in self.catalog.bindings)
         area = _AREAS.get(method.partition("/")[0])
         if method in _SUBSCRIPTIONS:
             return "subscribe" in self.capabilities.get("resources", {})
@@ -137,19 +145,33 @@ class Endpoint:
 
     def _look_at_providers(self) -> None:
         """Take over what the providers can do; an upstream says so only once it is open."""
-        capabilities = self._unite_capabilities()
+        self.capabilities = self._unite_capabilities()
         self._has_rivals = self.catalog.has_rivals
-        if capabilities != self.capabilities or not self._handlers:
-            self.capabilities = capabilities
-            handlers = self._all_handlers.items()
-            self._handlers = {name: handler for name, handler in handlers if self._offers(name)}
+        handlers = self._all_handlers.items()
+        self._handlers = {name: handler for name, handler in handlers if self._offers(name)}
         self.instructions = self._own_instructions or self._join_instructions()
 
     def initialize(self, hello: Hello) -> bytes:
         """Build the result of `initialize`, without asking any provider."""
-        return initialize_result(
-            hello.revision, self.capabilities, self.server_info, self.instructions
-        )
+        offered = self._offered_to(hello.revision)
+        return initialize_result(hello.revision, offered, self.server_info, self.instructions)
+
+    def _offered_to(self, revision: Revision) -> dict[str, Any]:
+        """Add to the capabilities what only one revision has."""
+        return {**self.capabilities, **self._tasks.capabilities(revision)}
+
+    @property
+    def has_task_extension(self) -> bool:
+        """Tell whether modern clients may get tasks here."""
+        return "extensions" in self._tasks.capabilities(MODERN)
+
+    async def find_task(self, handle: str, viewer: Viewer) -> tuple[Found, str]:
+        """Give where a modern client's task is run, and its id there.
+
+        Raises:
+            UnknownNameError: no such task for this viewer.
+        """
+        return await self._tasks.find(handle, self.name, viewer, MODERN)
 
     def _unite_capabilities(self) -> dict[str, Any]:
         """Unite what the providers can do; lists can always change, by our own configuration."""
@@ -182,7 +204,7 @@ class Endpoint:
 
     async def _discover(self, _call: Call) -> Reply:
         """Answer `server/discover`."""
-        result = discover_result(self.capabilities, self.instructions)
+        result = discover_result(self._offered_to(MODERN), self.instructions)
         return Reply(result, ttl_ms=_DISCOVER_TTL_MS, cache_scope="private")
 
     async def _list(self, call: Call) -> Reply:
@@ -206,18 +228,31 @@ class Endpoint:
             problem = param_mismatch(found.entry.header_params, call.arguments, call.headers)
             if problem is not None:
                 raise HeaderMismatchError(problem)
+        return await self._answer(found, call)
+
+    async def _route_task(self, call: Call) -> Outcome:
+        """Let whoever runs a task answer for it."""
+        return await self._answer(await self._tasks.locate(call), call)
+
+    async def _answer(self, found: Found, call: Call) -> Outcome:
+        """Let a provider answer; URIs and tasks in its answer get the names they have here."""
         if not found.mark.text:
             outcome = await found.provider.call(call)
-            if self._has_rivals and type(outcome) is Reply and b'"resource' in outcome.result:
+            if type(outcome) is not Reply:
+                return outcome
+            if self._has_rivals and b'"resource' in outcome.result:
                 self._note_links(found, call, outcome)
-            return outcome
+            return outcome if outcome.task_id is None else self._tasks.hand_out(call, outcome)
         try:
             outcome = await found.provider.call(call)
         except RpcError as exc:
             raise _marked_error(found, exc) from exc
         except UnknownNameError as exc:
             raise UnknownNameError(exc.kind, call.name) from exc
-        return _marked(found, call.method, outcome) if type(outcome) is Reply else outcome
+        if type(outcome) is not Reply:
+            return outcome
+        marked = _marked(found, call.method, outcome)
+        return marked if marked.task_id is None else self._tasks.hand_out(call, marked)
 
     def _note_links(self, found: Found, call: Call, reply: Reply) -> None:
         """Remember whose the resources are that a result points to."""

@@ -18,6 +18,7 @@ from waygate_mcp.gateway.modern_exchange import ParkingPlace
 from waygate_mcp.gateway.names import UriMark, is_allowed_by
 from waygate_mcp.gateway.offers import Binding, Rules
 from waygate_mcp.gateway.parking import ParkingLimits
+from waygate_mcp.gateway.tasks import TaskHandles
 from waygate_mcp.model.event import Event
 from waygate_mcp.model.ports import Provider, Step
 from waygate_mcp.protocol.stateless import server_info_meta
@@ -148,4 +149,5 @@ def _build_endpoint(
         page_size=limits.page_size,
     )
     catalog = Catalog(bindings, rules, Ground(live.ring, names, live.links, monotonic))
-    return Endpoint(plan.name, catalog, steps, server_info, plan.instructions)
+    handles = TaskHandles(live.ring, live.now)
+    return Endpoint(plan.name, catalog, steps, server_info, handles, plan.instructions)

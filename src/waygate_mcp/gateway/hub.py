@@ -18,7 +18,9 @@ from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
 from waygate_mcp.model.principal import Principal
 
-__all__ = ["Change", "Hub", "Listener"]
+__all__ = ["TASK_CHANGED", "Change", "Hub", "Listener"]
+
+TASK_CHANGED = "notifications/tasks"
 
 _METHODS = {
     Kind.TOOL: "notifications/tools/list_changed",
@@ -32,10 +34,14 @@ _PublicUri = Callable[[str, str, str], str | None]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A notification due: its method, and the public URI where it is about one resource."""
+    """A notification due: its method, and what it is about.
+
+    `uri` is the public URI of one resource, `params` the raw parameters of one about a task.
+    """
 
     method: str
     uri: str | None = None
+    params: bytes | None = None
 
 
 class Listener:
@@ -58,6 +64,7 @@ class Listener:
         self.kinds = kinds
         self.uris: set[str] = set()
         self.is_closed = False
+        self._tasks_due: dict[str, bytes] = {}
         self._due: dict[Change, None] = {}
         self._wake = asyncio.Event()
 
@@ -67,6 +74,12 @@ class Listener:
             return
         self._due[change] = None
         self._wake.set()
+
+    def offer_task(self, handle: str, params: bytes) -> None:
+        """Note how a task is now; of one that changed twice before it was told the last is told."""
+        if not self.is_closed:
+            self._tasks_due[handle] = params
+            self._wake.set()
 
     def is_meant(self, event: ResourceUpdated) -> bool:
         """Tell whether an update is for this reader: not one that another session subscribed to."""
@@ -82,6 +95,9 @@ class Listener:
         await self._wake.wait()
         self._wake.clear()
         due, self._due = list(self._due), {}
+        if self._tasks_due:
+            tasks, self._tasks_due = self._tasks_due.values(), {}
+            due += [Change(TASK_CHANGED, params=params) for params in tasks]
         if self.is_closed:
             self._wake.set()
         return due or (None if self.is_closed else [])

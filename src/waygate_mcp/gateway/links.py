@@ -98,8 +98,18 @@ def _map_read_result(result: bytes, change: Change) -> bytes:
     )
 
 
+def _map_task(result: bytes, change: Change) -> bytes:
+    """Change the URIs of what a task came to, which is a tool's result."""
+    return _edit_members(
+        result,
+        lambda members: _edit(members, "result", lambda raw: _map_tool_result(raw, change)),
+    )
+
+
 _RESULTS: dict[str, Callable[[bytes, Change], bytes]] = {
     "tools/call": _map_tool_result,
+    "tasks/get": _map_task,
+    "tasks/result": _map_tool_result,
     "prompts/get": _map_prompt_result,
     "resources/read": _map_read_result,
 }

@@ -22,7 +22,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.gateway import Gateway
-from waygate_mcp.gateway.hub import Hub, Listener
+from waygate_mcp.gateway.hub import Change, Hub, Listener
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.call import Answer, Call, LogEvent, Progress, Question
 from waygate_mcp.model.catalog import Kind, Viewer
@@ -223,8 +223,8 @@ def open_listener(
     return listener
 
 
-async def announce_changes(listener: Listener) -> AsyncIterator[tuple[str, str | None]]:
-    """Yield (method, URI or None) of each change due, until the listener is closed."""
+async def announce_changes(listener: Listener) -> AsyncIterator[Change]:
+    """Yield each change due, until the listener is closed."""
     while (changes := await listener.take()) is not None:
         for change in changes:
-            yield change.method, change.uri
+            yield change

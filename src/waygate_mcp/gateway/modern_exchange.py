@@ -278,7 +278,8 @@ class ModernExchange(Exchange):
         cacheable = METHODS[self.call.method].is_cacheable
         cache = (outcome.ttl_ms, outcome.cache_scope) if cacheable else None
         info = self._place.server_info
-        return encode_complete(self.identifier, outcome.result, outcome.meta, info, cache)
+        kind = b"complete" if outcome.task_id is None else b"task"
+        return encode_complete(self.identifier, outcome.result, outcome.meta, info, cache, kind)
 
     def _word_input_required(self, outcome: InputRequired) -> bytes:
         """Check that the client can answer, seal the state, word the result."""

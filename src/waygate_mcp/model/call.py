@@ -76,7 +76,9 @@ class Reply(msgspec.Struct, frozen=True):
     `result` is a JSON object without `resultType`, `ttlMs`, `cacheScope` and `_meta`: the encoder
     adds those the client's revision has. `meta` is the raw `_meta` object, if any. `is_error` says
     that a tool reported its own failure (`isError`), which is a reply and not an exception.
-    `ttl_ms` and `cache_scope` are read for cacheable results only.
+    `ttl_ms` and `cache_scope` are read for cacheable results only. `task_id` is there where the
+    result is no answer yet but a task, written as the client's era has it: the provider's own id, until
+    the gateway has put a handle of its own in both places.
     """
 
     result: bytes
@@ -84,6 +86,7 @@ class Reply(msgspec.Struct, frozen=True):
     is_error: bool = False
     ttl_ms: int = 0
     cache_scope: Literal["public", "private"] = "private"
+    task_id: str | None = None
 
 
 class InputRequired(msgspec.Struct, frozen=True):

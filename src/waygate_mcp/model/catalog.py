@@ -14,6 +14,7 @@ import msgspec
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.headers import HeaderParam
+from waygate_mcp.protocol.tasks import TASKS_EXTENSION, LegacyTasks
 
 __all__ = ["Condition", "Entry", "Features", "Kind", "Listing", "NameClaim", "Viewer"]
 
@@ -63,7 +64,10 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Features(msgspec.Struct, frozen=True):
-    """What a provider can do at all, known without asking anyone."""
+    """What a provider can do at all, known without asking anyone.
+
+    `tasks` is what it does for clients of 2025-11-25, `extensions` what for those of 2026-07-28.
+    """
 
     tools: bool = False
     prompts: bool = False
@@ -71,6 +75,13 @@ class Features(msgspec.Struct, frozen=True):
     subscribe: bool = False
     completions: bool = False
     logging: bool = False
+    tasks: LegacyTasks = LegacyTasks()
+    extensions: tuple[str, ...] = ()
+
+    @property
+    def has_tasks(self) -> bool:
+        """Tell whether clients of any revision may get tasks from it."""
+        return self.tasks.calls or TASKS_EXTENSION in self.extensions
 
 
 class Viewer(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ Knows signatures. Refuses to know any class that fulfils them; `runtime/builders
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names what call.py holds
@@ -26,6 +27,7 @@ __all__ = [
     "Refreshable",
     "Step",
     "Supervisor",
+    "TaskTeller",
 ]
 
 
@@ -84,14 +86,35 @@ class Provider(Protocol):
         """Answer one call; `call.target` is this provider's own name of the entry.
 
         `call.method` is one of tools/call, prompts/get, resources/read, completion/complete,
-        resources/subscribe, resources/unsubscribe. Interim messages go to `call.caller`. A tool's
-        own failure is a Reply with `is_error`.
+        resources/subscribe, resources/unsubscribe; and, of a task it handed out (`Reply.task_id`),
+        tasks/get, tasks/result, tasks/update, tasks/cancel, where `call.target` is the task's id.
+        Interim messages go to `call.caller`. A tool's own failure is a Reply with `is_error`.
 
         Raises:
             UnknownNameError: there is no such entry.
             InvalidArgumentsError: prompts and completions only; tools answer with `is_error`.
             RpcError: an error that reaches the client as it is.
             UpstreamError: see errors.py.
+        """
+
+
+@runtime_checkable
+class TaskTeller(Protocol):
+    """A provider that can tell how tasks are without being asked."""
+
+    def tell_of_tasks(
+        self,
+        ids: tuple[str, ...],
+        on_task: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> AbstractAsyncContextManager[frozenset[str]]:
+        """Tell of these tasks, by its own ids, until the context is left; gives those it agreed to.
+
+        `on_task` is given the raw parameters of each `notifications/tasks`, `on_end` called when no
+        more will come. Neither blocks nor raises.
+
+        Raises:
+            UpstreamError: nothing can be heard.
         """
 
 

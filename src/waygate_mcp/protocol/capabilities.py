@@ -61,6 +61,10 @@ class ClientCapabilities(msgspec.Struct, frozen=True):
         """Tell whether a URL elicitation may be asked."""
         return bool(self.bits & _URL)
 
+    def declares(self, extension: str) -> bool:
+        """Tell whether an extension of this name was declared."""
+        return extension in self.extensions
+
     @classmethod
     def parse(cls, declared: Mapping[str, Any], revision: Revision) -> ClientCapabilities:
         """Read a `capabilities` object as a client of `revision` means it.

@@ -1,6 +1,6 @@
 """Which method exists in which revision, and what each is about.
 
-Spec: the ClientRequest unions of the schemas of all five revisions.
+Spec: the ClientRequest unions of the schemas of all five revisions; the tasks extension of 2026-07-28.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from waygate_mcp.protocol.versions import Era, Revision
+from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, Era, Revision
 
 __all__ = ["CLIENT_NOTIFICATIONS", "METHODS", "Method", "find_method"]
 
@@ -20,16 +20,18 @@ class Method(msgspec.Struct, frozen=True):
     `names` is the member of `params` that says which entry is meant and that `Mcp-Name` mirrors,
     None where nothing is named. `required` are the members of `params` that must be there, with the
     type the schema gives them. `may_ask` allows `input_required` as a modern answer. `cacheable`
-    results carry caching hints. `permission` is what a principal needs (surface.md 5).
+    results carry caching hints. `permission` is what a principal needs (surface.md 5). `revisions`
+    are those that have the method, None where all of its eras do.
     """
 
     name: str
     eras: frozenset[Era]
     permission: str
-    names: Literal["name", "uri"] | None = None
+    names: Literal["name", "uri", "taskId"] | None = None
     required: tuple[tuple[str, type], ...] = ()
     may_ask: bool = False
     is_cacheable: bool = False
+    revisions: frozenset[str] | None = None
 
 
 _BOTH = frozenset(Era)
@@ -37,6 +39,8 @@ _LEGACY = frozenset({Era.LEGACY})
 _MODERN = frozenset({Era.MODERN})
 _NAME = (("name", str),)
 _URI = (("uri", str),)
+_TASK = (("taskId", str),)
+_HAVE_TASKS = frozenset({LATEST_LEGACY.text, MODERN.text})
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -65,6 +69,17 @@ METHODS: dict[str, Method] = {
             "completions:use",
             required=(("ref", dict), ("argument", dict)),
         ),
+        Method("tasks/get", _BOTH, "tools:call", "taskId", _TASK, revisions=_HAVE_TASKS),
+        Method("tasks/cancel", _BOTH, "tools:call", "taskId", _TASK, revisions=_HAVE_TASKS),
+        Method("tasks/result", _LEGACY, "tools:call", "taskId", _TASK, revisions=_HAVE_TASKS),
+        Method(
+            "tasks/update",
+            _MODERN,
+            "tools:call",
+            "taskId",
+            (*_TASK, ("inputResponses", dict)),
+            revisions=_HAVE_TASKS,
+        ),
     )
 }
 
@@ -82,4 +97,7 @@ CLIENT_NOTIFICATIONS = frozenset(
 def find_method(name: str, revision: Revision) -> Method | None:
     """Look a method up as it exists in `revision`, None where it does not."""
     method = METHODS.get(name)
-    return method if method is not None and revision.era in method.eras else None
+    if method is None or revision.era not in method.eras:
+        return None
+    is_there = method.revisions is None or revision.text in method.revisions
+    return method if is_there else None

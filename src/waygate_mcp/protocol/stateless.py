@@ -50,6 +50,7 @@ _SERVER_INFO_BYTES = SERVER_INFO_KEY.encode()
 _MAX_NAME_CHARS = 128
 _MAX_LISTEN_URIS = 1_000
 _MAX_URI_CHARS = 4_096
+_MAX_LISTEN_TASKS = 100
 _LIST_FILTERS = ("toolsListChanged", "promptsListChanged", "resourcesListChanged")
 
 
@@ -95,15 +96,16 @@ def encode_complete(
     meta: bytes | None,
     server_info: bytes,
     cache: tuple[int, str] | None = None,
+    kind: bytes = b"complete",
 ) -> bytes:
     """Frame a neutral result as the response to `identifier`, with the members every modern result has.
 
     `result` is a JSON object without `resultType` and `_meta`, `meta` the raw `_meta` object of the
     provider, `server_info` what `server_info_meta` built: it replaces the provider's. `cache` is
-    (ttlMs, cacheScope) for cacheable results.
+    (ttlMs, cacheScope) for cacheable results, `kind` the `resultType`.
     Spec: 2026-07-28 basic/index, "Responses"; server/utilities/caching.
     """
-    head = b'{"resultType":"complete","_meta":{%b' % server_info
+    head = b'{"resultType":"%b","_meta":{%b' % (kind, server_info)
     if meta is not None:
         head += _more_members(_without_server_info(meta))
     else:
@@ -177,6 +179,7 @@ class ListenFilter(msgspec.Struct, frozen=True):
     prompts: bool = False
     resources: bool = False
     uris: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
     def to_notifications(self) -> dict[str, Any]:
         """Rebuild the `notifications` object, with only what is asked for."""
@@ -184,6 +187,8 @@ class ListenFilter(msgspec.Struct, frozen=True):
         built: dict[str, Any] = {name: True for name, wanted in flags if wanted}
         if self.uris:
             built["resourceSubscriptions"] = list(self.uris)
+        if self.tasks:
+            built["taskIds"] = list(self.tasks)
         return built
 
 
@@ -203,8 +208,16 @@ def read_listen_filter(params: Mapping[str, Any]) -> ListenFilter | str:
             f"resourceSubscriptions holds at most {_MAX_LISTEN_URIS} URIs"
             f" of at most {_MAX_URI_CHARS} characters"
         )
+    tasks = wanted.get("taskIds", [])
+    if type(tasks) is not list or any(type(task) is not str for task in tasks):
+        return "taskIds must be a list of ids"
+    if len(tasks) > _MAX_LISTEN_TASKS or any(len(task) > _MAX_URI_CHARS for task in tasks):
+        return (
+            f"taskIds holds at most {_MAX_LISTEN_TASKS} ids of at most {_MAX_URI_CHARS} characters"
+        )
     tools, prompts, resources = flags
-    return ListenFilter(tools, prompts, resources, tuple(dict.fromkeys(uris)))
+    found = tuple(dict.fromkeys(uris)), tuple(dict.fromkeys(tasks))
+    return ListenFilter(tools, prompts, resources, *found)
 
 
 def _subscription_meta(identifier: str | int) -> bytes:
@@ -221,9 +234,13 @@ def acknowledgement(identifier: str | int, confirmed: ListenFilter) -> bytes:
     return encode_notification("notifications/subscriptions/acknowledged", params)
 
 
-def tag_notification(method: str, identifier: str | int, uri: str | None = None) -> bytes:
-    """Build a change notification for one listen stream."""
+def tag_notification(
+    method: str, identifier: str | int, uri: str | None = None, more: bytes | None = None
+) -> bytes:
+    """Build a change notification for one listen stream; `more` is an object without `_meta`."""
     params = b'{"_meta":%b' % _subscription_meta(identifier)
+    if more is not None:
+        return encode_notification(method, params + _more_members(more))
     if uri is not None:
         params += b',"uri":%b' % encode_json(uri)
     return encode_notification(method, params + b"}")

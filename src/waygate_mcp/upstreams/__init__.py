@@ -17,7 +17,10 @@ outside_text     text from outside, fit for one line of the log
 detect           which era a server speaks
 modern           the stateless connector, and its listening stream
 legacy           the connector with sessions
+live_calls       calls in flight in a session, and which of them a message is about
 sessions         which caller gets which session
+tasks            calls that become tasks: relayed, or awaited; task_messages: where ids of tasks stand
+task_stream      a listening stream about tasks
 channel          the seam to transports: requests out, messages in
 calls            how a call is written for an upstream, and what its answer means
 gathering        questions asked together, and the response that ends the asking

@@ -26,6 +26,7 @@ from waygate_mcp.protocol.stateless import (
     SUBSCRIPTION_KEY,
     VERSION_KEY,
 )
+from waygate_mcp.protocol.tasks import TASK_METHODS, TASKS_EXTENSION, read_task
 from waygate_mcp.protocol.versions import MODERN, Revision
 from waygate_mcp.upstreams.channel import RemoteError
 from waygate_mcp.upstreams.questions import (
@@ -50,6 +51,7 @@ __all__ = [
 URL_REQUIRED_LEGACY = -32042
 _ERA_PARAMS = ("_meta", "inputResponses", "requestState", "task")
 _ERA_RESULTS = ("resultType", "ttlMs", "cacheScope", "_meta")
+_TASK_RESULTS = ("resultType", "_meta")  # the ttlMs of a task is the task's own
 # Ours on each side, and what may carry private data over the border (protocol.md 9, rule 25).
 _OWN_META = (
     VERSION_KEY, CLIENT_INFO_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY, SUBSCRIPTION_KEY,
@@ -61,6 +63,7 @@ _NAMES = {
     "resources/read": "uri",
     "resources/subscribe": "uri",
     "resources/unsubscribe": "uri",
+    **dict.fromkeys(TASK_METHODS, "taskId"),
 }
 
 
@@ -72,23 +75,26 @@ class _Body(msgspec.Struct):
 
 
 class ModernContext(msgspec.Struct, frozen=True):
-    """What every modern request says of its sender."""
+    """What every modern request says of its sender. `extensions` are those agreed with this upstream."""
 
     client_info: Mapping[str, Any]
     capabilities: ClientCapabilities
     log_level: str | None = None
+    extensions: tuple[str, ...] = ()
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_int = msgspec.json.Decoder(int).decode
 
 
-def declaration(capabilities: ClientCapabilities) -> dict[str, Any]:
+def declaration(
+    capabilities: ClientCapabilities, extensions: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Write capabilities as they are declared to an upstream: the client's, never more.
 
-    Extensions are not bridged yet, so none is offered.
+    Of extensions only those are declared that are carried here and agreed for this request.
     """
-    return ClientCapabilities(capabilities.bits).to_declaration()
+    return ClientCapabilities(capabilities.bits, extensions).to_declaration()
 
 
 def _raw(value: Any) -> msgspec.Raw:
@@ -115,7 +121,8 @@ def _entry_params(call: Call) -> tuple[Members, Members]:
     members = _params_of(call)
     meta = members.get("_meta")
     for name in _ERA_PARAMS:
-        members.pop(name, None)
+        if name != "inputResponses" or call.method != "tasks/update":
+            members.pop(name, None)
     member = _NAMES.get(call.method)
     if member is not None:
         members[member] = _raw(call.target)
@@ -141,7 +148,7 @@ def modern_meta(context: ModernContext, token: str | None = None) -> Members:
     meta = {
         VERSION_KEY: _raw(MODERN.text),
         CLIENT_INFO_KEY: _raw(context.client_info),
-        CAPABILITIES_KEY: _raw(declaration(context.capabilities)),
+        CAPABILITIES_KEY: _raw(declaration(context.capabilities, context.extensions)),
     }
     if context.log_level is not None:
         meta[LOG_LEVEL_KEY] = _raw(context.log_level)
@@ -161,14 +168,19 @@ def modern_params(call: Call, context: ModernContext, token: str | None) -> byte
     return join(members)
 
 
-def legacy_params(call: Call, revision: Revision, token: str | None) -> bytes:
+def legacy_params(
+    call: Call, revision: Revision, token: str | None, task: bytes | None = None
+) -> bytes:
     """Write the parameters of a call for an upstream of a legacy revision.
 
     Answers of a retry are not sent: for such an upstream a retry without a parked call is a new call.
+    With `task`, a raw object, the call is to become a task.
     """
     members, meta = _entry_params(call)
     if not revision.has_completion_context and call.method == "completion/complete":
         members.pop("context", None)
+    if task is not None:
+        members["task"] = msgspec.Raw(task)
     if token is not None:
         meta["progressToken"] = _raw(token)
     if meta:
@@ -176,9 +188,11 @@ def legacy_params(call: Call, revision: Revision, token: str | None) -> bytes:
     return join(members)
 
 
-def _reply(upstream: str, raw: msgspec.Raw, members: Members) -> Reply:
-    """Take the era's members out of a result."""
-    taken = {name: members.pop(name) for name in _ERA_RESULTS if name in members}
+def _reply(
+    upstream: str, raw: msgspec.Raw, members: Members, names: tuple[str, ...] = _ERA_RESULTS
+) -> Reply:
+    """Take the era's members, `names`, out of a result."""
+    taken = {name: members.pop(name) for name in names if name in members}
     meta = taken.get("_meta")
     if meta is not None:
         meta = _neutral_meta(upstream, meta)
@@ -224,8 +238,10 @@ def _cut_result(upstream: str, raw: msgspec.Raw) -> Members:
         raise UpstreamProtocolError(upstream, f"the result is no object: {exc}") from exc
 
 
-def modern_outcome(upstream: str, method: str, raw: msgspec.Raw) -> Outcome:
-    """Read the result of a modern upstream.
+def modern_outcome(
+    upstream: str, method: str, raw: msgspec.Raw, extensions: tuple[str, ...] = ()
+) -> Outcome:
+    """Read the result of a modern upstream; `extensions` are those declared on the request.
 
     Raises:
         UpstreamProtocolError: a `resultType` nobody agreed on, or `input_required` where it may not
@@ -234,7 +250,11 @@ def modern_outcome(upstream: str, method: str, raw: msgspec.Raw) -> Outcome:
     members = _cut_result(upstream, raw)
     kind = bytes(members.get("resultType", msgspec.Raw(b'"complete"')))
     if kind == b'"complete"':
-        return _reply(upstream, raw, members)
+        names = _TASK_RESULTS if method in TASK_METHODS else _ERA_RESULTS
+        return _reply(upstream, raw, members, names)
+    if kind == b'"task"' and method == "tools/call" and TASKS_EXTENSION in extensions:
+        reply = _reply(upstream, raw, members, _TASK_RESULTS)
+        return msgspec.structs.replace(reply, task_id=_task_id(upstream, reply.result))
     known = METHODS.get(method)
     if kind != b'"input_required"' or known is None or not known.may_ask:
         raise UpstreamProtocolError(upstream, f"{method} gave resultType {kind[:80]!r}")
@@ -244,9 +264,22 @@ def modern_outcome(upstream: str, method: str, raw: msgspec.Raw) -> Outcome:
         raise UpstreamProtocolError(upstream, str(exc)) from exc
 
 
-def legacy_outcome(upstream: str, raw: msgspec.Raw) -> Reply:
-    """Read the result of a legacy upstream."""
-    return _reply(upstream, raw, _cut_result(upstream, raw))
+def _task_id(upstream: str, task: bytes | msgspec.Raw) -> str:
+    """Read the id of a task an upstream made."""
+    try:
+        return read_task(task).id
+    except ValueError as exc:
+        raise UpstreamProtocolError(upstream, str(exc)) from exc
+
+
+def legacy_outcome(upstream: str, raw: msgspec.Raw, *, may_be_task: bool = False) -> Reply:
+    """Read the result of a legacy upstream, which is a task where one was asked for and made."""
+    members = _cut_result(upstream, raw)
+    made = members.get("task") if may_be_task else None
+    reply = _reply(upstream, raw, members)
+    if made is None:
+        return reply
+    return msgspec.structs.replace(reply, task_id=_task_id(upstream, made))
 
 
 def error_for(

@@ -25,7 +25,7 @@ from waygate_mcp.errors import (
     WaygateError,
     let_go,
 )
-from waygate_mcp.model.call import Answer, Call, InputRequired, Outcome, Question
+from waygate_mcp.model.call import Call, InputRequired, Outcome
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event, ResourceUpdated
 from waygate_mcp.net.http import Header
@@ -34,15 +34,17 @@ from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.versions import LATEST_LEGACY, REVISIONS, Revision
 from waygate_mcp.upstreams.calls import declaration, error_for, legacy_outcome, legacy_params
 from waygate_mcp.upstreams.channel import Channel, Conversation, Incoming, OpenChannel
-from waygate_mcp.upstreams.events import changes_of, log_event, progress_event
-from waygate_mcp.upstreams.gathering import DoneError, Siblings, first_failure
+from waygate_mcp.upstreams.events import changes_of
+from waygate_mcp.upstreams.gathering import DoneError, first_failure
 from waygate_mcp.upstreams.listing import LIST_METHODS, Page, read_page
+from waygate_mcp.upstreams.live_calls import LiveCall, LiveCalls
 from waygate_mcp.upstreams.questions import (
     answer_for,
     answer_message,
     question_of,
     refusal_message,
 )
+from waygate_mcp.upstreams.task_messages import answer_of_task, question_of_task
 
 __all__ = [
     "LegacyConnector",
@@ -86,33 +88,11 @@ class _InitializeResult(msgspec.Struct, rename="camel"):
 _decode_initialize = msgspec.json.Decoder(_InitializeResult).decode
 
 
-class LiveCall:
-    """A call in flight: who to tell, who to ask, and what came of asking."""
-
-    def __init__(self, call: Call, identifier: str, token: str | None) -> None:
-        self.call = call
-        self.identifier = identifier
-        self.token = token
-        self.asking: asyncio.TaskGroup | None = None
-        self.asked: set[str | int] = set()
-        self.missing: CapabilityMissingError | None = None
-        self.refused: LimitError | None = None
-        self.siblings = Siblings()
-
-    def answered_before(self, question: Question) -> Answer | None:
-        """Give the answer the client sent along, if it knew the question's key."""
-        given = (self.call.input_responses or {}).get(question.key or "")
-        return None if given is None else Answer(given)
-
-    async def tell(self, incoming: Incoming) -> None:
-        """Hand progress and log messages to the caller."""
-        event = progress_event(incoming, self.token) or log_event(incoming)
-        if event is not None:
-            await self.call.caller.emit(event)
-
-
 class LegacySession:
-    """One session of an upstream: what was agreed, and what is under way in it."""
+    """One session of an upstream: what was agreed, and what is under way in it.
+
+    `tasks` counts those that are awaited, though no request of theirs may be in flight.
+    """
 
     def __init__(
         self,
@@ -127,10 +107,11 @@ class LegacySession:
         self.revision = revision
         self.capabilities = capabilities
         self.instructions = instructions
-        self.live: dict[str, LiveCall] = {}
+        self.live = LiveCalls()
         self.subscribed: Counter[str] = Counter()
         self.is_lost = False
         self.has_level = False
+        self.tasks = 0
         self.listening: asyncio.Task[None] | None = None
         self.used_at_s = 0.0
         self.is_shared = False
@@ -149,7 +130,7 @@ class LegacySession:
     @property
     def is_idle(self) -> bool:
         """Tell whether nothing would be lost with it."""
-        return not self.live and not self.subscribed
+        return not self.live and not self.subscribed and not self.tasks
 
     def has(self, area: str, flag: str | None = None) -> bool:
         """Tell whether the upstream declared a capability, or a flag of it."""
@@ -158,37 +139,9 @@ class LegacySession:
             return False
         return flag is None or declared.get(flag) is True
 
-    def owner_of(self, incoming: Incoming) -> LiveCall | None:
-        """Give the call a message on the session's own stream belongs to, None where that is unsure.
-
-        Progress is attributed by its token; anything else only while a single call is in flight.
-        """
-        for live in self.live.values():
-            if progress_event(incoming, live.token) is not None:
-                return live
-        return next(iter(self.live.values())) if len(self.live) == 1 else None
-
     def claim(self, incoming: Incoming, in_flight: int) -> str | None:
-        """Give the request a message on a single channel belongs to, None where that is unsure.
-
-        1. Progress is attributed by its token.
-        2. A question or a log line belongs to a call only if it is the one in flight, or if all
-           calls in flight come from one session at our door. `in_flight` counts requests of our own
-           too: in a session that callers share, any of them might be what it is about.
-        3. The rest is nobody's.
-        Spec: protocol.md 6.4.
-        """
-        for live in self.live.values():
-            if progress_event(incoming, live.token) is not None:
-                return live.identifier
-        if question_of(incoming) is None and incoming.method != "notifications/message":
-            return None
-        if not self.live or (self.is_shared and in_flight != len(self.live)):
-            return None
-        fronts = {(one.call.principal.id, one.call.session_id) for one in self.live.values()}
-        if len(self.live) > 1 and (len(fronts) > 1 or next(iter(fronts))[1] is None):
-            return None
-        return next(reversed(self.live))
+        """Give the request a message on a single channel belongs to; see LiveCalls."""
+        return self.live.claim(incoming, in_flight, is_shared=self.is_shared)
 
 
 class LegacyConnector:
@@ -328,11 +281,27 @@ class LegacyConnector:
                 what stood in the way of its question.
             UpstreamError: no answer, or none that is MCP.
         """
+        live = self.begin(call)
+        params = legacy_params(call, session.revision, live.token)
+        return await self.send(session, live, (call.method, params), on_sent)
+
+    def begin(self, call: Call, token: str | None = None) -> LiveCall:
+        """Make what is known of a request; one that goes on with a call has the token of that."""
+        if token is None and call.progress_token is not None:
+            token = self._new_id()
+        return LiveCall(call, self._new_id(), token)
+
+    async def send(
+        self,
+        session: LegacySession,
+        live: LiveCall,
+        request: tuple[str, bytes],
+        on_sent: Callable[[str], None],
+    ) -> Outcome:
+        """Send a request, method and parameters, for a call; see `call` for the rest."""
+        call = live.call
         await self._set_level(session, call)
-        token = None if call.progress_token is None else self._new_id()
-        live = LiveCall(call, self._new_id(), token)
-        params = legacy_params(call, session.revision, token)
-        message = jsonrpc.encode_request(live.identifier, call.method, params)
+        message = jsonrpc.encode_request(live.identifier, *request)
         session.live[live.identifier] = live
         on_sent(live.identifier)
         try:
@@ -342,7 +311,7 @@ class LegacyConnector:
         if live.refused is not None:
             raise live.refused
         if response.error is None:
-            return legacy_outcome(self.upstream, response.result)
+            return legacy_outcome(self.upstream, response.result, may_be_task=live.may_be_task)
         if live.missing is not None:
             raise live.missing
         said = error_for(call, self.upstream, response.error, is_modern=False)
@@ -529,12 +498,14 @@ class LegacyConnector:
         assert question is not None
         assert incoming.id is not None
         try:
+            question = question_of_task(question, live.call, live.task_id)
             answer = live.answered_before(question)
             if answer is None:
                 if live.call.revision.is_modern:
                     await live.siblings.gather()
                 answer = await live.call.caller.ask(question)
-            message = answer_message(incoming.id, answer_for(session.revision, question, answer))
+            answer = answer_for(session.revision, question, answer)
+            message = answer_message(incoming.id, answer_of_task(answer, live.task_id))
         except InterruptedCallError:
             raise
         except CapabilityMissingError as exc:
@@ -565,7 +536,7 @@ class LegacyConnector:
             try:
                 async for incoming in conversation.messages():
                     # On a single channel what belongs to a call has reached it already.
-                    owner = None if session.channel.is_single else session.owner_of(incoming)
+                    owner = None if session.channel.is_single else session.live.owner_of(incoming)
                     await self._take(session, incoming, owner)
             finally:
                 session.heard_until = conversation.last_event_id or last_event_id

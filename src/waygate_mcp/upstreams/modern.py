@@ -26,6 +26,7 @@ from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES, ClientCapabilities
 from waygate_mcp.protocol.headers import HeaderParam, mirrored_headers
 from waygate_mcp.protocol.stateless import ListenFilter, read_listen_filter
+from waygate_mcp.protocol.tasks import TASKS_EXTENSION
 from waygate_mcp.protocol.versions import MODERN
 from waygate_mcp.upstreams.calls import (
     ModernContext,
@@ -97,36 +98,51 @@ class ModernConnector:
         return read_page(self.upstream, kind, answered.result)
 
     async def request(
-        self, method: str, params: Mapping[str, Any], capabilities: ClientCapabilities
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        capabilities: ClientCapabilities,
+        extensions: tuple[str, ...] = (),
+        name: str | None = None,
     ) -> Answered:
-        """Send a request of our own and await its response."""
-        meta = modern_meta(ModernContext(self._client_info, capabilities))
+        """Send a request of our own and await its response; `name` is what it is about, if anything."""
+        meta = modern_meta(ModernContext(self._client_info, capabilities, None, extensions))
         members = {name: msgspec.Raw(jsonrpc.encode_json(value)) for name, value in params.items()}
         members["_meta"] = msgspec.Raw(join(meta))
-        request = self._request(method, join(members), mirrored_headers(method, None))
+        request = self._request(method, join(members), mirrored_headers(method, name))
         return await self._exchange(request, None, None)
 
-    async def call(self, call: Call, header_params: Sequence[HeaderParam]) -> Outcome | RemoteError:
+    async def call(
+        self,
+        call: Call,
+        header_params: Sequence[HeaderParam],
+        extensions: tuple[str, ...] = (),
+    ) -> Outcome | RemoteError:
         """Forward one call; an error that is between the upstream and us is given, not raised.
+
+        So is one about a capability the client's revision cannot declare. `extensions` are declared.
 
         Raises:
             RpcError, CapabilityMissingError: the upstream's error, in the client's era.
             UpstreamError: no answer, or none that is MCP.
         """
         token = None if call.progress_token is None else self._new_id()
-        context = ModernContext(self._client_info, call.capabilities, call.caller.log_level)
+        level = call.caller.log_level
+        context = ModernContext(self._client_info, call.capabilities, level, extensions)
         name = None if call.method == "completion/complete" else call.target
         headers = mirrored_headers(call.method, name, header_params, call.arguments)
         request = self._request(call.method, modern_params(call, context, token), headers)
         answered = await self._exchange(request, call.caller, token)
         if answered.result is not None:
-            return modern_outcome(self.upstream, call.method, answered.result)
+            return modern_outcome(self.upstream, call.method, answered.result, extensions)
         error = answered.error
         if error is None:
             raise UpstreamProtocolError(
                 self.upstream, f"answered HTTP {answered.status} without a JSON-RPC response"
             )
         if error.code in (jsonrpc.HEADER_MISMATCH, jsonrpc.UNSUPPORTED_VERSION):
+            return error
+        if error.code == jsonrpc.MISSING_CAPABILITY and not call.revision.is_modern:
             return error
         said = error_for(call, self.upstream, error, is_modern=True)
         if isinstance(said, InputRequired):
@@ -160,15 +176,18 @@ class ModernConnector:
         wanted: ListenFilter,
         on_ack: Callable[[ListenFilter], None],
         on_event: Callable[[Event], None],
+        on_task: Callable[[bytes], None] | None = None,
     ) -> bool:
         """Listen to changes until the stream ends; False where there is no such stream at all.
 
-        `on_ack` hears what the upstream confirmed, before the first event.
+        `on_ack` hears what the upstream confirmed, before the first event. `on_task` is given how a task
+        is, as it is written.
 
         Raises:
             UpstreamError: it cannot be opened, or broke off.
         """
-        meta = modern_meta(ModernContext(self._client_info, NO_CAPABILITIES))
+        extensions = (TASKS_EXTENSION,) if wanted.tasks else ()
+        meta = modern_meta(ModernContext(self._client_info, NO_CAPABILITIES, None, extensions))
         method = "subscriptions/listen"
         params = join(
             {"notifications": jsonrpc.encode_json(wanted.to_notifications()), "_meta": join(meta)}
@@ -181,6 +200,8 @@ class ModernConnector:
                 if incoming.method == "notifications/subscriptions/acknowledged":
                     on_ack(_confirmed(incoming))
                     continue
+                if incoming.method == "notifications/tasks" and on_task is not None:
+                    on_task(bytes(incoming.params))
                 for event in changes_of(incoming, self.upstream):
                     on_event(event)
             return conversation.status not in (404, 405)

@@ -192,17 +192,19 @@ class SessionPool:
         work: Callable[[LegacySession], Awaitable[_T]],
         *,
         subscribed: str | None = None,
+        is_lasting: bool = False,
     ) -> _T:
         """Do `work` in the session of `key`, once more in a new one if the upstream lost it.
 
         It answered 404, so the work was not done the first time. Of several sessions of `key`, one
-        that is subscribed to the URI `subscribed` is taken, if there is one.
+        that is subscribed to the URI `subscribed` is taken, if there is one. Work that is lasting begins
+        or goes on with something the session remembers: it is done where the next of it will be done.
         Spec: 2025-11-25 basic/transports, "Session Management".
         """
         key = self.key_of(key)
         if self._mode == "request":
             return await self._use_once(key, work)
-        if self._connector.is_interactive and key.session_id is None:
+        if self._connector.is_interactive and key.session_id is None and not is_lasting:
             return await self._use_alone(key, work, subscribed)
         return await self._use(key, work)
 

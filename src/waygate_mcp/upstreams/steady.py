@@ -11,8 +11,13 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 
 import msgspec
 
@@ -235,6 +240,16 @@ class SteadyUpstream:
         self.subscriptions.forget_session(session_id)
         if self._held is not None:
             self._held.upstream.forget_session(session_id)
+
+    @asynccontextmanager
+    async def tell_of_tasks(
+        self, ids: tuple[str, ...], on_task: Callable[[bytes], None], on_end: Callable[[], None]
+    ) -> AsyncIterator[frozenset[str]]:
+        """See TaskTeller. The connector is held meanwhile, as by a call."""
+        held = await self._ready()
+        with self._using(held):
+            async with held.upstream.tell_of_tasks(ids, on_task, on_end) as agreed:
+                yield agreed
 
     # --- for people
 

@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.headers import HeaderParam
 from waygate_mcp.protocol.stateless import ListenFilter
+from waygate_mcp.protocol.tasks import bridged_extensions, has_legacy_tasks, legacy_tasks
 from waygate_mcp.protocol.versions import MODERN
 from waygate_mcp.upstreams.calls import error_for
 from waygate_mcp.upstreams.channel import Channel, HttpChannel, OpenChannel, RemoteError
@@ -54,6 +55,8 @@ from waygate_mcp.upstreams.legacy import (
 from waygate_mcp.upstreams.listing import Bounds, FetchPage, Listings, Page, read_all
 from waygate_mcp.upstreams.modern import Answered, ModernConnector, Watcher
 from waygate_mcp.upstreams.sessions import OUR_OWN, SessionKey, SessionMode, SessionPool
+from waygate_mcp.upstreams.task_stream import task_stream
+from waygate_mcp.upstreams.tasks import TaskCalls
 
 __all__ = ["EraChoice", "Upstream", "UpstreamLimits", "connect"]
 
@@ -156,6 +159,7 @@ class Upstream:
             watches_changes=limits.watches_changes,
             mode=limits.session_mode,
         )
+        self._tasks = TaskCalls(self._modern, self._legacy, supervisor, now)
         self._sweeping: asyncio.Task[None] | None = None
         self._listings = Listings(name, now, poll_s=limits.poll_s)
         self._watcher: Watcher | None = None
@@ -213,7 +217,8 @@ class Upstream:
         async def read() -> Listing:
             try:
                 async with asyncio.timeout(self._limits.list_s):
-                    return await self._read_listing(kind, key, viewer)
+                    listing = await self._read_listing(kind, key, viewer)
+                return self._tasks.take_listing(listing) if kind is Kind.TOOL else listing
             except TimeoutError as exc:
                 text = f"its list of {kind.value}s took too long"
                 raise UpstreamTimeoutError(self._name, text) from exc
@@ -235,6 +240,12 @@ class Upstream:
         if await self._speaks_modern(call):
             return await self._call_modern(call)
         return await self._call_legacy(call)
+
+    def tell_of_tasks(
+        self, ids: tuple[str, ...], on_task: Callable[[bytes], None], on_end: Callable[[], None]
+    ) -> AbstractAsyncContextManager[frozenset[str]]:
+        """See TaskTeller."""
+        return task_stream(self._modern, self._supervisor, ids, on_task, on_end)
 
     async def probe(self) -> None:
         """See that the server answers, in an era it has and in our own session.
@@ -335,6 +346,7 @@ class Upstream:
         self.revision = MODERN.text
         self._instructions = discovered.instructions
         self._features = _features(discovered.capabilities, has_completion_capability=True)
+        self._tasks.extensions = self._features.extensions
         lists = ListenFilter()
         if self._limits.watches_changes:
             lists = _watchable(discovered.capabilities)
@@ -354,6 +366,10 @@ class Upstream:
         self._features = _features(
             session.capabilities, has_completion_capability=session.revision.has_audio
         )
+        if has_legacy_tasks(session.revision):
+            self._tasks.terms = legacy_tasks(session.capabilities)
+        terms = self._tasks.terms
+        self._features = msgspec.structs.replace(self._features, tasks=terms, extensions=())
 
     def _note_revived(self, session: LegacySession) -> None:
         """Take our own session that came back, and every list for changed meanwhile."""
@@ -390,10 +406,11 @@ class Upstream:
 
     async def _call_modern(self, call: Call) -> Outcome:
         """Call in the modern era; a refusal before execution is answered by trying once more."""
-        outcome = await self._modern.call(call, await self._header_params(call))
+        outcome = await self._tasks.call_modern(call, await self._header_params(call))
         if isinstance(outcome, RemoteError) and outcome.code == jsonrpc.HEADER_MISMATCH:
             self._listings.forget(Kind.TOOL)
-            outcome = await self._modern.call(call, await self._header_params(call, fresh=True))
+            params = await self._header_params(call, fresh=True)
+            outcome = await self._tasks.call_modern(call, params)
         if isinstance(outcome, RemoteError):
             said = error_for(call, self._name, outcome, is_modern=True)
             assert isinstance(said, Exception)
@@ -412,11 +429,14 @@ class Upstream:
 
     async def _call_legacy(self, call: Call) -> Outcome:
         """Call in a legacy session; cancelled, the upstream is told."""
+        if self._tasks.wants_listing(call):
+            await self.listing(Kind.TOOL, Viewer(call.principal, call.capabilities))
         ends_subscription = call.method == "resources/unsubscribe"
         return await self._pool.use(
             SessionKey.of_call(call),
             lambda session: self._call_in(session, call),
             subscribed=call.target if ends_subscription else None,
+            is_lasting=self._tasks.outlasts(call),
         )
 
     async def _call_in(self, session: LegacySession, call: Call) -> Outcome:
@@ -430,7 +450,7 @@ class Upstream:
             identifier = sent
 
         try:
-            outcome = await self._legacy.call(session, call, on_sent)
+            outcome = await self._tasks.call_legacy(session, call, on_sent)
         except asyncio.CancelledError:
             if identifier:
                 self._tell_of_cancellation(session, identifier)
@@ -556,4 +576,5 @@ def _features(declared: Mapping[str, Any], *, has_completion_capability: bool) -
         subscribe=_flag(declared, "resources", "subscribe"),
         completions=isinstance(declared.get("completions"), dict) or not has_completion_capability,
         logging=isinstance(declared.get("logging"), dict),
+        extensions=bridged_extensions(declared),
     )

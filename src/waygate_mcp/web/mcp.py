@@ -12,6 +12,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from waygate_mcp.errors import ForbiddenError, LimitError, RateLimitedError, WaygateError
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Exchange
@@ -23,6 +25,7 @@ from waygate_mcp.gateway.listening import (
     subscribed,
 )
 from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.gateway.task_watch import check_may_listen, watch_tasks
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import encode_event
 from waygate_mcp.protocol.handshake import read_initialize
@@ -307,8 +310,10 @@ class McpDoor:
         if isinstance(wanted, str):
             await answer_refusal(visit, Refusal(200, jsonrpc.INVALID_PARAMS, wanted, message.id))
             return
-        if not visit.principal.may(_OPEN_PERMISSION):
-            await tell(visit, ForbiddenError(permission=_OPEN_PERMISSION), MODERN, message)
+        try:
+            viewer = check_may_listen(endpoint, message.params, wanted, visit.principal)
+        except WaygateError as error:
+            await tell(visit, error, MODERN, message)
             return
         house, gateway = self._house, generation.gateway
         limits = generation.document.limits
@@ -334,7 +339,9 @@ class McpDoor:
             lambda: house.current().gateway, listener, confirmed, subscriber, house.supervisor
         )
         try:
-            async with held as confirmed:
+            watched = watch_tasks(endpoint, viewer, wanted.tasks, listener)
+            async with held as subscribed_to, watched as tasks:
+                confirmed = msgspec.structs.replace(subscribed_to, tasks=tasks)
                 await visit.begin_stream()
                 await visit.write(encode_event(acknowledgement(identifier, confirmed)))
                 pump = serve_listener(visit, listener, identifier, ending, limits.keep_alive_s)

@@ -12,13 +12,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from waygate_mcp.gateway.hub import Listener
+from waygate_mcp.gateway.hub import Change, Listener
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.stream_buffer import StreamBuffer
+from waygate_mcp.gateway.task_watch import tag_change
 from waygate_mcp.model.ports import Supervisor
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import KEEP_ALIVE, encode_event
-from waygate_mcp.protocol.stateless import tag_notification
 from waygate_mcp.web.fronts import prime
 from waygate_mcp.web.visit import Visit
 
@@ -42,9 +42,7 @@ async def hold_open(visit: Visit, pump: Awaitable[None], supervisor: Supervisor)
         visit.abandon()
 
 
-async def _changes(
-    listener: Listener, visit: Visit, keep_alive_s: float
-) -> AsyncIterator[tuple[str, str | None]]:
+async def _changes(listener: Listener, visit: Visit, keep_alive_s: float) -> AsyncIterator[Change]:
     """Yield changes as they come; write a comment whenever there was none for a while."""
     while True:
         try:
@@ -56,7 +54,7 @@ async def _changes(
         if due is None:
             return
         for change in due:
-            yield change.method, change.uri
+            yield change
 
 
 async def serve_listener(
@@ -67,8 +65,8 @@ async def serve_listener(
     keep_alive_s: float,
 ) -> None:
     """Write a modern listener's changes; when we end it ourselves, the graceful result."""
-    async for method, uri in _changes(listener, visit, keep_alive_s):
-        await visit.write(encode_event(tag_notification(method, identifier, uri)))
+    async for change in _changes(listener, visit, keep_alive_s):
+        await visit.write(encode_event(tag_change(change, identifier)))
     await visit.write(encode_event(ending()))
 
 
@@ -99,9 +97,9 @@ async def serve_session(
     async with _reading(visit, stream, after):
         if after is None:
             await prime(visit, session, stream)
-        async for method, uri in _changes(session.listener, visit, keep_alive_s):
-            params = jsonrpc.encode_json({"uri": uri}) if uri is not None else None
-            await stream.append(jsonrpc.encode_notification(method, params), monotonic())
+        async for change in _changes(session.listener, visit, keep_alive_s):
+            params = jsonrpc.encode_json({"uri": change.uri}) if change.uri is not None else None
+            await stream.append(jsonrpc.encode_notification(change.method, params), monotonic())
 
 
 async def serve_resumed(

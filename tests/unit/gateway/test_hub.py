@@ -6,7 +6,7 @@ import asyncio
 
 from tests.support.dialogues import person
 from tests.support.virtual_time import settle, virtual_time
-from waygate_mcp.gateway.hub import Change, Hub, Listener
+from waygate_mcp.gateway.hub import TASK_CHANGED, Change, Hub, Listener
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
 
@@ -139,6 +139,23 @@ async def test_after_a_reload_every_list_may_have_changed() -> None:
     hub.announce_everything()
     assert await everything.take() == [PROMPTS, RESOURCES, TOOLS]
     assert await one.take() == [PROMPTS]
+
+
+@virtual_time
+async def test_of_a_task_that_changed_twice_before_it_was_told_the_last_is_told() -> None:
+    hears = listener(Kind.TOOL)
+    hears.offer_task("a", b'{"n":1}')
+    hears.offer(TOOLS)
+    hears.offer_task("b", b'{"n":2}')
+    hears.offer_task("a", b'{"n":3}')
+    assert await hears.take() == [
+        TOOLS,
+        Change(TASK_CHANGED, params=b'{"n":3}'),
+        Change(TASK_CHANGED, params=b'{"n":2}'),
+    ]
+    hears.close()
+    hears.offer_task("a", b"{}")
+    assert await hears.take() is None
 
 
 async def test_an_update_of_one_sessions_own_subscription_is_told_to_that_session_alone() -> None:

@@ -21,7 +21,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gateway
-from waygate_mcp.gateway.hub import Hub
+from waygate_mcp.gateway.hub import Change, Hub
 from waygate_mcp.gateway.listening import (
     Subscriber,
     announce_changes,
@@ -113,8 +113,8 @@ async def test_changes_are_given_one_by_one_until_the_end() -> None:
     hub.announce(ResourceUpdated("box", "memo://other"))
     hub.close()
     assert [change async for change in announce_changes(listener)] == [
-        ("notifications/tools/list_changed", None),
-        ("notifications/resources/updated", "memo://a"),
+        Change("notifications/tools/list_changed"),
+        Change("notifications/resources/updated", "memo://a"),
     ]
 
 

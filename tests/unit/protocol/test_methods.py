@@ -8,8 +8,10 @@ from tests.support.spec_schemas import definitions
 from waygate_mcp.protocol.methods import CLIENT_NOTIFICATIONS, METHODS, find_method
 from waygate_mcp.protocol.versions import REVISIONS
 
-# Tasks of 2025-11-25 are opt-in by a capability this server does not offer.
-NOT_OFFERED = {"tasks/get", "tasks/result", "tasks/list", "tasks/cancel"}
+# The list of all tasks of 2025-11-25 has a capability of its own, which this server does not offer.
+NOT_OFFERED = {"tasks/list"}
+# What the tasks extension of 2026-07-28 adds to the core schema.
+EXTENSION = {"2026-07-28": {"tasks/get", "tasks/update", "tasks/cancel"}}
 
 
 def methods_of(revision: str, union: str) -> set[str]:
@@ -23,7 +25,8 @@ def methods_of(revision: str, union: str) -> set[str]:
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_each_revision_has_the_methods_its_schema_lists(revision: str) -> None:
     served = {name for name in METHODS if find_method(name, REVISIONS[revision])}
-    assert served == methods_of(revision, "ClientRequest") - NOT_OFFERED
+    core = methods_of(revision, "ClientRequest") - NOT_OFFERED
+    assert served == core | EXTENSION.get(revision, set())
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
@@ -51,10 +54,11 @@ def test_the_cacheable_methods_are_those_of_the_specification() -> None:
 
 
 def test_the_named_methods_are_those_of_the_specification() -> None:
-    # 2026-07-28 basic/transports/streamable-http, "Standard Request Headers"
+    # 2026-07-28 basic/transports/streamable-http, "Standard Request Headers"; tasks, "Routing Headers"
     modern = REVISIONS["2026-07-28"]
     named = {name: m.names for name, m in METHODS.items() if m.names and find_method(name, modern)}
-    assert named == {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+    core = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+    assert named == core | dict.fromkeys(EXTENSION["2026-07-28"], "taskId")
 
 
 def test_what_each_method_requires_is_what_the_schemas_require() -> None:
@@ -69,6 +73,17 @@ def test_what_each_method_requires_is_what_the_schemas_require() -> None:
             wanted = set(required_params(revision.text, request)) - {"_meta"}
             assert wanted == {name for name, _ in method.required}, (revision.text, method.name)
             assert all(kind in kinds for _, kind in method.required)
+
+
+def test_tasks_exist_in_the_last_legacy_revision_and_as_an_extension_only() -> None:
+    for name in ("tasks/get", "tasks/cancel"):
+        having = [text for text, revision in REVISIONS.items() if find_method(name, revision)]
+        assert having == ["2025-11-25", "2026-07-28"]
+    assert find_method("tasks/result", REVISIONS["2026-07-28"]) is None
+    assert find_method("tasks/update", REVISIONS["2025-11-25"]) is None
+    update = find_method("tasks/update", REVISIONS["2026-07-28"])
+    assert update is not None
+    assert dict(update.required) == {"taskId": str, "inputResponses": dict}
 
 
 def is_request(value: dict[str, Any]) -> bool:

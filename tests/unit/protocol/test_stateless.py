@@ -230,6 +230,7 @@ def test_a_question_of_nothing_is_our_own_fault() -> None:
         ({"promptsListChanged": True, "toolsListChanged": False}, ListenFilter(prompts=True)),
         ({"resourcesListChanged": True}, ListenFilter(resources=True)),
         ({"resourceSubscriptions": ["a:b", "c:d", "a:b"]}, ListenFilter(uris=("a:b", "c:d"))),
+        ({"taskIds": ["1", "2", "1"]}, ListenFilter(tasks=("1", "2"))),
         ({"unknown": 5}, ListenFilter()),
     ],
 )
@@ -255,6 +256,11 @@ def test_a_filter_holds_what_is_asked_for_and_nothing_else(
         {"resourceSubscriptions": [[]]},
         {"resourceSubscriptions": ["a:b"] * 1001},
         {"resourceSubscriptions": ["a:" + "b" * 4096]},
+        {"taskIds": "1"},
+        {"taskIds": None},
+        {"taskIds": ["1", 5]},
+        {"taskIds": ["1"] * 101},
+        {"taskIds": ["b" * 4097]},
     ],
 )
 def test_a_filter_of_the_wrong_shape_or_size_is_told_so(wanted: Any) -> None:
@@ -267,6 +273,7 @@ FILTERS = st.builds(
     st.booleans(),
     st.booleans(),
     st.booleans(),
+    st.lists(st.text(max_size=9), unique=True).map(tuple),
     st.lists(st.text(max_size=9), unique=True).map(tuple),
 )
 
@@ -302,6 +309,19 @@ def test_every_message_of_a_stream_names_its_subscription(
     params = json.loads(message)["params"]
     assert params["_meta"] == {SUBSCRIPTION_KEY: identifier}
     assert params.get("uri") == uri
+
+
+@pytest.mark.parametrize("more", [b"{}", b'{"taskId":"1","n":1.50}', b' { "a": 1 } '])
+def test_a_notification_keeps_the_parameters_it_has(more: bytes) -> None:
+    message = tag_notification("notifications/tasks", "one", None, more)
+    params = json.loads(message)["params"]
+    assert params == {"_meta": {SUBSCRIPTION_KEY: "one"}, **json.loads(more)}
+    assert more.strip()[1:-1].strip() in message
+
+
+def test_a_task_is_no_complete_result() -> None:
+    framed = encode_complete(1, b'{"taskId":"1"}', None, INFO, None, b"task")
+    assert json.loads(framed)["result"]["resultType"] == "task"
 
 
 @pytest.mark.parametrize("identifier", [1, "one"])

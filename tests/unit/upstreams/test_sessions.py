@@ -135,6 +135,26 @@ async def test_work_that_is_lost_twice_fails() -> None:
     assert house.opened == 2
 
 
+async def test_what_lasts_is_done_in_the_same_session_where_calls_have_one_each() -> None:
+    house = House()
+    house.connector.is_interactive = True
+    seen: list[str | None] = []
+
+    async def slow(session: LegacySession) -> None:
+        seen.append(session.id)
+        await together.wait()
+
+    together = asyncio.Barrier(2)
+    await asyncio.gather(house.pool.use(key("a"), slow), house.pool.use(key("a"), slow))
+    assert sorted(map(str, seen)) == ["s-1", "s-2"]
+    seen.clear()
+    await asyncio.gather(
+        house.pool.use(key("a"), slow, is_lasting=True),
+        house.pool.use(key("a"), slow, is_lasting=True),
+    )
+    assert seen == ["s-1", "s-1"]
+
+
 async def test_sessions_unused_for_long_are_ended_when_another_opens() -> None:
     house = House(idle_s=60.0)
     await house.pool.get(OUR_OWN)

@@ -248,6 +248,34 @@ async def test_one_that_cannot_be_opened_says_why_and_lists_nothing() -> None:
     await house.end()
 
 
+async def test_who_hears_of_tasks_holds_the_connector_as_a_call_does() -> None:
+    house = House(failures=1)
+    left = asyncio.Event()
+
+    @asynccontextmanager
+    async def telling(ids: Any, on_task: Any, on_end: Any) -> AsyncIterator[frozenset[str]]:
+        on_task(b"{}")
+        on_end()
+        yield frozenset(ids)
+        left.set()
+
+    house.fake.tell_of_tasks = telling  # type: ignore[attr-defined]
+    heard: list[Any] = []
+    async with house.upstream.tell_of_tasks(
+        ("a",), heard.append, lambda: heard.append("end")
+    ) as ids:
+        assert ids == {"a"}
+        assert heard == [b"{}", "end"]
+        await house.upstream.reopen()
+        assert (house.opened, house.closed) == (2, 0)
+    assert left.is_set()
+    await house.upstream.close()
+    house.down = UpstreamUnavailableError("up", "away")
+    with pytest.raises(UpstreamUnavailableError):
+        async with house.upstream.tell_of_tasks((), heard.append, left.set):
+            pass
+
+
 async def test_every_request_is_counted_by_how_it_ended() -> None:
     house = House(failures=2, calls=1, waiting=0)
     await house.call()
