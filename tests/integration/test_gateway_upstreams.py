@@ -82,10 +82,12 @@ def checks(gateway: Gateway) -> dict[str, Any]:
 
 async def until(is_so: Callable[[], bool], what: str) -> None:
     """Wait for something that is seen from outside, within a bound."""
-    async with asyncio.timeout(WITHIN_S):
-        while not await asyncio.to_thread(is_so):  # noqa: ASYNC110 - another process tells nobody
-            await asyncio.sleep(0.05)
-    assert is_so(), what
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            while not await asyncio.to_thread(is_so):  # noqa: ASYNC110 - another process tells nobody
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{what} did not come within {WITHIN_S:.0f} s") from None
 
 
 def document(over_http: int, over_sse: int, **more: Any) -> Mapping[str, Any]:
