@@ -214,7 +214,7 @@ async def test_one_that_is_silent_delays_one_list_and_no_call(gateway: Gateway) 
             await asyncio.sleep(0.3)
             began_s = time.monotonic()
             assert words(await client.call_tool("one__whoami", {})) == "one"
-            assert time.monotonic() - began_s < 2.0
+            assert time.monotonic() - began_s < 4.0
         began_s = time.monotonic()
         await client.list_tools()
         assert time.monotonic() - began_s < 6.5
