@@ -105,6 +105,7 @@ class Desk:
         self.records: list[RequestRecord] = []
         self.request_log = SimpleNamespace(write=self.records.append)
         self.settings = SimpleNamespace(max_request_size=max_request_size)
+        self.peers = None
         self.is_draining = False
         self.live = live_state()
         self.calls = CallsInFlight()

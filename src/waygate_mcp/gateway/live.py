@@ -5,13 +5,13 @@ Knows these three and how they end together. Refuses to know any generation.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 
 from waygate_mcp.errors import InterruptedCallError
 from waygate_mcp.gateway.hub import Hub
 from waygate_mcp.gateway.parking import Parking
+from waygate_mcp.gateway.places import ALONE, Place
 from waygate_mcp.gateway.sessions import Sessions
 from waygate_mcp.gateway.tickets import Tickets
 from waygate_mcp.protocol.seal import KeyRing
@@ -23,18 +23,23 @@ class LiveState:
     """The process-wide state of conversations.
 
     `now` is the wall clock in seconds since 1970, `monotonic` the steady one. `node` names this
-    process with a boot epoch, so that a restarted one is not mistaken for it.
+    process with its slot and a boot epoch, so that a restarted one is not mistaken for it.
     """
 
     def __init__(
-        self, ring: KeyRing, now: Callable[[], float], monotonic: Callable[[], float]
+        self,
+        ring: KeyRing,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        place: Place = ALONE,
     ) -> None:
-        self.node = os.urandom(6).hex()
+        self.place = place
+        self.node = place.new_node()
         self.ring = ring
         self.now = now
         self.monotonic = monotonic
         self.hub = Hub()
-        self.sessions = Sessions(ring, self.hub, now, monotonic)
+        self.sessions = Sessions(ring, self.hub, now, monotonic, place)
         self.parking = Parking(monotonic)
         self.tickets = Tickets(ring, self.node, now)
         self.listen_streams: Counter[str] = Counter()

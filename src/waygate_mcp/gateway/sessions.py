@@ -18,6 +18,7 @@ import msgspec
 
 from waygate_mcp.errors import RateLimitedError
 from waygate_mcp.gateway.hub import Hub, Listener
+from waygate_mcp.gateway.places import ALONE, OwnedElsewhereError, Place
 from waygate_mcp.gateway.stream_buffer import (
     Shelf,
     StreamBuffer,
@@ -54,7 +55,7 @@ class SessionLimits(msgspec.Struct, frozen=True):
 
 
 class _Claims(msgspec.Struct, frozen=True, array_like=True):
-    """What the token says. `expires_at` is in seconds since 1970."""
+    """What the token says. `expires_at` is in seconds since 1970, `slot` the worker that gave it."""
 
     session: str
     endpoint: str
@@ -64,6 +65,7 @@ class _Claims(msgspec.Struct, frozen=True, array_like=True):
     fingerprint: bytes
     expires_at: int
     client_name: str
+    slot: int = 0
 
 
 _decode = msgspec.msgpack.Decoder(_Claims).decode
@@ -100,6 +102,9 @@ class Session:
         self.principal = principal
         self.fingerprint = claims.fingerprint
         self.expires_at = claims.expires_at
+        self.slot = claims.slot
+        self.place = ALONE
+        self.is_ours = True
         self.log_level: str = "info"
         self.used_s = 0.0
         self.listener = Listener(claims.endpoint, principal, frozenset(Kind))
@@ -125,6 +130,11 @@ class Session:
         if before is not None and before.on_replaced is not None:
             before.on_replaced()
         return self._reader
+
+    def dismiss_reader(self) -> None:
+        """Let whoever reads come back, to another worker perhaps."""
+        if self._reader is not None and self._reader.on_replaced is not None:
+            self._reader.on_replaced()
 
     def stop_reading(self, reader: Reader) -> None:
         """Read no more, unless a newer reader has taken over already."""
@@ -217,7 +227,10 @@ class Sessions:
         hub: Hub,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        place: Place = ALONE,
     ) -> None:
+        self.on_end: Callable[[str, int], object] | None = None
+        """Told of each session a client ended: its id, and until when its token would be valid."""
         self.limits = SessionLimits()
         self.stream_limits = StreamLimits()
         self.shelf = Shelf()
@@ -225,6 +238,7 @@ class Sessions:
         self._hub = hub
         self._now = now
         self._monotonic = monotonic
+        self._place = place
         self._by_token: OrderedDict[str, Session] = OrderedDict()
         self._ended: OrderedDict[str, int] = OrderedDict()
 
@@ -249,27 +263,33 @@ class Sessions:
             principal.fingerprint,
             int(self._now() + self.limits.life_s),
             hello.client_name[:100],
+            self._place.slot,
         )
         token = self._ring.seal(_encode(claims), _PURPOSE) if with_token else None
         return self._remember(Session(claims, token, principal, self.stream_limits, self.shelf))
 
-    def find(self, token: str, endpoint: str, principal: Principal) -> Session | None:
+    def find(
+        self, token: str, endpoint: str, principal: Principal, *, here: bool = False
+    ) -> Session | None:
         """Give the session of a token, None for an unknown, ended, expired or foreign one.
 
-        Foreign equals unknown (threat model rule 11).
+        Foreign equals unknown (threat model rule 11). `here` serves one of another worker as well.
 
         Raises:
             RateLimitedError: it has to be rebuilt from its token, and all places are in use.
+            OwnedElsewhereError: it is another worker's.
         """
         session = self._by_token.get(token)
         if session is None:
-            return self._revive(token, endpoint, principal)
+            return self._revive(token, endpoint, principal, here=here)
         if (
             session.fingerprint != principal.fingerprint
             or session.endpoint != endpoint
             or session.expires_at < self._now()
         ):
             return None
+        if not (session.is_ours or here):
+            raise OwnedElsewhereError(self._place.owner_of(session.slot))
         session.used_s = self._monotonic()
         return session
 
@@ -280,7 +300,36 @@ class Sessions:
         if session.token is None:
             return
         self._by_token.pop(session.token, None)
-        self._ended[session.id] = session.expires_at
+        self._note_end(session.id, session.expires_at)
+        if self.on_end is not None:
+            self.on_end(session.id, session.expires_at)
+
+    def end_elsewhere(self, session_id: str, expires_at: int) -> None:
+        """Take note that a session was ended at another worker, whoever served it meanwhile."""
+        self._note_end(session_id, expires_at)
+        for token, session in tuple(self._by_token.items()):
+            if session.id == session_id:
+                session.close()
+                self._hub.remove(session.listener)
+                del self._by_token[token]
+
+    def give_back(self, slot: int) -> None:
+        """Let go of the sessions of a worker that is there again.
+
+        Their streams end, so that their clients come back and are served by it. Calls under way stay
+        to their end.
+        """
+        for token, session in tuple(self._by_token.items()):
+            if not session.is_ours and self._place.owner_of(session.slot) == slot:
+                session.dismiss_reader()
+                if not session.calls:
+                    session.close()
+                    self._hub.remove(session.listener)
+                    del self._by_token[token]
+
+    def _note_end(self, session_id: str, expires_at: int) -> None:
+        """Refuse a token from now on, for as long as it would be valid."""
+        self._ended[session_id] = expires_at
         now = self._now()
         while self._ended and (
             len(self._ended) > self.limits.count or next(iter(self._ended.values())) < now
@@ -294,8 +343,10 @@ class Sessions:
             self._hub.remove(session.listener)
         self._by_token.clear()
 
-    def _revive(self, token: str, endpoint: str, principal: Principal) -> Session | None:
-        """Rebuild a session from its token alone."""
+    def _revive(
+        self, token: str, endpoint: str, principal: Principal, *, here: bool
+    ) -> Session | None:
+        """Rebuild a session from its token alone, where it is ours to serve."""
         try:
             claims = _decode(self._ring.open(token, _PURPOSE))
         except (SealError, msgspec.DecodeError):
@@ -306,11 +357,16 @@ class Sessions:
             return None
         if claims.revision not in REVISIONS:
             return None
+        owner = self._place.owner_of(claims.slot)
+        if owner != self._place.slot and not here:
+            raise OwnedElsewhereError(owner)
         return self._remember(Session(claims, token, principal, self.stream_limits, self.shelf))
 
     def _remember(self, session: Session) -> Session:
         """Keep a session in memory, making room where needed."""
         session.used_s = self._monotonic()
+        session.place = self._place
+        session.is_ours = self._place.owner_of(session.slot) == self._place.slot
         if session.token is not None:
             self._make_room()
             self._by_token[session.token] = session

@@ -22,11 +22,15 @@ from waygate_mcp.config.secrets import (
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import InterruptedCallError
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.gateway.places import ALONE
+from waygate_mcp.model.event import Event
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
+from waygate_mcp.runtime.host import dial_host
+from waygate_mcp.runtime.peers import Peers, Workplace
 from waygate_mcp.runtime.pulse import Pulse
 from waygate_mcp.runtime.reload import Reloader, ReloadReport
 from waygate_mcp.runtime.tasks import TaskSupervisor
@@ -34,6 +38,7 @@ from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
 from waygate_mcp.telemetry.timestamps import Stamp
+from waygate_mcp.upstreams.hosted import hosted_by
 
 __all__ = ["House"]
 
@@ -46,7 +51,8 @@ class House(Generic[Guard]):
     """Opens with `async with`; from then on `current()` gives the generation in force.
 
     `logs` is open before the house is and outlives it. `make_guard` makes what the doors ask of
-    every request; see `builders.MakeGuard`. All attributes but `settings`, `clock` and `is_draining`
+    every request; see `builders.MakeGuard`. `workplace` is given to one of several workers: `peers` are the
+    others, None where this process is alone. All attributes but `settings`, `clock` and `is_draining`
     exist while the house is open.
     """
 
@@ -64,6 +70,7 @@ class House(Generic[Guard]):
         make_guard: MakeGuard[Guard],
         *,
         clock: Clock | None = None,
+        workplace: Workplace | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or Clock()
@@ -74,6 +81,8 @@ class House(Generic[Guard]):
         self.is_draining = False
         self.bootstrap: BootstrapKey | None = None
         self.started_s = 0.0
+        self.peers: Peers | None = None
+        self._workplace = workplace
         self._make_guard = make_guard
         self._current: Generation[Guard] | None = None
         self._stack = AsyncExitStack()
@@ -162,10 +171,23 @@ class House(Generic[Guard]):
         self.metrics = stack.enter_context(_metrics(settings))
         self.supervisor = await stack.enter_async_context(TaskSupervisor())
         ring = KeyRing.from_master(master)
-        self.live = LiveState(ring, self.clock.now, self.clock.monotonic)
+        workplace = self._workplace
+        place = ALONE if workplace is None else workplace.place
+        self.live = LiveState(ring, self.clock.now, self.clock.monotonic, place)
         stack.callback(self.live.close)
+        if workplace is not None:
+            self.peers = await stack.enter_async_context(
+                Peers(workplace, ring, self.supervisor, self.live, self._hear)
+            )
         upstreams = await stack.enter_async_context(
-            UpstreamHouse(self.supervisor, settings.run_dir / "children", (settings.data_dir,))
+            UpstreamHouse(
+                self.supervisor,
+                settings.run_dir / "children",
+                (settings.data_dir,),
+                hosted=None
+                if workplace is None
+                else hosted_by(dial_host(workplace.host_socket), workplace.host_key),
+            )
         )
         self.foundation = Foundation(
             settings,
@@ -176,6 +198,7 @@ class House(Generic[Guard]):
             self.live,
             KeyHash(master),
             upstreams,
+            self.peers,
         )
         self.document_path = find_document(settings)
         self.reloader = Reloader(
@@ -194,6 +217,11 @@ class House(Generic[Guard]):
     def _put_in_force(self, generation: Generation[Guard]) -> None:
         self._current = generation
         apply_to_live(generation.document, generation.gateway, self.live)
+
+    def _hear(self, event: Event) -> None:
+        """Take a change another worker tells of."""
+        if self._current is not None:
+            self._current.gateway.announce(event)
 
     def _follow(self) -> None:
         """Let the gauges read what they show."""

@@ -25,9 +25,12 @@ from waygate_mcp.net.transports import open_transport
 from waygate_mcp.net.urls import parse_target
 from waygate_mcp.upstreams.opening import Transports, UpstreamConfig, open_upstream
 from waygate_mcp.upstreams.process import Processes, ProcessLimits
-from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.steady import OpenUpstream, SteadyLimits, SteadyUpstream
 
 __all__ = ["UpstreamHouse", "configure_upstream", "resolve_upstreams"]
+
+Hosted = Callable[[str, UpstreamConfig, Supervisor], OpenUpstream]
+"""Gives how an upstream is opened whose processes another process holds."""
 
 FIRST_LOOK_S = 2.0
 """Seconds a generation waits for its new upstreams, so that what they can do is known when it serves."""
@@ -53,7 +56,8 @@ class UpstreamHouse:
     """Owns the connections to upstreams for the life of the process.
 
     `run_folder` holds what is needed to end processes a killed gateway left behind, `hidden` are folders
-    no child may see. An async context manager: leaving it closes all that is still open.
+    no child may see. `hosted` is given to one of several workers (see `Transports`). An async context manager:
+    leaving it closes all that is still open.
     """
 
     def __init__(
@@ -63,9 +67,12 @@ class UpstreamHouse:
         hidden: tuple[Path, ...] = (),
         *,
         transports: Transports | None = None,
+        hosted: Hosted | None = None,
     ) -> None:
         self._supervisor = supervisor
-        self._transports = transports or Transports(open_http, Processes(run_folder, hidden=hidden))
+        self._transports = transports or Transports(
+            open_http, Processes(run_folder, hidden=hidden), hosted
+        )
         self._kept: list[_Kept] = []
 
     async def __aenter__(self) -> UpstreamHouse:

@@ -25,7 +25,7 @@ from waygate_mcp.upstreams.process import Command, Processes, ProcessLimits
 from waygate_mcp.upstreams.sandbox import SandboxChoice
 from waygate_mcp.upstreams.sessions import SessionMode
 from waygate_mcp.upstreams.stdio import open_process_line
-from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.steady import OpenUpstream, SteadyLimits, SteadyUpstream
 from waygate_mcp.upstreams.streamable_http import (
     EraChoice,
     Upstream,
@@ -33,7 +33,7 @@ from waygate_mcp.upstreams.streamable_http import (
     connect,
 )
 
-__all__ = ["Transports", "UpstreamConfig", "open_upstream"]
+__all__ = ["Transports", "UpstreamConfig", "open_processes", "open_upstream"]
 
 _SSE_STATUSES = (400, 404, 405)
 
@@ -71,10 +71,15 @@ class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Transports:
-    """What carries bytes. `open_http` opens a way to the origin of `config.url`, credentials on."""
+    """What carries bytes. `open_http` opens a way to the origin of `config.url`, credentials on.
+
+    `hosted` gives how an upstream is opened whose processes another process holds, for all workers of a
+    machine; None where this one holds them itself.
+    """
 
     open_http: Callable[[str, UpstreamConfig], AbstractAsyncContextManager[HttpExchange]]
     processes: Processes
+    hosted: Callable[[str, UpstreamConfig, Supervisor], OpenUpstream] | None = None
 
 
 @asynccontextmanager
@@ -98,9 +103,15 @@ async def open_upstream(
     """
     if (config.url is None) == (config.command is None):
         raise ConfigError("needs either `url` or `command`", path="url")
-    connector = _StdioWay if config.command is not None else _HttpWay
-    way = connector(name, config, supervisor, transports)
-    upstream = SteadyUpstream(name, way.open, announce, supervisor=supervisor, limits=config.limits)
+    way: _StdioWay | _HttpWay
+    if config.command is not None:
+        way = _StdioWay(name, config, supervisor, transports.processes)
+    else:
+        way = _HttpWay(name, config, supervisor, transports)
+    opener: OpenUpstream = way.open
+    if transports.hosted is not None and config.command is not None:
+        opener = transports.hosted(name, config, supervisor)
+    upstream = SteadyUpstream(name, opener, announce, supervisor=supervisor, limits=config.limits)
     upstream.transport = way.transport
     upstream.sandbox = way.sandbox
     upstream.start()
@@ -108,6 +119,17 @@ async def open_upstream(
         yield upstream
     finally:
         await upstream.close()
+
+
+def open_processes(
+    name: str, config: UpstreamConfig, supervisor: Supervisor, processes: Processes
+) -> OpenUpstream:
+    """Give how an upstream behind a command is opened by whoever holds its processes.
+
+    Raises:
+        ConfigError: see `open_upstream`.
+    """
+    return _StdioWay(name, config, supervisor, processes).open
 
 
 def _limits(config: UpstreamConfig, mode: SessionMode, most: int) -> UpstreamLimits:
@@ -152,13 +174,13 @@ class _StdioWay:
     transport = "stdio"
 
     def __init__(
-        self, name: str, config: UpstreamConfig, supervisor: Supervisor, transports: Transports
+        self, name: str, config: UpstreamConfig, supervisor: Supervisor, processes: Processes
     ) -> None:
         assert config.command is not None
         self._name = name
         self._config = config
         self._supervisor = supervisor
-        self._processes = transports.processes
+        self._processes = processes
         self._command = Command(
             config.command,
             config.args,

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -24,9 +24,8 @@ from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.model.ports import Announce, Supervisor
 from waygate_mcp.upstreams.breaker import Breaker, BreakerState, Bulkhead
 from waygate_mcp.upstreams.outside_text import clipped
-from waygate_mcp.upstreams.streamable_http import Upstream
 
-__all__ = ["Health", "OpenUpstream", "Status", "SteadyLimits", "SteadyUpstream"]
+__all__ = ["Connector", "Health", "OpenUpstream", "Status", "SteadyLimits", "SteadyUpstream"]
 
 _log = logging.getLogger(__name__)
 _UNKNOWN = Features(tools=True, prompts=True, resources=True)
@@ -34,7 +33,42 @@ _KEPT = 256
 _RETRY_TTL_MS = 1_000
 _FRESH_S = 60.0
 
-OpenUpstream = Callable[[Announce], AbstractAsyncContextManager[Upstream]]
+
+class Connector(Protocol):
+    """An upstream that is open, in this process or in the host of processes."""
+
+    @property
+    def features(self) -> Features:
+        """See Provider."""
+
+    @property
+    def instructions(self) -> str | None:
+        """See Provider."""
+
+    @property
+    def eras(self) -> tuple[str, ...]:
+        """The eras it is known to speak."""
+
+    @property
+    def revision(self) -> str:
+        """The revision spoken to it."""
+
+    @property
+    def is_interactive(self) -> bool:
+        """Tell whether it was seen asking where nobody can say who is meant."""
+
+    @property
+    def refused_questions(self) -> int:
+        """How many questions of it could not be attributed to a call."""
+
+    async def listing(self, kind: Kind, viewer: Viewer) -> Listing:
+        """See Provider."""
+
+    async def call(self, call: Call) -> Outcome:
+        """See Provider."""
+
+
+OpenUpstream = Callable[[Announce], AbstractAsyncContextManager[Connector]]
 """Opens the connector; its changes go to the given function."""
 
 Health = Literal["new", "opening", "ready", "failing", "down", "closed"]
@@ -82,7 +116,7 @@ class Status(msgspec.Struct, frozen=True):
 class _Held:
     """An open connector, closed when it was given up and nobody uses it any more."""
 
-    def __init__(self, upstream: Upstream, stack: AsyncExitStack) -> None:
+    def __init__(self, upstream: Connector, stack: AsyncExitStack) -> None:
         self.upstream = upstream
         self.stack = stack
         self.users = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from waygate_mcp.telemetry.logs import RequestRecord
 from waygate_mcp.web.cycle import CYCLE, Cycle
@@ -122,6 +122,9 @@ class Visit:
         await self._send({"type": "http.response.body", "body": body})
         self._record()
 
+    is_forwarded: ClassVar[bool] = False
+    """Whether another worker took the request and sent it here."""
+
     async def begin_stream(self) -> None:
         """Begin an event stream. Does nothing where a response was begun already, or nobody is left."""
         if self.is_begun or self.is_ended:
@@ -170,12 +173,20 @@ class Visit:
         if self.is_ended:
             return
         self.is_ended = True
-        house, scope = self._house, self.scope
-        seconds = time.perf_counter() - self._started_s
-        method = scope["method"]
+        seconds = self.elapsed_s
+        house, method = self._house, self.scope["method"]
         house.metrics.observe_request(method, self.endpoint or "mcp", self.status, seconds)
-        client = scope.get("client")
-        house.request_log.write(
+        self._log(seconds)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the request arrived."""
+        return time.perf_counter() - self._started_s
+
+    def _log(self, seconds: float) -> None:
+        scope = self.scope
+        method, client = scope["method"], scope.get("client")
+        self._house.request_log.write(
             RequestRecord(
                 request_id=self.request_id,
                 door=self.door,

@@ -206,7 +206,7 @@ def test_what_is_started_is_told_and_watched(
     monkeypatch.setattr(
         module,
         "make_server",
-        lambda app, house, on_started: Running(app, house, on_started, fails=False),
+        lambda app, house, on_started, workplace: Running(app, house, on_started, fails=False),
     )
     module.serve(settings_in(tmp_path, {}), None, on_started=told.append)  # type: ignore[arg-type]  # no socket
     assert (len(told), watched) == (1, [])
@@ -218,7 +218,7 @@ def test_what_is_started_is_told_and_watched(
 def test_a_server_that_did_not_start_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: ConfigError | None
 ) -> None:
-    def make(app: Any, house: House[Guard], on_started: Any) -> Running:
+    def make(app: Any, house: House[Guard], on_started: Any, workplace: Any) -> Running:
         app.failure = failure
         return Running(app, house, on_started, fails=True)
 
