@@ -433,7 +433,9 @@ async def test_a_worker_says_that_it_serves_and_ends_with_its_parent(
     class Parent:
         sentinel = reader
 
-    def serve(settings: Any, listener: Any, *, watch: bool, on_started: Any, workplace: Any) -> None:
+    def serve(
+        settings: Any, listener: Any, *, watch: bool, on_started: Any, workplace: Any
+    ) -> None:
         on_started(None)
 
     monkeypatch.setattr(module, "serve", serve)
