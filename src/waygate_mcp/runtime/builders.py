@@ -90,9 +90,8 @@ async def open_generation(
             data_dir=settings.data_dir,
             on_secret=foundation.logs.redactor.remember,
         )
-        upstreams = await stack.enter_async_context(
-            foundation.upstreams.use(configs, announcer.for_upstreams(foundation.peers, configs))
-        )
+        told = announcer.for_upstreams(foundation.peers, configs)
+        upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, told))
         gateway = Gateway(
             _plans(document, (*providers, *upstreams)),
             foundation.live,

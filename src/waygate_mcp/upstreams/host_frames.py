@@ -56,6 +56,11 @@ __all__ = [
 MAX_FRAME_BYTES = 96 * 1024 * 1024
 """A message of an upstream (16 MiB by default), the arguments of a call, and what they become as text."""
 _LENGTH = struct.Struct(">I")
+_KINDS: dict[str, type[WaygateError]] = {
+    name: kind
+    for name in errors.__all__
+    if isinstance(kind := getattr(errors, name), type) and issubclass(kind, WaygateError)
+}
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -69,15 +74,15 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, error: WaygateError) -> Failure:
         """Write an error. One of a class the other side cannot make becomes the class it refines."""
-        kind = next(one for one in type(error).__mro__ if one.__name__ in errors.__all__)
+        kind = next(one for one in type(error).__mro__ if one in _KINDS.values())
         facts = {name: fact for name, fact in vars(error).items() if _is_plain(fact)}
         facts.pop("safe_message", None)
         return cls(kind.__name__, str(error), error.safe_message, facts)
 
     def error(self) -> WaygateError:
         """Make the error again."""
-        kind = getattr(errors, self.kind) if self.kind in errors.__all__ else WaygateError
-        error: WaygateError = kind.__new__(kind)
+        kind = _KINDS.get(self.kind, WaygateError)
+        error = kind.__new__(kind)
         WaygateError.__init__(error, self.message, safe_message=self.safe_message)
         for name, fact in self.facts.items():
             setattr(error, name, tuple(fact) if isinstance(fact, list) else fact)

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from waygate_mcp.errors import (
+    ConfigError,
     InterruptedCallError,
     LimitError,
     UpstreamProtocolError,
@@ -274,7 +275,10 @@ class HostedUpstream:
             while isinstance(frame, frames.Changed):
                 frame = await stream.receive()
             if isinstance(frame, frames.Failed):
-                raise frame.failure.error()
+                error = frame.failure.error()
+                if isinstance(error, ConfigError):  # it could be started when we looked
+                    raise UpstreamUnavailableError(self._name, str(error))
+                raise error
             if not isinstance(frame, frames.Opened):
                 raise UpstreamUnavailableError(self._name, "the host of processes ended")
         except BaseException:

@@ -8,12 +8,19 @@ import pytest
 from tests.support.house import KEY, open_house, settings_in
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.errors import ConfigError, InterruptedCallError, UnauthenticatedError
+from waygate_mcp.gateway.hub import Listener
+from waygate_mcp.gateway.places import Place
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import ListChanged
+from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.house import House
+from waygate_mcp.runtime.peers import Workplace
 from waygate_mcp.telemetry.logs import open_logs
 from waygate_mcp.web.guard import Guard, guard_of
 
 EMPTY: dict[str, object] = {"version": 1}
+HELLO: dict[str, object] = {"plugins": {"hello": {"use": "waygate_mcp.plugins.builtin.hello"}}}
 
 
 class Time:
@@ -74,6 +81,27 @@ async def test_gauges_show_what_is(tmp_path: Path) -> None:
             assert line in text
         await house.reload("test")
         assert "waygate_config_generation 2.0" in house.metrics.render()[0].decode()
+
+
+async def test_one_of_several_workers_knows_its_place_and_hears_the_others(tmp_path: Path) -> None:
+    workplace = Workplace(Place(1, 3), tmp_path, b"key")
+    async with open_house(
+        settings_in(tmp_path, {"plugins": {"hello": {"use": "waygate_mcp.plugins.builtin.hello"}}}),
+        workplace=workplace,
+    ) as house:
+        assert house.live.node.startswith("1.")
+        peers = house.peers
+        assert peers is not None
+        assert house.foundation.peers is peers
+        listener = Listener("default", LOCAL, frozenset(Kind))
+        house.live.hub.add(listener)
+        house._hear(ListChanged("hello", Kind.TOOL))
+        due = await listener.take()
+        assert due is not None
+        assert [change.method for change in due] == ["notifications/tools/list_changed"]
+    house._hear(ListChanged("hello", Kind.TOOL))  # too late, and no harm
+    async with open_house(settings_in(tmp_path, {})) as alone:
+        assert alone.peers is None
 
 
 async def test_a_draining_house_is_not_ready_and_waits_for_calls(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class House:
         self.supervisor = TaskGroupSupervisor()
         self.upstream = SteadyUpstream(
             "up",
-            self.open,  # type: ignore[arg-type]
+            self.open,
             self.announced,
             supervisor=self.supervisor,
             limits=SteadyLimits(**{"list_wait_s": 0.01, **limits}),

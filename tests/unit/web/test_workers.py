@@ -115,7 +115,7 @@ def test_a_worker_that_dies_without_a_word_stops_the_start_too(tmp_path: Path) -
             pool.made[-1].die()
         return worker
 
-    pool._spawn = dying  # type: ignore[method-assign]  # the test's own
+    pool._spawn = dying  # type: ignore[method-assign, assignment]  # the test's own
     with pytest.raises(ConfigError, match="ended at start"):
         pool.start()
 
