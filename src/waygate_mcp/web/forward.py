@@ -239,12 +239,6 @@ class ForwardedVisit(Visit):
     __slots__ = ()
     is_forwarded: ClassVar[bool] = True
 
-    def _record(self) -> None:
-        if not self.is_ended:
-            self.is_ended = True
-            self.door = "worker"
-            self._log(self.elapsed_s)
-
 
 class PeerDoor:
     """The ASGI application behind the socket other workers know."""
@@ -267,6 +261,7 @@ class PeerDoor:
             return
         scope["client"] = None if passport.client is None else (passport.client, 0)
         visit = ForwardedVisit(self._house, scope, receive, send)
+        visit.door = "worker"
         visit.headers = headers
         visit.request_id = passport.request_id
         visit.endpoint = passport.endpoint

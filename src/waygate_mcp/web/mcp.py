@@ -419,7 +419,11 @@ class McpDoor:
             )
             return None
         try:
-            session = await find_session(self._house, visit, token.decode("latin-1"), message, body)
+            named = token.decode("latin-1")
+            if self._house.peers is None:
+                session = self._house.live.sessions.find(named, visit.endpoint, visit.principal)
+            else:
+                session = await find_session(self._house, visit, named, message, body)
         except RateLimitedError as limit:
             await tell_when(visit, limit, message)
             return None

@@ -58,7 +58,8 @@ class SseDoor:
         `admitted` is the visit of a POST another worker let in already.
         """
         visit = admitted or Visit(self._house, scope, receive, send)
-        visit.door = "sse"
+        if admitted is None:
+            visit.door = "sse"
         try:
             await (self._post(visit) if admitted else self._serve(visit))
         except Exception:  # noqa: BLE001 - the door: a bug of ours must not cost the client its answer

@@ -173,20 +173,13 @@ class Visit:
         if self.is_ended:
             return
         self.is_ended = True
-        seconds = self.elapsed_s
-        house, method = self._house, self.scope["method"]
-        house.metrics.observe_request(method, self.endpoint or "mcp", self.status, seconds)
-        self._log(seconds)
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the request arrived."""
-        return time.perf_counter() - self._started_s
-
-    def _log(self, seconds: float) -> None:
-        scope = self.scope
-        method, client = scope["method"], scope.get("client")
-        self._house.request_log.write(
+        house, scope = self._house, self.scope
+        seconds = time.perf_counter() - self._started_s
+        method = scope["method"]
+        if not self.is_forwarded:  # the worker that took it counts it
+            house.metrics.observe_request(method, self.endpoint or "mcp", self.status, seconds)
+        client = scope.get("client")
+        house.request_log.write(
             RequestRecord(
                 request_id=self.request_id,
                 door=self.door,
