@@ -12,6 +12,8 @@ from fastapi.routing import APIRoute
 from tests.support.house import open_house, settings_in
 from tests.support.source_tree import ROOT
 from waygate_mcp.auth import bootstrap
+from waygate_mcp.gateway.places import Place
+from waygate_mcp.runtime.peers import Workplace
 from waygate_mcp.telemetry import metrics
 from waygate_mcp.web import body, connection, guard, health, paging, problems, server
 from waygate_mcp.web.access import Needs
@@ -84,7 +86,8 @@ def test_the_codes_are_those_of_the_table() -> None:
 
 
 async def test_the_checks_are_those_that_are_made(tmp_path: Path) -> None:
-    async with open_house(settings_in(tmp_path, {})) as house:
+    workplace = Workplace(Place(0, 2), tmp_path, b"")
+    async with open_house(settings_in(tmp_path, {}), workplace=workplace) as house:
         made = health.HealthRoutes(house)
         assert {row[0].strip("`") for row in table("Health")} == set(await made.checks())
 

@@ -41,12 +41,19 @@ def local_plugin(folder: Path) -> Iterator[str]:
         yield gateway.url
 
 
+@contextlib.contextmanager
+def two_workers(folder: Path) -> Iterator[str]:
+    """The same by two processes; the suite keeps connections, and has no say in which of them takes one."""
+    with serving(folder, OPEN, key=None, arguments=("--workers", "2")) as gateway:
+        yield gateway.url
+
+
 OUTSIDE = os.environ.get("WAYGATE_CONFORMANCE_URL", "")  # read now: tests see a cleaned environment
 
 SERVERS: Mapping[str, Start] = (
     {"outside": lambda _folder: contextlib.nullcontext(OUTSIDE)}
     if OUTSIDE
-    else {"local_plugin": local_plugin}
+    else {"local_plugin": local_plugin, "two_workers": two_workers}
 )
 
 Runs = Callable[[str, str], SuiteRun]

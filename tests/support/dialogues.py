@@ -28,6 +28,7 @@ from waygate_mcp.config.document import Document
 from waygate_mcp.errors import UnauthenticatedError
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Gateway
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.gateway.places import ALONE, Place
 from waygate_mcp.gateway.steps.authorize import authorize
 from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.model.event import Event
@@ -39,6 +40,7 @@ from waygate_mcp.runtime.generation import CallsInFlight
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.telemetry.logs import RequestRecord
 from waygate_mcp.telemetry.metrics import Metrics
+from waygate_mcp.web.forward import PeerDoor
 from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.mcp import McpDoor
 from waygate_mcp.web.sse import SseDoor
@@ -99,14 +101,17 @@ class Desk:
         limits: CallLimits | None = None,
         document: Mapping[str, Any] | None = None,
         max_request_size: int = 1024 * 1024,
+        place: Place = ALONE,
     ) -> None:
         self.metrics = Metrics()
         self.supervisor = TaskSupervisor(close_s=1.0)
         self.records: list[RequestRecord] = []
         self.request_log = SimpleNamespace(write=self.records.append)
         self.settings = SimpleNamespace(max_request_size=max_request_size)
+        self.peers: Any = None
         self.is_draining = False
-        self.live = live_state()
+        self.place = place
+        self.live = live_state(place)
         self.calls = CallsInFlight()
         self.doorman = _Doorman()
         self.refusals: Counter[str] = Counter()
@@ -114,6 +119,7 @@ class Desk:
         self.put_in_force(plans or [EndpointPlan("default", providers)], limits or CallLimits())
         self.door = McpDoor(self)  # type: ignore[arg-type]
         self.sse_door = SseDoor(self)  # type: ignore[arg-type]
+        self.peer_door = PeerDoor(self, self.door, self.sse_door)  # type: ignore[arg-type]
 
     def put_in_force(self, plans: Sequence[EndpointPlan], limits: CallLimits) -> None:
         """Build a generation and let it serve from now on."""
@@ -147,7 +153,7 @@ class Desk:
             EndpointPlan(name, tuple(b.provider for b in endpoint.catalog.bindings))
             for name, endpoint in self.gateway.endpoints.items()
         ]
-        self.live = live_state()
+        self.live = live_state(self.place)
         self.put_in_force(plans, self.gateway.limits)
 
     def measured(self, name: str) -> dict[str, float]:
@@ -168,9 +174,9 @@ class Desk:
         await self.supervisor.close()
 
 
-def live_state() -> LiveState:
+def live_state(place: Place = ALONE) -> LiveState:
     """Live state on the running loop's clock."""
-    return LiveState(ring(), lambda: EPOCH + now(), now)
+    return LiveState(ring(), lambda: EPOCH + now(), now, place=place)
 
 
 class Response:

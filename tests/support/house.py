@@ -16,6 +16,7 @@ from typing import Any
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.house import House
+from waygate_mcp.runtime.peers import Workplace
 from waygate_mcp.telemetry.logs import open_logs
 from waygate_mcp.web.app import App, build_app
 from waygate_mcp.web.guard import Guard, guard_of
@@ -48,11 +49,11 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, *, clock: Clock | None = None
+    settings: Settings, *, clock: Clock | None = None, workplace: Workplace | None = None
 ) -> AsyncIterator[House[Guard]]:
     """Open a house, and close it within a bound."""
     with open_logs(settings, descriptor=None, file=False) as logs:
-        house = House(settings, logs, guard_of, clock=clock)
+        house = House(settings, logs, guard_of, clock=clock, workplace=workplace)
         async with asyncio.timeout(WAIT_S), house:
             yield house
 

@@ -35,9 +35,8 @@ def serve(
         int | None,
         typer.Option(
             metavar="N",
-            help="Server processes. With more than one, questions in mid-call, sessions with open "
-            "streams and listeners live in the process that holds them: use one, or route each "
-            "client to the same process.",
+            help="Server processes. Clients may reach any of them with any request; processes of stdio "
+            "upstreams are shared. What a plugin keeps in memory is kept by each.",
         ),
     ] = None,
     reload: Annotated[

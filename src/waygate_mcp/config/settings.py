@@ -58,7 +58,12 @@ class Settings(BaseSettings):
     port: int = Field(
         8000, description="TCP port to listen on; 0 takes a free one.", ge=0, le=65535
     )
-    workers: int = Field(1, description="Number of server processes.", ge=1, le=256)
+    workers: int = Field(
+        1,
+        description='Number of server processes; see "Several workers" in docs/api.md.',
+        ge=1,
+        le=256,
+    )
     data_dir: Path = Field(HOME / "data", description="Folder of what must last, mode 700.")
     log_dir: Path | None = Field(
         HOME / "logs", description="Folder of the log files; `none` writes to standard error only."
@@ -150,7 +155,7 @@ class Settings(BaseSettings):
 
     @property
     def run_dir(self) -> Path:
-        """Folder for files that live as long as the server (process ids, metrics of workers)."""
+        """Folder for files that live as long as the server (process ids, sockets and metrics of workers)."""
         return self.data_dir / "run"
 
 

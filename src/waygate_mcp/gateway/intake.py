@@ -23,6 +23,7 @@ from waygate_mcp.gateway.exchange import Front
 from waygate_mcp.gateway.gateway import Gateway
 from waygate_mcp.gateway.legacy_exchange import LegacyExchange
 from waygate_mcp.gateway.modern_exchange import ModernExchange, Retry
+from waygate_mcp.gateway.places import OwnedElsewhereError
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.tickets import INVALID_STATE
 from waygate_mcp.model.call import Call, Outcome, Reply
@@ -107,6 +108,7 @@ def begin_modern(
 
     Raises:
         WaygateError: unknown method here, or a requestState that is not valid.
+        OwnedElsewhereError: the call is parked at another worker.
     """
     message, method, envelope = inbound.message, inbound.method, inbound.envelope
     assert method is not None, "only requests begin calls"
@@ -161,6 +163,9 @@ def _take_up(gateway: Gateway, call: Call, message: Message, envelope: Envelope)
         return None
     parked = live.parking.find(ticket.exchange) if ticket.node == live.node else None
     if parked is None:
+        slot = live.place.other_slot(ticket.node)
+        if slot is not None:
+            raise OwnedElsewhereError(slot)
         raise InterruptedCallError(f"parked call {ticket.exchange} of node {ticket.node} is gone")
     retry = Retry(
         message.wire_id,

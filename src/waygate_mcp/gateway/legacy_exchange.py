@@ -63,7 +63,8 @@ class LegacyExchange(Exchange):
         params = self._params_for_reader(question)
         if question.key is not None:
             params = name_input_key(params, question.key)
-        identifier = "q-" + os.urandom(12).hex()
+        # It says which worker asks: the answer may arrive at another.
+        identifier = "q" + self._session.place.mark(os.urandom(12).hex())
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._session.questions[identifier] = future
         try:

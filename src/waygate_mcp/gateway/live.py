@@ -5,7 +5,6 @@ Knows these and how they end together. Refuses to know any generation.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ from waygate_mcp.errors import InterruptedCallError
 from waygate_mcp.gateway.hub import Hub
 from waygate_mcp.gateway.name_table import NameTable
 from waygate_mcp.gateway.parking import Parking
+from waygate_mcp.gateway.places import ALONE, Place
 from waygate_mcp.gateway.seen_links import SeenLinks
 from waygate_mcp.gateway.sessions import Sessions
 from waygate_mcp.gateway.tickets import Tickets
@@ -25,8 +25,8 @@ class LiveState:
     """The process-wide state of conversations.
 
     `now` is the wall clock in seconds since 1970, `monotonic` the steady one. `node` names this
-    process with a boot epoch, so that a restarted one is not mistaken for it. `names` are the public
-    names that are somebody's; without a table they last as long as the process.
+    process with its slot and a boot epoch, so that a restarted one is not mistaken for it. `names` are
+    the public names that are somebody's; without a table they last as long as the process.
     """
 
     def __init__(
@@ -35,15 +35,17 @@ class LiveState:
         now: Callable[[], float],
         monotonic: Callable[[], float],
         names: NameTable | None = None,
+        place: Place = ALONE,
     ) -> None:
-        self.node = os.urandom(6).hex()
+        self.place = place
+        self.node = place.new_node()
         self.ring = ring
         self.now = now
         self.monotonic = monotonic
         self.hub = Hub()
         self.names = names or NameTable()
         self.links = SeenLinks(monotonic)
-        self.sessions = Sessions(ring, self.hub, now, monotonic)
+        self.sessions = Sessions(ring, self.hub, now, monotonic, place)
         self.parking = Parking(monotonic)
         self.tickets = Tickets(ring, self.node, now)
         self.listen_streams: Counter[str] = Counter()

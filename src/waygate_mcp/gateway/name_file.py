@@ -8,16 +8,15 @@ begun anew: names are then claimed by whoever publishes them first, as at the ve
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from waygate_mcp.config.file_lock import locked
 from waygate_mcp.errors import StorageError
 from waygate_mcp.gateway.name_table import keep_claim
 from waygate_mcp.model.catalog import NameClaim
@@ -29,7 +28,6 @@ _log = logging.getLogger(__name__)
 MAX_BYTES = 64 * 1024 * 1024
 MAX_CLAIMS = 50_000
 LOCK_WAIT_S = 5.0
-_LOCK_POLL_S = 0.01
 
 _Claims = dict[tuple[str, str, str], NameClaim]
 _Held = dict[tuple[str, str, str], dict[tuple[str, str, str], None]]
@@ -71,7 +69,7 @@ class NameFile:
 
     def _claim(self, wanted: Mapping[NameClaim, NameClaim | None]) -> Sequence[NameClaim]:
         try:
-            with self._locked():
+            with locked(self._path, LOCK_WAIT_S):
                 claims, held = self._read()
                 changed = False
                 for claim, void in wanted.items():
@@ -128,29 +126,6 @@ class NameFile:
         except OSError:
             draft.unlink(missing_ok=True)
             raise
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other processes out.
-
-        Raises:
-            OSError: no lock, or not in time.
-        """
-        lock = self._path.with_name(f"{self._path.name}.lock")
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            give_up_s = time.monotonic() + LOCK_WAIT_S
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > give_up_s:
-                        raise
-                time.sleep(_LOCK_POLL_S)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def _bound(claims: _Claims, held: _Held) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from waygate_mcp.errors import RateLimitedError
 from waygate_mcp.gateway.hub import Hub, Listener
+from waygate_mcp.gateway.places import ALONE, OwnedElsewhereError, Place
 from waygate_mcp.gateway.stream_buffer import (
     Shelf,
     StreamBuffer,
@@ -54,7 +55,7 @@ class SessionLimits(msgspec.Struct, frozen=True):
 
 
 class _Claims(msgspec.Struct, frozen=True, array_like=True):
-    """What the token says. `expires_at` is in seconds since 1970."""
+    """What the token says. `expires_at` is in seconds since 1970, `slot` the worker that gave it."""
 
     session: str
     endpoint: str
@@ -64,6 +65,7 @@ class _Claims(msgspec.Struct, frozen=True, array_like=True):
     fingerprint: bytes
     expires_at: int
     client_name: str
+    slot: int = 0
 
 
 _decode = msgspec.msgpack.Decoder(_Claims).decode
@@ -80,7 +82,8 @@ class Session:
     """One legacy client between `initialize` and its end.
 
     `token` is its id on the wire, None on standard input. All of its state may be lost with the
-    process except what the token says; the defaults then apply.
+    process except what the token says; the defaults then apply. `slot` is the worker that opened it, and
+    `is_ours` says whether it is this one's to serve, or is merely looked after while that one is gone.
     """
 
     def __init__(
@@ -100,6 +103,10 @@ class Session:
         self.principal = principal
         self.fingerprint = claims.fingerprint
         self.expires_at = claims.expires_at
+        self.slot = claims.slot
+        self.place = ALONE
+        self.is_ours = True
+        self.is_over = False
         self.log_level: str = "info"
         self.used_s = 0.0
         self.listener = Listener(claims.endpoint, principal, frozenset(Kind), claims.session)
@@ -125,6 +132,11 @@ class Session:
         if before is not None and before.on_replaced is not None:
             before.on_replaced()
         return self._reader
+
+    def dismiss_reader(self) -> None:
+        """Let whoever reads come back, to another worker perhaps."""
+        if self._reader is not None and self._reader.on_replaced is not None:
+            self._reader.on_replaced()
 
     def stop_reading(self, reader: Reader) -> None:
         """Read no more, unless a newer reader has taken over already."""
@@ -215,7 +227,8 @@ def _nothing(_session: Session) -> None:
 class Sessions:
     """All legacy sessions this process serves, and the tokens of those it ended.
 
-    `on_end` hears of each session that ended or was forgotten, so that what is held for it elsewhere can go.
+    `on_end` hears of each session that ended or was forgotten, so that what is held for it elsewhere can go;
+    `is_over` says of it that its client ended it, here.
     """
 
     def __init__(
@@ -224,6 +237,7 @@ class Sessions:
         hub: Hub,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        place: Place = ALONE,
     ) -> None:
         self.limits = SessionLimits()
         self.stream_limits = StreamLimits()
@@ -233,6 +247,7 @@ class Sessions:
         self._hub = hub
         self._now = now
         self._monotonic = monotonic
+        self._place = place
         self._by_token: OrderedDict[str, Session] = OrderedDict()
         self._ended: OrderedDict[str, int] = OrderedDict()
 
@@ -257,37 +272,69 @@ class Sessions:
             principal.fingerprint,
             int(self._now() + self.limits.life_s),
             hello.client_name[:100],
+            self._place.slot,
         )
         token = self._ring.seal(_encode(claims), _PURPOSE) if with_token else None
         return self._remember(Session(claims, token, principal, self.stream_limits, self.shelf))
 
-    def find(self, token: str, endpoint: str, principal: Principal) -> Session | None:
+    def find(
+        self, token: str, endpoint: str, principal: Principal, *, here: bool = False
+    ) -> Session | None:
         """Give the session of a token, None for an unknown, ended, expired or foreign one.
 
-        Foreign equals unknown (threat model rule 11).
+        Foreign equals unknown (threat model rule 11). `here` serves one of another worker as well.
 
         Raises:
             RateLimitedError: it has to be rebuilt from its token, and all places are in use.
+            OwnedElsewhereError: it is another worker's.
         """
         session = self._by_token.get(token)
         if session is None:
-            return self._revive(token, endpoint, principal)
+            return self._revive(token, endpoint, principal, here=here)
         if (
             session.fingerprint != principal.fingerprint
             or session.endpoint != endpoint
             or session.expires_at < self._now()
         ):
             return None
+        if not (session.is_ours or here):
+            raise OwnedElsewhereError(self._place.owner_of(session.slot))
         session.used_s = self._monotonic()
         return session
 
     def end(self, session: Session) -> None:
         """Forget a session; its token is refused from now on."""
+        session.is_over = session.token is not None
         self._let_go(session)
         if session.token is None:
             return
         self._by_token.pop(session.token, None)
-        self._ended[session.id] = session.expires_at
+        self._note_end(session.id, session.expires_at)
+
+    def end_elsewhere(self, session_id: str, expires_at: int) -> None:
+        """Take note that a session was ended at another worker, whoever served it meanwhile."""
+        self._note_end(session_id, expires_at)
+        for token, session in tuple(self._by_token.items()):
+            if session.id == session_id:
+                self._let_go(session)
+                del self._by_token[token]
+
+    def give_back(self, slot: int) -> None:
+        """Let go of the sessions of a worker that is there again.
+
+        Their streams end, so that their clients come back and are served by it. Calls under way stay
+        to their end.
+        """
+        for token, session in tuple(self._by_token.items()):
+            if not session.is_ours and self._place.owner_of(session.slot) == slot:
+                session.dismiss_reader()
+                if not session.calls:
+                    self._let_go(session)
+                    del self._by_token[token]
+
+    def _note_end(self, session_id: str, expires_at: int) -> None:
+        """Refuse a token from now on, for as long as it would be valid."""
+        self._ended[session_id] = expires_at
         now = self._now()
         while self._ended and (
             len(self._ended) > self.limits.count or next(iter(self._ended.values())) < now
@@ -301,8 +348,10 @@ class Sessions:
             self._hub.remove(session.listener)
         self._by_token.clear()
 
-    def _revive(self, token: str, endpoint: str, principal: Principal) -> Session | None:
-        """Rebuild a session from its token alone."""
+    def _revive(
+        self, token: str, endpoint: str, principal: Principal, *, here: bool
+    ) -> Session | None:
+        """Rebuild a session from its token alone, where it is ours to serve."""
         try:
             claims = _decode(self._ring.open(token, _PURPOSE))
         except (SealError, msgspec.DecodeError):
@@ -313,11 +362,16 @@ class Sessions:
             return None
         if claims.revision not in REVISIONS:
             return None
+        owner = self._place.owner_of(claims.slot)
+        if owner != self._place.slot and not here:
+            raise OwnedElsewhereError(owner)
         return self._remember(Session(claims, token, principal, self.stream_limits, self.shelf))
 
     def _remember(self, session: Session) -> Session:
         """Keep a session in memory, making room where needed."""
         session.used_s = self._monotonic()
+        session.place = self._place
+        session.is_ours = self._place.owner_of(session.slot) == self._place.slot
         if session.token is not None:
             self._make_room()
             self._by_token[session.token] = session

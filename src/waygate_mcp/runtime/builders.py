@@ -7,7 +7,7 @@ half-built generation unwinds by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,13 @@ from waygate_mcp.gateway.sessions import SessionLimits
 from waygate_mcp.gateway.steps.authorize import authorize
 from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.gateway.stream_buffer import StreamLimits
-from waygate_mcp.model.event import Event
-from waygate_mcp.model.ports import Authenticator, Provider
+from waygate_mcp.model.event import Event, ResourceUpdated
+from waygate_mcp.model.ports import Announce, Authenticator, Provider
 from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
+from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.runtime.upstreams import examine_upstreams, resolve_upstreams
 from waygate_mcp.upstreams.opening import UpstreamConfig
 from waygate_mcp.upstreams.streamable_http import connect
@@ -77,7 +78,7 @@ async def open_generation(
         providers = await stack.enter_async_context(
             open_plugins(
                 _resolved(document, foundation),
-                announcer,
+                announcer.for_plugins(foundation.peers),
                 mount=partial(mount, connect=partial(connect, supervisor=foundation.supervisor)),
                 sync_threads=document.limits.sync_threads,
                 folder=folder,
@@ -85,7 +86,8 @@ async def open_generation(
             )
         )
         configs = await _upstreams(document, foundation, folder)
-        upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, announcer))
+        told = announcer.for_upstreams(foundation.peers, configs)
+        upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, told))
         gateway = Gateway(
             _plans(document, (*providers, *upstreams)),
             foundation.live,
@@ -131,6 +133,34 @@ class _Announcer:
     def __call__(self, event: Event) -> None:
         if self.gateway is not None:
             self.gateway.announce(event)
+
+    def for_plugins(self, peers: Peers | None) -> Announce:
+        """Give what plugins announce to: each worker has its own, and all listeners want to hear."""
+        if peers is None:
+            return self
+
+        def tell_all(event: Event) -> None:
+            self(event)
+            if self.gateway is not None:
+                peers.tell(event)
+
+        return tell_all
+
+    def for_upstreams(self, peers: Peers | None, configs: Mapping[str, UpstreamConfig]) -> Announce:
+        """Give what upstreams announce to.
+
+        Each worker hears of changed lists itself, and all hear the host of processes. An update of a
+        resource is told by a URL's server to the worker that subscribed alone.
+        """
+        if peers is None:
+            return self
+
+        def tell(event: Event) -> None:
+            self(event)
+            if isinstance(event, ResourceUpdated) and configs[event.provider].command is None:
+                peers.tell(event)
+
+        return tell
 
 
 def _resolved(document: Document, foundation: Foundation) -> dict[str, PluginSection]:

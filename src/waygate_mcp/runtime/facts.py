@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from waygate_mcp.config.file_lock import locked
 from waygate_mcp.config.secrets import SecretText
 from waygate_mcp.errors import LimitError
 from waygate_mcp.model.facts import Facts
@@ -34,6 +35,7 @@ MAX_BYTES = 8 * 1024 * 1024
 MAX_ENTRIES = 512
 MAX_INSTRUCTIONS = 8 * 1024
 """Characters; no more than half of them are ever shown to a client."""
+LOCK_WAIT_S = 5.0
 DELAY_S = 0.2
 """Seconds in which what is found together is written together."""
 
@@ -176,16 +178,28 @@ def _read(path: Path) -> _Entries:
 
 
 def _merge(path: Path, ours: _Entries) -> None:
-    """Write what we know over what others wrote, the newest first, in one step and for us alone.
+    """Write what we know together with what others wrote, in one step and for us alone.
+
+    Of what both know the newer is kept. One process at a time, so that nobody's facts are lost.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or another process holds the file for too long.
     """
+    with locked(path, LOCK_WAIT_S):
+        _write(path, ours)
+
+
+def _write(path: Path, ours: _Entries) -> None:
     try:
         theirs = _read(path)
     except (OSError, ValueError):
         theirs = {}
-    both = sorted((theirs | ours).items(), key=lambda one: -one[1].found_at_s)
+    newer = {
+        key: facts
+        for key, facts in theirs.items()
+        if key not in ours or ours[key].found_at_s < facts.found_at_s
+    }
+    both = sorted((ours | newer).items(), key=lambda one: -one[1].found_at_s)
     entries = [_Entry(*key, facts) for key, facts in both[:MAX_ENTRIES]]
     data = msgspec.json.format(msgspec.json.encode(_File(1, entries)), indent=1)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")

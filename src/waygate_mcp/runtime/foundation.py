@@ -12,6 +12,7 @@ from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.telemetry.logs import Logs
@@ -22,7 +23,10 @@ __all__ = ["Foundation"]
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """The process-lifetime things. `live.ring` is the key ring, `key_hash` hashes API keys."""
+    """The process-lifetime things. `live.ring` is the key ring, `key_hash` hashes API keys.
+
+    `peers` are the other workers, None where this process is alone.
+    """
 
     settings: Settings
     clock: Clock
@@ -32,3 +36,4 @@ class Foundation:
     live: LiveState
     key_hash: KeyHash
     upstreams: UpstreamHouse
+    peers: Peers | None = None

@@ -25,13 +25,17 @@ from waygate_mcp.gateway.listening import Subscriber, unsubscribe
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.name_file import NameFile
 from waygate_mcp.gateway.name_table import NameTable
+from waygate_mcp.gateway.places import ALONE
 from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.model.event import Event
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
+from waygate_mcp.runtime.host import dial_host
+from waygate_mcp.runtime.peers import Peers, Workplace
 from waygate_mcp.runtime.pulse import Pulse
 from waygate_mcp.runtime.reload import Reloader, ReloadReport
 from waygate_mcp.runtime.tasks import TaskSupervisor
@@ -39,6 +43,7 @@ from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
 from waygate_mcp.telemetry.timestamps import Stamp
+from waygate_mcp.upstreams.hosted import hosted_by
 
 __all__ = ["House"]
 
@@ -54,7 +59,8 @@ class House(Generic[Guard]):
     """Opens with `async with`; from then on `current()` gives the generation in force.
 
     `logs` is open before the house is and outlives it. `make_guard` makes what the doors ask of
-    every request; see `builders.MakeGuard`. All attributes but `settings`, `clock` and `is_draining`
+    every request; see `builders.MakeGuard`. `workplace` is given to one of several workers: `peers` are the
+    others, None where this process is alone. All attributes but `settings`, `clock` and `is_draining`
     exist while the house is open.
     """
 
@@ -72,6 +78,7 @@ class House(Generic[Guard]):
         make_guard: MakeGuard[Guard],
         *,
         clock: Clock | None = None,
+        workplace: Workplace | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or Clock()
@@ -82,6 +89,8 @@ class House(Generic[Guard]):
         self.is_draining = False
         self.bootstrap: BootstrapKey | None = None
         self.started_s = 0.0
+        self.peers: Peers | None = None
+        self._workplace = workplace
         self._make_guard = make_guard
         self._current: Generation[Guard] | None = None
         self._stack = AsyncExitStack()
@@ -170,21 +179,33 @@ class House(Generic[Guard]):
         self.metrics = stack.enter_context(_metrics(settings))
         self.supervisor = await stack.enter_async_context(TaskSupervisor())
         ring = KeyRing.from_master(master)
+        workplace = self._workplace
+        place = ALONE if workplace is None else workplace.place
         names = NameTable(NameFile(settings.data_dir / NAMES_FILE))
         await names.load()
-        self.live = LiveState(ring, self.clock.now, self.clock.monotonic, names)
+        self.live = LiveState(ring, self.clock.now, self.clock.monotonic, names, place)
         stack.callback(self.live.close)
+        if workplace is not None:
+            self.peers = await stack.enter_async_context(
+                Peers(workplace, ring, self.supervisor, self.live, self._hear)
+            )
         facts = FactFile(settings.data_dir / FILE_NAME, self.supervisor, self.clock.now)
         await facts.load()
         stack.push_async_callback(facts.close)
-        children = settings.run_dir / "children"
         upstreams = await stack.enter_async_context(
             UpstreamHouse(
                 self.supervisor,
-                children,
+                settings.run_dir / "children",
                 (settings.data_dir,),
                 facts=facts,
                 count=self.metrics.count_upstream_request,
+                hosted=None
+                if workplace is None
+                else hosted_by(
+                    dial_host(workplace.host_socket),
+                    workplace.host_key,
+                    self.logs.redactor.found_in,
+                ),
             )
         )
         self.foundation = Foundation(
@@ -196,6 +217,7 @@ class House(Generic[Guard]):
             self.live,
             KeyHash(master),
             upstreams,
+            self.peers,
         )
         self.live.sessions.on_end = self._let_go
         self.document_path = find_document(settings)
@@ -216,8 +238,15 @@ class House(Generic[Guard]):
         self._current = generation
         apply_to_live(generation.document, generation.gateway, self.live)
 
+    def _hear(self, event: Event) -> None:
+        """Take a change another worker tells of."""
+        if self._current is not None:
+            self._current.gateway.announce(event)
+
     def _let_go(self, session: Session) -> None:
-        """Let upstreams know that a session at our door is over, without holding up whoever ends it."""
+        """Let workers and upstreams know that a session is over, without holding up whoever ends it."""
+        if self.peers is not None and session.is_over:
+            self.peers.tell_of_end(session.id, session.expires_at)
         with suppress(LimitError):  # the house closes, and with it every connection
             self.supervisor.start(self._end_upstream(session), name="session-over")
 
@@ -225,7 +254,9 @@ class House(Generic[Guard]):
         if session.listener.uris and self._current is not None:
             subscriber = Subscriber.of_session(session)
             await unsubscribe(self._current.gateway, subscriber, tuple(session.listener.uris))
-        self.foundation.upstreams.forget_session(session.id)
+        # What the host of processes has for it is the end's to take, or the worker's it belongs to.
+        lives_on = not (session.is_ours or session.is_over)
+        self.foundation.upstreams.forget_session(session.id, lives_on=lives_on)
 
     def _follow(self) -> None:
         """Let the gauges read what they show."""

@@ -26,6 +26,7 @@ from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.net.transports import open_transport
 from waygate_mcp.net.urls import parse_target
 from waygate_mcp.runtime.facts import facts_key
+from waygate_mcp.upstreams.connector import OpenUpstream
 from waygate_mcp.upstreams.opening import (
     Transports,
     UpstreamConfig,
@@ -39,6 +40,9 @@ __all__ = ["UpstreamHouse", "configure_upstream", "examine_upstreams", "resolve_
 
 CLOSE_S = 10.0
 """Seconds the house waits for upstreams to end; the supervisor cancels what is left then."""
+
+Hosted = Callable[[str, UpstreamConfig, Supervisor], OpenUpstream]
+"""Gives how an upstream is opened whose processes another process holds."""
 
 FIRST_LOOK_S = 2.0
 """Seconds a generation waits for its new upstreams, so that what they can do is known when it serves."""
@@ -65,7 +69,8 @@ class UpstreamHouse:
 
     `run_folder` holds what is needed to end processes a killed gateway left behind, `hidden` are folders
     no child may see. `facts` remembers over restarts what upstreams can do, `count` is told of each
-    request by name and result. An async context manager: leaving it closes all that is still open.
+    request by name and result. `hosted` is given to one of several workers (see `Transports`). An async
+    context manager: leaving it closes all that is still open.
     """
 
     def __init__(
@@ -77,11 +82,14 @@ class UpstreamHouse:
         facts: FactStore | None = None,
         count: Callable[[str, str], None] | None = None,
         transports: Transports | None = None,
+        hosted: Hosted | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._facts = facts
         self._count = count
-        self._transports = transports or Transports(open_http, Processes(run_folder, hidden=hidden))
+        self._transports = transports or Transports(
+            open_http, Processes(run_folder, hidden=hidden), hosted
+        )
         self._kept: list[_Kept] = []
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -133,10 +141,14 @@ class UpstreamHouse:
             if closing:
                 await asyncio.wait(closing)
 
-    def forget_session(self, session_id: str) -> None:
-        """Let go of what upstreams keep for a session at our door that is over."""
+    def forget_session(self, session_id: str, *, lives_on: bool = False) -> None:
+        """Let go of what upstreams keep for a session at our door that is over.
+
+        One that `lives_on` at another worker keeps what the host of processes has for it.
+        """
         for kept in self._kept:
-            if kept.provider is not None:
+            is_hosted = self._transports.hosted is not None and kept.config.command is not None
+            if kept.provider is not None and not (lives_on and is_hosted):
                 kept.provider.forget_session(session_id)
 
     def _find(self, name: str, config: UpstreamConfig) -> _Kept | None:

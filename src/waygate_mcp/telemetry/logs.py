@@ -50,9 +50,10 @@ class RequestRecord(
 ):
     """One line of the request log; `timestamp` and `level` are filled in by `RequestLog.write`.
 
-    `door` is the way in (`http`, `stdio`, `sse`), `method` and `path` the HTTP request's, without
-    its query. `rpc_method` and `name` are the call's; `principal` is a key's public id, never a
-    credential. `outcome` is a bounded word. `duration_ms` has microseconds behind the point.
+    `door` is the way in (`http`, `stdio`, `sse`; `worker` where another worker took the request and
+    sent it here), `method` and `path` the HTTP request's, without its query. `rpc_method` and `name`
+    are the call's; `principal` is a key's public id, never a credential. `outcome` is a bounded word.
+    `duration_ms` has microseconds behind the point.
     """
 
     timestamp: str = ""

@@ -2,6 +2,9 @@
 
 opening          open_upstream: a configuration becomes a Provider, whether its server is up or not
 steady           that Provider: opened when it can be, left alone when it fails, lists kept
+connector        what it needs of an upstream that is open
+hosted           that, by way of the process that holds stdio upstreams for several workers
+hosting          that process; host_frames: what travels between the two
 breaker          when an upstream is left alone, and how many calls it may hold
 streamable_http  connect: the connector over one HTTP exchange, in whatever era the server has
 http_sse         the old HTTP transport as a line

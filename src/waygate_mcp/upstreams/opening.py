@@ -18,6 +18,7 @@ from waygate_mcp.errors import ConfigError
 from waygate_mcp.model.ports import Announce, Supervisor
 from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.net.urls import parse_target
+from waygate_mcp.upstreams.connector import OpenUpstream
 from waygate_mcp.upstreams.http_sse import open_sse_line
 from waygate_mcp.upstreams.legacy import NotLegacyError
 from waygate_mcp.upstreams.lines import Backoff, Lines, OpenLine
@@ -33,7 +34,7 @@ from waygate_mcp.upstreams.streamable_http import (
     connect,
 )
 
-__all__ = ["Transports", "UpstreamConfig", "check_upstream", "open_upstream"]
+__all__ = ["Transports", "UpstreamConfig", "check_upstream", "open_processes", "open_upstream"]
 
 _SSE_STATUSES = (400, 404, 405)
 
@@ -71,10 +72,15 @@ class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Transports:
-    """What carries bytes. `open_http` opens a way to the origin of `config.url`, credentials on."""
+    """What carries bytes. `open_http` opens a way to the origin of `config.url`, credentials on.
+
+    `hosted` gives how an upstream is opened whose processes another process holds, for all workers of a
+    machine; None where this one holds them itself.
+    """
 
     open_http: Callable[[str, UpstreamConfig], AbstractAsyncContextManager[HttpExchange]]
     processes: Processes
+    hosted: Callable[[str, UpstreamConfig, Supervisor], OpenUpstream] | None = None
 
 
 def check_upstream(name: str, config: UpstreamConfig, transports: Transports) -> None:
@@ -131,10 +137,16 @@ async def open_upstream(
         ConfigError: see `check_upstream`.
     """
     check_upstream(name, config, transports)
-    connector = _StdioWay if config.command is not None else _HttpWay
-    way = connector(name, config, supervisor, transports)
+    way: _StdioWay | _HttpWay
+    if config.command is not None:
+        way = _StdioWay(name, config, supervisor, transports.processes)
+    else:
+        way = _HttpWay(name, config, supervisor, transports)
+    opener: OpenUpstream = way.open
+    if transports.hosted is not None and config.command is not None:
+        opener = transports.hosted(name, config, supervisor)
     upstream = SteadyUpstream(
-        name, way.open, announce, supervisor=supervisor, limits=config.limits, ledger=ledger,
+        name, opener, announce, supervisor=supervisor, limits=config.limits, ledger=ledger,
     )  # fmt: skip
     upstream.transport = way.transport
     upstream.sandbox = way.sandbox
@@ -143,6 +155,17 @@ async def open_upstream(
         yield upstream
     finally:
         await upstream.close()
+
+
+def open_processes(
+    name: str, config: UpstreamConfig, supervisor: Supervisor, processes: Processes
+) -> OpenUpstream:
+    """Give how an upstream behind a command is opened by whoever holds its processes.
+
+    Raises:
+        ConfigError: see `open_upstream`.
+    """
+    return _StdioWay(name, config, supervisor, processes).open
 
 
 def _limits(config: UpstreamConfig, mode: SessionMode, most: int) -> UpstreamLimits:
@@ -187,12 +210,12 @@ class _StdioWay:
     transport = "stdio"
 
     def __init__(
-        self, name: str, config: UpstreamConfig, supervisor: Supervisor, transports: Transports
+        self, name: str, config: UpstreamConfig, supervisor: Supervisor, processes: Processes
     ) -> None:
         self._name = name
         self._config = config
         self._supervisor = supervisor
-        self._processes = transports.processes
+        self._processes = processes
         self._command = _command(config)
         self.sandbox = self._processes.describe(self._command)
         self._backoff = Backoff()

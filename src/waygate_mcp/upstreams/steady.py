@@ -12,12 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    contextmanager,
-)
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import msgspec
 
@@ -36,6 +31,7 @@ from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.ports import Announce, Refreshable, Supervisor
 from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, Pauses
+from waygate_mcp.upstreams.connector import Connector, OpenUpstream
 from waygate_mcp.upstreams.outside_text import clipped
 from waygate_mcp.upstreams.status import (
     NO_LEDGER,
@@ -45,14 +41,12 @@ from waygate_mcp.upstreams.status import (
     Status,
     SteadyLimits,
 )
-from waygate_mcp.upstreams.streamable_http import Upstream
 from waygate_mcp.upstreams.subscriptions import Subscriptions
 
 __all__ = [
     "NO_LEDGER",
     "Health",
     "Ledger",
-    "OpenUpstream",
     "RequestResult",
     "Status",
     "SteadyLimits",
@@ -65,14 +59,11 @@ _KEPT = 256
 _RETRY_TTL_MS = 1_000
 _FRESH_S = 60.0
 
-OpenUpstream = Callable[[Announce], AbstractAsyncContextManager[Upstream]]
-"""Opens the connector; its changes go to the given function."""
-
 
 class _Held:
     """An open connector, closed when it was given up and nobody uses it any more."""
 
-    def __init__(self, upstream: Upstream, stack: AsyncExitStack) -> None:
+    def __init__(self, upstream: Connector, stack: AsyncExitStack) -> None:
         self.upstream = upstream
         self.stack = stack
         self.users = 0
@@ -354,7 +345,7 @@ class SteadyUpstream:
             renewing = self.subscriptions.renew(self._name, self._call, self._announce, self._now())
             self._renewing = self._supervisor.start(renewing, name=f"renew:{self._name}")
 
-    def _take_facts(self, upstream: Upstream) -> None:
+    def _take_facts(self, upstream: Connector) -> None:
         """Take note of what the upstream can do, and tell whoever keeps that."""
         facts = Facts(upstream.features, upstream.instructions, upstream.eras, upstream.revision)
         if facts != self._facts:

@@ -18,6 +18,7 @@ from waygate_mcp.errors import InterruptedCallError, WaygateError
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import get_logger
 from waygate_mcp.web.cycle import CYCLE
+from waygate_mcp.web.forward import PeerDoor
 from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.mcp import McpDoor
 from waygate_mcp.web.problems import describe, encode_envelope
@@ -53,6 +54,7 @@ class App:
         self._house = house
         self._mcp = McpDoor(house)
         self._sse = SseDoor(house)
+        self._peers = PeerDoor(house, self._mcp, self._sse)
         self._rest: RestDoor | None = None
         self._loading: asyncio.Task[None] | None = None
 
@@ -75,6 +77,15 @@ class App:
         else:
             # No door takes web sockets.
             await send({"type": "websocket.close", "code": 1000})
+
+    async def serve_worker(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request that another worker sends, by the socket only workers know."""
+        try:
+            await self._peers(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._house.is_draining:
+                raise
+            await self._cut_short(scope, send)
 
     async def _serve(self, path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         if (named := _NAMED.fullmatch(path)) is not None:

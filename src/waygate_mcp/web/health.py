@@ -26,6 +26,7 @@ from starlette.responses import Response
 from waygate_mcp import __version__
 from waygate_mcp.errors import ForbiddenError
 from waygate_mcp.runtime.house import House
+from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.web.guard import Admission, Guard
 
 __all__ = ["add_routes"]
@@ -126,7 +127,9 @@ class HealthRoutes:
     async def checks(self) -> dict[str, Check]:
         """Make every check: its name, and a mapping with `status` and what was measured."""
         house = self._house
+        workers = {} if house.peers is None else {"workers": _check_workers(house.peers)}
         return {
+            **workers,
             "filesystem": await self._disk.check(house.clock.monotonic()),
             "plugins": _check_plugins(house),
             "upstreams": _check_upstreams(house),
@@ -209,6 +212,13 @@ def _check_upstreams(house: House[Guard]) -> Check:
         "states": {status.name: status.state for status in statuses},
         "errors": {status.name: status.last_error for status in statuses if status.last_error},
     }
+
+
+def _check_workers(peers: Peers) -> Check:
+    """Say which workers nobody listens for; the others serve meanwhile, and the parent replaces them."""
+    missing = peers.missing()
+    status = "degraded" if missing else "healthy"
+    return {"status": status, "count": peers.place.count, "missing": missing}
 
 
 def _check_loop(house: House[Guard]) -> Check:

@@ -24,6 +24,7 @@ from waygate_mcp.gateway.listening import (
     open_listener,
     subscribed,
 )
+from waygate_mcp.gateway.places import OwnedElsewhereError
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.task_watch import check_may_listen, watch_tasks
 from waygate_mcp.protocol import jsonrpc
@@ -53,6 +54,7 @@ from waygate_mcp.web.answers import (
 )
 from waygate_mcp.web.batch import run_batch
 from waygate_mcp.web.body import BODY_TIMEOUT_S, is_json, read_body
+from waygate_mcp.web.forward import find_session, forward
 from waygate_mcp.web.fronts import LegacyFront, ModernFront
 from waygate_mcp.web.problems import Refused
 from waygate_mcp.web.streams import hold_open, serve_listener, serve_resumed, serve_session
@@ -87,15 +89,25 @@ class McpDoor:
         self._in_flight = 0
         self._slow: SlowWatch[ModernFront | LegacyFront] = SlowWatch(self._start_watch)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, endpoint: str) -> None:
-        """Serve one HTTP request to the endpoint of that name, whatever happens."""
-        visit = Visit(self._house, scope, receive, send)
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        endpoint: str,
+        admitted: Visit | None = None,
+    ) -> None:
+        """Serve one HTTP request to the endpoint of that name, whatever happens.
+
+        `admitted` is the visit of a request another worker let in already.
+        """
+        visit = admitted or Visit(self._house, scope, receive, send)
         method = scope["method"]
         try:
             generation = self._house.current()
-            admission = self._admit(visit, generation.guard, method)
+            admission = None if admitted else self._admit(visit, generation.guard, method)
             found = generation.gateway.endpoints.get(endpoint)
-            if method == "OPTIONS":
+            if admission is not None and method == "OPTIONS":
                 allowed = generation.guard.preflight(admission)
                 await visit.answer(204 if allowed else 403, b"", allowed or ())
             elif found is None:
@@ -220,6 +232,10 @@ class McpDoor:
         arrival = Arrival(visit.principal, visit.request_id, body, visit.headers)
         try:
             begun = begin_modern(generation.gateway, endpoint, inbound, front, arrival)
+        except OwnedElsewhereError as owner:
+            if not await forward(self._house, visit, (owner.slot,), body, message):
+                await tell(visit, owner, MODERN, message)
+            return
         except WaygateError as error:
             await tell(visit, error, MODERN, message)
             return
@@ -372,7 +388,7 @@ class McpDoor:
         if inbound.is_initialize and inbound.messages[0].shape == MessageShape.REQUEST:
             await self._initialize(visit, endpoint, inbound.messages[0])
             return
-        session = await self._find_session(visit, inbound.messages[0])
+        session = await self._find_session(visit, inbound.messages[0], body)
         if session is None:
             return
         if inbound.is_batch:
@@ -417,8 +433,10 @@ class McpDoor:
         visit.outcome = "ok"
         await visit.answer(200, jsonrpc.encode_result(message.wire_id, result), (JSON, header))
 
-    async def _find_session(self, visit: Visit, message: Message) -> Session | None:
-        """Find the session a request names, or answer what the revision says.
+    async def _find_session(
+        self, visit: Visit, message: Message, body: bytes = b""
+    ) -> Session | None:
+        """Find the session a request names, or answer what the revision says or another worker does.
 
         A 404 tells the client to initialize again, so it is used for nothing else here.
         """
@@ -430,11 +448,15 @@ class McpDoor:
             )
             return None
         try:
-            session = self._house.live.sessions.find(
-                token.decode("latin-1"), visit.endpoint, visit.principal
-            )
+            named = token.decode("latin-1")
+            if self._house.peers is None:
+                session = self._house.live.sessions.find(named, visit.endpoint, visit.principal)
+            else:
+                session = await find_session(self._house, visit, named, message, body)
         except RateLimitedError as limit:
             await tell_when(visit, limit, message)
+            return None
+        if session is None and (visit.is_begun or visit.is_ended):
             return None
         if session is None:
             text = "Session not found; send initialize again"

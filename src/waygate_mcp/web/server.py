@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any, Literal
 
 import uvicorn
 
@@ -27,7 +28,9 @@ from waygate_mcp.auth.bootstrap import BootstrapKey
 from waygate_mcp.config.document import Document
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import ConfigError
+from waygate_mcp.net.unix import listen_at
 from waygate_mcp.runtime.house import House
+from waygate_mcp.runtime.peers import Workplace
 from waygate_mcp.telemetry.logs import open_logs
 from waygate_mcp.web.app import App, build_app
 from waygate_mcp.web.connection import Connection, ConnectionLimits
@@ -35,6 +38,7 @@ from waygate_mcp.web.guard import Guard, guard_of
 
 __all__ = ["Server", "Started", "bind", "make_server", "serve"]
 
+LOOP: Literal["uvloop", "asyncio"] = "uvloop" if sys.platform != "win32" else "asyncio"
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
 END_S = 1.0
@@ -44,6 +48,8 @@ CLOSE_S = 5
 
 _GC_THRESHOLDS = (20_000, 20, 50)
 """A call leaves no reference cycles behind, so that collecting rarely costs no memory."""
+
+_WORKER_CONNECTIONS = 100_000
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that end the server, where the process did not choose to ignore them."""
@@ -68,10 +74,12 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         house: House[Guard],
         on_started: Callable[[Started], None] | None = None,
+        workers: WorkerDoor | None = None,
     ) -> None:
         super().__init__(config)
         self._house = house
         self._on_started = on_started
+        self._workers = workers
         self._is_drained = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -79,6 +87,9 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
+        if self._workers is not None:
+            # Nobody was served before: what comes next is the first turn of the loop with the port open.
+            self.servers.append(await self._workers.open(self.config, self.lifespan.state))
         # What is loaded by now stays: the collector need not walk through it again and again.
         gc.collect()
         gc.freeze()
@@ -101,12 +112,16 @@ class Server(uvicorn.Server):
         # Streams end by themselves now, and calls were waited for as long as was said.
         is_quick = self.force_exit or not self._is_drained
         left = set(self.server_state.tasks)
+        if self._workers is not None:
+            left |= self._workers.tasks
         if left:
             _, left = await asyncio.wait(left, timeout=0 if is_quick else END_S)
         for task in left:
             # One that never began cannot take itself out (see `Cycle.start`).
             task.add_done_callback(self.server_state.tasks.discard)
             task.cancel("the server stops")
+        if self._workers is not None:
+            self._workers.close()
         await super().shutdown(sockets)
         if self.force_exit:
             # uvicorn leaves the house open then; its parts deserve a chance all the same.
@@ -133,11 +148,54 @@ class Server(uvicorn.Server):
                 signal.signal(sig, handler)
 
 
+class WorkerDoor:
+    """Where other workers come in: connections that count for no limit of clients."""
+
+    def __init__(self, app: App, workplace: Workplace) -> None:
+        self._app = app
+        self._path = workplace.socket_of(workplace.place.slot)
+        self._state = uvicorn.server.ServerState()
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """The requests under way."""
+        return set(self._state.tasks)
+
+    async def open(
+        self, config: uvicorn.Config, app_state: dict[str, Any]
+    ) -> asyncio.base_events.Server:
+        """Listen.
+
+        Raises:
+            ConfigError: the socket cannot be bound.
+        """
+
+        def connection() -> asyncio.Protocol:
+            made = WorkerConnection(config, self._state, app_state)
+            made.app = self._app.serve_worker
+            return made
+
+        loop = asyncio.get_running_loop()
+        return await loop.create_unix_server(connection, sock=listen_at(self._path))
+
+    def close(self) -> None:
+        """Let the connections end."""
+        for connection in list(self._state.connections):
+            connection.shutdown()
+
+
+class WorkerConnection(Connection):
+    """A connection of another worker, which has limits of its own."""
+
+    current_limits = staticmethod(lambda: ConnectionLimits(_WORKER_CONNECTIONS))
+
+
 def make_server(
     app: App,
     house: House[Guard],
     *,
     on_started: Callable[[Started], None] | None = None,
+    workplace: Workplace | None = None,
 ) -> Server:
     """Make the server of one process for an application whose house is not open yet."""
     # What uvicorn has to say is either ours to say (start, stop, requests) or a warning.
@@ -146,7 +204,7 @@ def make_server(
         app,
         host=house.settings.host,
         port=house.settings.port,
-        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        loop=LOOP,
         http=_protocol_of(house),
         ws="none",
         lifespan="on",
@@ -159,7 +217,8 @@ def make_server(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=CLOSE_S,
     )
-    return Server(config, house, on_started)
+    workers = None if workplace is None else WorkerDoor(app, workplace)
+    return Server(config, house, on_started, workers)
 
 
 def serve(
@@ -168,29 +227,40 @@ def serve(
     *,
     watch: bool = False,
     on_started: Callable[[Started], None] | None = None,
+    workplace: Workplace | None = None,
 ) -> None:
     """Run the server of one process until a signal ends it. `watch` reloads when the file changes.
+
+    `workplace` is given to one of several workers.
 
     Raises:
         WaygateError: it could not start.
     """
     with open_logs(settings) as logs:
-        house = House(settings, logs, guard_of)
+        house = House(settings, logs, guard_of, workplace=workplace)
         app = build_app(house)
 
         def started(facts: Started) -> None:
             if watch:
                 house.watch_document()
+            if house.peers is not None:
+                house.peers.tell_of_return()
             if on_started is not None:
                 on_started(facts)
 
         try:
-            make_server(app, house, on_started=started).run(sockets=[listener])
+            server = make_server(app, house, on_started=started, workplace=workplace)
+            server.run(sockets=[listener])
         except SystemExit:
             # uvicorn's way to say that the application did not start.
             if app.failure is not None:
                 raise app.failure from None
             raise
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give what makes the loop servers run in, for a process of ours that serves no HTTP."""
+    return uvicorn.Config(lambda: None, loop=LOOP, log_config=None).get_loop_factory()
 
 
 def _protocol_of(house: House[Guard]) -> type[asyncio.Protocol]:

@@ -17,6 +17,7 @@ from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import encode_event
 from waygate_mcp.telemetry.logs import get_logger
 from waygate_mcp.web.body import BODY_TIMEOUT_S, is_json, read_body
+from waygate_mcp.web.forward import forward
 from waygate_mcp.web.problems import Refused
 from waygate_mcp.web.streams import hold_open, serve_channel
 from waygate_mcp.web.visit import JSON, Receive, Scope, Send, Visit
@@ -49,12 +50,18 @@ class SseDoor:
         self._house = house
         self._channels: dict[str, _Channel] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request of the old transport, whatever happens."""
-        visit = Visit(self._house, scope, receive, send)
-        visit.door = "sse"
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, admitted: Visit | None = None
+    ) -> None:
+        """Serve one HTTP request of the old transport, whatever happens.
+
+        `admitted` is the visit of a POST another worker let in already.
+        """
+        visit = admitted or Visit(self._house, scope, receive, send)
+        if admitted is None:
+            visit.door = "sse"
         try:
-            await self._serve(visit)
+            await (self._post(visit) if admitted else self._serve(visit))
         except Exception:  # noqa: BLE001 - the door: a bug of ours must not cost the client its answer
             _log.exception("request failed", request_id=visit.request_id)
             visit.outcome = "failed"
@@ -122,7 +129,7 @@ class SseDoor:
             house.supervisor,
             accepts_modern=False,
         )
-        channel_id = os.urandom(24).hex()
+        channel_id = house.live.place.mark(os.urandom(24).hex())
         self._channels[channel_id] = _Channel(conversation, principal.fingerprint)
         # Wants no change; it is closed with all others when the server stops.
         end = Listener(DEFAULT_ENDPOINT, principal, frozenset())
@@ -141,8 +148,10 @@ class SseDoor:
 
     async def _post(self, visit: Visit) -> None:
         """Take a message for an open stream; its answer goes there."""
-        channel = self._channels.get(visit.scope["path"].removeprefix(MESSAGES_PATH))
-        if channel is None or channel.owner != visit.principal.fingerprint:
+        channel_id = visit.scope["path"].removeprefix(MESSAGES_PATH)
+        channel = self._channels.get(channel_id)
+        slot = self._house.live.place.other_slot(channel_id) if channel is None else None
+        if slot is None and (channel is None or channel.owner != visit.principal.fingerprint):
             await self._say(visit, 404, "Session not found")
             return
         if not is_json(visit.headers):
@@ -153,6 +162,11 @@ class SseDoor:
             body = await read_body(visit.receive, limit, BODY_TIMEOUT_S, visit.headers)
         except Refused as refused:
             await self._refuse(visit, refused)
+            return
+        if channel is None:
+            slots = () if slot is None else (slot,)
+            if not await forward(self._house, visit, slots, body):
+                await self._say(visit, 404, "Session not found")
             return
         await visit.answer(202, b"Accepted", ((b"content-type", b"text/plain"),))
         await channel.conversation.take(body)

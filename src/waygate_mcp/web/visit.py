@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from waygate_mcp.telemetry.logs import RequestRecord
 from waygate_mcp.web.cycle import CYCLE, Cycle
@@ -38,6 +38,8 @@ class Visit:
     """
 
     # What most requests leave as it is stands in the class: it is set where it differs.
+    is_forwarded: ClassVar[bool] = False
+    """Whether another worker took the request and sent it here."""
     door = "http"
     endpoint = ""
     headers: Mapping[bytes, bytes] = MappingProxyType({})
@@ -155,7 +157,8 @@ class Visit:
         house, scope = self._house, self.scope
         seconds = time.perf_counter() - self._started_s
         method = scope["method"]
-        house.metrics.observe_request(method, self.endpoint or "mcp", self.status, seconds)
+        if not self.is_forwarded:  # the worker that took it counts it
+            house.metrics.observe_request(method, self.endpoint or "mcp", self.status, seconds)
         client = scope.get("client")
         house.request_log.write(
             RequestRecord(

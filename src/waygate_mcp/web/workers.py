@@ -2,8 +2,10 @@
 
 Knows processes: started anew (not forked from a process that has threads), replaced when they die,
 told to reload, ended gently. Refuses to serve anything itself. Each worker builds its own house from
-the same settings and the same secret key. What a worker holds in memory is its own: open streams of
-legacy sessions, parked calls and listeners are not known to the others in this version.
+the same settings and the same secret key. What a worker holds in memory (open streams of legacy
+sessions, parked calls) is its own; the others find it by the slot its ids name, at a socket that says by
+being there whether anybody has the slot (`runtime/peers.py`). The processes of stdio upstreams are held by
+one more process, the host, which is started when the first worker knocks at its socket.
 
     starting ──ready──▶ serving ──dies──▶ starting again, after a pause that grows
         └──fails the first time──▶ all end, with the reason
@@ -15,13 +17,16 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import FrameType
 
 from waygate_mcp.auth.bootstrap import open_bootstrap_key
@@ -30,9 +35,13 @@ from waygate_mcp.config.load import find_document, load_document
 from waygate_mcp.config.secrets import load_or_create_secret_key, prepare_private_folder
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import ConfigError, WaygateError
+from waygate_mcp.gateway.places import Place
+from waygate_mcp.net.unix import listen_at, prepare_socket_folder
+from waygate_mcp.runtime.host import run_host
+from waygate_mcp.runtime.peers import HOST_SOCKET, Workplace
 from waygate_mcp.telemetry.logs import get_logger, open_logs
 from waygate_mcp.telemetry.metrics import clear_metrics
-from waygate_mcp.web.server import Started, serve
+from waygate_mcp.web.server import Started, loop_factory, serve
 
 __all__ = ["serve_with_workers"]
 
@@ -41,6 +50,9 @@ STARTED_WELL_S = 10.0
 MAX_PAUSE_S = 30.0
 CLOSE_S = 10.0
 """Seconds workers may take beyond their drain before they are killed."""
+
+SOCKETS = "workers"
+"""The folder of the workers' sockets, beneath that of what lives as long as the server."""
 
 _READY = "ready"
 _log = get_logger("web.workers")
@@ -59,8 +71,10 @@ class _Worker:
 
 @dataclass(slots=True)
 class _Slot:
-    """The place of one worker, whichever process fills it now."""
+    """The place of one process, whichever fills it now. `socket` is where others find it."""
 
+    spawn: Callable[[], _Worker]
+    socket: Path | None = None
     worker: _Worker | None = None
     pause_s: float = 0.0
     due_s: float = 0.0
@@ -146,7 +160,19 @@ class _Pool:
         self._watch = watch
         self._wishes = wishes
         self._context = multiprocessing.get_context("spawn")
-        self._slots = [_Slot() for _ in range(settings.workers)]
+        folder = settings.run_dir / SOCKETS
+        prepare_socket_folder(folder)
+        host_key = secrets.token_bytes(32)
+        places = [
+            Workplace(Place(slot, settings.workers), folder, host_key)
+            for slot in range(settings.workers)
+        ]
+        self._slots = [
+            _Slot(partial(self._spawn_worker, place), place.socket_of(place.place.slot))
+            for place in places
+        ]
+        self._door_of_host = listen_at(folder / HOST_SOCKET)
+        self._host = _Slot(partial(self._spawn_host, host_key))
         self._drain_s = load_document(find_document(settings), settings).limits.drain_s
 
     def start(self) -> bool:
@@ -156,9 +182,10 @@ class _Pool:
             ConfigError: one of them could not start, and says why.
         """
         for slot in self._slots:
-            slot.worker = self._spawn()
+            slot.worker = slot.spawn()
         while not self._wishes.stops:
             self._listen()
+            self._look_after_host()
             workers = [slot.worker for slot in self._slots if slot.worker is not None]
             for worker in workers:
                 if worker.failure is not None or not worker.process.is_alive():
@@ -173,33 +200,47 @@ class _Pool:
             self._listen()
             if self._wishes.reloads:
                 self._wishes.reloads = 0
-                self._signal(signal.SIGHUP)
+                self._signal(signal.SIGHUP, self._slots)
             for slot in self._slots:
                 self._look_after(slot)
+            self._look_after_host()
 
     def stop(self) -> None:
-        """End all: gently, at once on a second signal, and by force what does not end."""
-        self._signal(signal.SIGTERM, only_ready=False)
-        deadline = time.monotonic() + self._drain_s + CLOSE_S
+        """End all: gently, at once on a second signal, and by force what does not end.
+
+        Calls that are awaited need the host, so it ends after the workers.
+        """
+        self._end(self._slots, self._drain_s + CLOSE_S)
+        self._end([self._host], CLOSE_S)
+        self._door_of_host.close()
+
+    def _end(self, slots: Sequence[_Slot], within_s: float) -> None:
+        self._signal(signal.SIGTERM, slots, only_ready=False)
+        deadline = time.monotonic() + within_s
         is_pressed = False
-        while (alive := self._alive()) and time.monotonic() < deadline:
+        while (alive := _alive(slots)) and time.monotonic() < deadline:
             if self._wishes.stops > 1 and not is_pressed:
                 is_pressed = True
                 deadline = time.monotonic() + CLOSE_S
-                self._signal(signal.SIGTERM, only_ready=False)
+                self._signal(signal.SIGTERM, slots, only_ready=False)
             wait([worker.process.sentinel for worker in alive], timeout=TICK_S)
-        for worker in self._alive():
+        for worker in _alive(slots):
             _log.error("worker_killed", worker=worker.process.pid)
             worker.process.kill()
             worker.process.join(CLOSE_S)
 
-    def _spawn(self) -> _Worker:
+    def _spawn_worker(self, workplace: Workplace) -> _Worker:
+        arguments = (self._settings, self._listener, self._watch, workplace)
+        return self._spawn(_work, "waygate-worker", arguments)
+
+    def _spawn_host(self, key: bytes) -> _Worker:
+        return self._spawn(_hold, "waygate-host", (self._settings, self._door_of_host, key))
+
+    def _spawn(
+        self, target: Callable[..., None], name: str, arguments: tuple[object, ...]
+    ) -> _Worker:
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=_work,
-            args=(self._settings, self._listener, self._watch, theirs),
-            name="waygate-worker",
-        )
+        process = self._context.Process(target=target, args=(theirs, *arguments), name=name)
         process.start()
         theirs.close()
         return _Worker(process, ours, time.monotonic())
@@ -208,11 +249,13 @@ class _Pool:
         """Hear what workers say, for a moment."""
         by_pipe = {
             slot.worker.words: slot.worker
-            for slot in self._slots
+            for slot in (*self._slots, self._host)
             if slot.worker is not None and not slot.worker.words.closed
         }
-        for pipe in wait(list(by_pipe), timeout=TICK_S):
-            assert isinstance(pipe, Connection)
+        doors = [self._door_of_host] if self._may_start_host else []
+        for pipe in wait([*by_pipe, *doors], timeout=TICK_S):
+            if not isinstance(pipe, Connection):
+                return  # somebody knocks
             worker = by_pipe[pipe]
             try:
                 word = pipe.recv()
@@ -223,11 +266,26 @@ class _Pool:
                 worker.is_ready = True
             else:
                 worker.failure = str(word)
-        if not by_pipe:
+        if not by_pipe and not doors:
             time.sleep(TICK_S)
 
+    @property
+    def _may_start_host(self) -> bool:
+        return self._host.worker is None and time.monotonic() >= self._host.due_s
+
+    def _look_after_host(self) -> None:
+        """Start the host when it is wanted: a worker that knocks waits at its door meanwhile."""
+        self._bury(self._host)
+        if self._may_start_host and wait([self._door_of_host], timeout=0):
+            self._fill(self._host)
+
     def _look_after(self, slot: _Slot) -> None:
-        """Replace a worker that died; ever later, where it dies soon after its start."""
+        """Replace a process that died."""
+        self._bury(slot)
+        self._fill(slot)
+
+    def _bury(self, slot: _Slot) -> None:
+        """Bury a process that died; the next one comes ever later, where it dies soon after its start."""
         now = time.monotonic()
         worker = slot.worker
         if worker is not None:
@@ -241,6 +299,8 @@ class _Pool:
             slot.worker = None
             worker.words.close()
             worker.process.join()
+            if slot.socket is not None:
+                slot.socket.unlink(missing_ok=True)
             _log.error(
                 "worker_died",
                 worker=worker.process.pid,
@@ -248,27 +308,36 @@ class _Pool:
                 failure=worker.failure,
                 restart_in_s=slot.pause_s,
             )
-        if slot.worker is None and now >= slot.due_s:
-            slot.worker = self._spawn()
 
-    def _signal(self, sig: signal.Signals, *, only_ready: bool = True) -> None:
-        for worker in self._alive():
+    def _fill(self, slot: _Slot) -> None:
+        """Start a process where none is, once its time has come."""
+        if slot.worker is None and time.monotonic() >= slot.due_s:
+            slot.worker = slot.spawn()
+
+    def _signal(
+        self, sig: signal.Signals, slots: Sequence[_Slot], *, only_ready: bool = True
+    ) -> None:
+        for worker in _alive(slots):
             # A process that has just begun knows no SIGHUP yet, and would die of it.
             if (worker.is_ready or not only_ready) and worker.process.pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(worker.process.pid, sig)
 
-    def _alive(self) -> list[_Worker]:
-        workers = [slot.worker for slot in self._slots if slot.worker is not None]
-        return [worker for worker in workers if worker.process.is_alive()]
+
+def _alive(slots: Sequence[_Slot]) -> list[_Worker]:
+    workers = [slot.worker for slot in slots if slot.worker is not None]
+    return [worker for worker in workers if worker.process.is_alive()]
 
 
-def _work(settings: Settings, listener: socket.socket, watch: bool, words: Connection) -> None:
-    """Be a worker: serve until told to stop, or until the parent is gone."""
-    # A terminal's Ctrl+C reaches every process; the parent alone decides what follows.
+def _begin(words: Connection) -> Callable[[], None]:
+    """Begin a child's life; what is given is called once it works, in its loop.
+
+    A terminal's Ctrl+C reaches every process; the parent alone decides what follows. A child ends when it
+    is told to, or when the parent is gone.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def ready(_started: Started) -> None:
+    def ready() -> None:
         words.send(_READY)
         words.close()
         parent = multiprocessing.parent_process()
@@ -277,8 +346,28 @@ def _work(settings: Settings, listener: socket.socket, watch: bool, words: Conne
                 parent.sentinel, os.kill, os.getpid(), signal.SIGTERM
             )
 
+    return ready
+
+
+def _work(
+    words: Connection,
+    settings: Settings,
+    listener: socket.socket,
+    watch: bool,
+    workplace: Workplace,
+) -> None:
+    """Be a worker."""
+    ready = _begin(words)
     try:
-        serve(settings, listener, watch=watch, on_started=ready)
+        serve(settings, listener, watch=watch, on_started=lambda _: ready(), workplace=workplace)
     except WaygateError as exc:
         words.send(str(exc))
         raise SystemExit(2) from None
+
+
+def _hold(words: Connection, settings: Settings, listener: socket.socket, key: bytes) -> None:
+    """Be the host of processes."""
+    ready = _begin(words)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it holds follows the workers
+    with open_logs(settings) as logs, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run_host(settings, listener, key, ready, logs.redactor.remember))

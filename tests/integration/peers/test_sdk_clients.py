@@ -2,7 +2,9 @@
 
 A connection is client × era × transport. Its program (tests/peers) walks through all features once and prints what
 came; the tests here say what each must be. Behind the gateway stands the era-adaptive fixture of the conformance
-suite. Over HTTP the gateway requires its key; over stdio the client starts `waygate stdio` itself.
+suite. Over HTTP the gateway requires its key; over stdio the client starts `waygate stdio` itself. `workers` is HTTP
+to three processes: Python's clients make a connection for each request, so that any of them may get any; Node's fetch
+lets no program say so, and keeps several.
 
 `WAYGATE_PEERS_REFERENCE=1` puts tests/peers/reference_server.py in the gateway's place, which tells whose fault a
 failure is.
@@ -37,7 +39,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
 REFERENCE = bool(os.environ.get("WAYGATE_PEERS_REFERENCE"))
 PROGRAM_WITHIN_S = 90.0
-TRANSPORTS = ("http", "stdio")
+TRANSPORTS = ("http", "stdio") if REFERENCE else ("http", "stdio", "workers")
 WATCHED = "test://watched-resource"
 
 
@@ -210,8 +212,25 @@ OWN_WAYS: Mapping[tuple[str, str, str, str], tuple[Check, str]] = {
         is_exactly({"code": -32602}),
         OWN_CODES,
     ),
+    ("typescript2", "legacy", "workers", "unknown_resource"): (
+        is_exactly({"code": -32602}),
+        OWN_CODES,
+    ),
 }
 """(client, era, transport, feature) → what this client makes of what every other client gets, and why."""
+
+OWN_COUNTS = "each worker has a plugin of its own, which counts what was cancelled there"
+
+
+def is_a_number(value: Any) -> None:
+    """A count, whatever it is."""
+    assert isinstance(value, int)
+
+
+SEVERAL = {
+    ("workers", "modern", "cancellation"): (is_a_number, OWN_COUNTS),
+}
+"""(transport, era, feature) → what differs with several workers, for every client, and why."""
 
 REFERENCE_DIFFERS = {
     "unknown_tool": "the SDK's server answers a result with isError",
@@ -255,6 +274,14 @@ def http_orders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
 
 
 @pytest.fixture(scope="module")
+def workers_orders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    """Where clients go that meet any of three workers with each request."""
+    folder = tmp_path_factory.mktemp("workers")
+    with serving(folder, EVERYTHING, arguments=("--workers", "3")) as gateway:
+        yield {"url": gateway.url, "headers": {**gateway.headers, "Connection": "close"}}
+
+
+@pytest.fixture(scope="module")
 def stdio_orders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
     """What the stdio clients start. At the end no log of any of them may hold a traceback."""
     folder = tmp_path_factory.mktemp("stdio")
@@ -282,7 +309,11 @@ def run_program(connection: Connection, orders: Mapping[str, Any], home: Path) -
     """Run a client's program and return what it reported about each feature."""
     require_peers()
     command, _ = CLIENTS[connection.client]
-    given = {"transport": connection.transport, "era": connection.era, **orders}
+    kind = "stdio" if connection.transport == "stdio" else "http"
+    given = {"transport": kind, "era": connection.era, **orders}
+    if connection.client.startswith("typescript") and "headers" in given:
+        headers = {name: value for name, value in given["headers"].items() if name != "Connection"}
+        given["headers"] = headers
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         list(command),
@@ -356,6 +387,9 @@ def check_of(connection: Connection, feature: str) -> Check:
     key = (connection.client, connection.era, connection.transport, feature)
     if key in OWN_WAYS:
         return OWN_WAYS[key][0]
+    several = (connection.transport, connection.era, feature)
+    if several in SEVERAL:
+        return SEVERAL[several][0]
     check = FEATURES[feature]
     return check if callable(check) else check[connection.era]
 

@@ -93,7 +93,8 @@ def test_a_port_in_use_ends_with_2_and_the_mend(
 
 def test_the_help_is_honest_about_several_workers() -> None:
     text = " ".join(runner.invoke(app, ["serve", "--help"]).stdout.split())
-    assert "questions in mid-call" in text
+    assert "any request" in text
+    assert "kept by each" in text
 
 
 def test_the_start_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

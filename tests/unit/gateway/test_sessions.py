@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from tests.support.scripted import text
 from tests.support.virtual_time import settle, virtual_time
 from waygate_mcp.errors import RateLimitedError
 from waygate_mcp.gateway.hub import Hub
+from waygate_mcp.gateway.places import OwnedElsewhereError, Place
 from waygate_mcp.gateway.sessions import Session, SessionLimits, Sessions
 from waygate_mcp.gateway.stream_buffer import StreamLimits
 from waygate_mcp.model.call import Call, Outcome
@@ -395,3 +397,93 @@ async def test_whoever_holds_something_for_a_session_hears_of_its_end() -> None:
     assert over == [ended, local, forgotten]
     sessions.close()  # the process ends, and all connections with it
     assert len(over) == 3
+
+
+# --- several workers
+
+
+def neighbours(hub: Hub | None = None) -> tuple[Sessions, Sessions]:
+    """The sessions of two workers; the second may be given the hub its listeners join."""
+    clock = Clock()
+    hubs = (Hub(), Hub() if hub is None else hub)
+    first, second = (
+        Sessions(ring(), one, clock.wall, clock.steady, Place(slot, 2))
+        for slot, one in enumerate(hubs)
+    )
+    return first, second
+
+
+def test_a_session_of_another_worker_is_not_brought_to_life_here() -> None:
+    first, second = neighbours()
+    session = opened(first)
+    with pytest.raises(OwnedElsewhereError) as caught:
+        second.find(token(session), "default", ALICE)
+    assert caught.value.slot == 0
+    assert len(second) == 0
+    assert second.find(token(session), "default", BOB) is None, "foreign equals unknown"
+
+
+def test_where_its_worker_is_gone_it_is_served_here_and_still_not_ours() -> None:
+    first, second = neighbours()
+    session = opened(first)
+    revived = second.find(token(session), "default", ALICE, here=True)
+    assert revived is not None
+    assert second.find(token(session), "default", ALICE, here=True) is revived
+    with pytest.raises(OwnedElsewhereError):
+        second.find(token(session), "default", ALICE)
+    assert second.find(token(session), "default", BOB) is None
+
+
+def test_a_token_of_a_slot_there_is_no_more_belongs_to_one_there_is() -> None:
+    clock = Clock()
+    third = Sessions(ring(), Hub(), clock.wall, clock.steady, Place(2, 3))
+    alone = open_sessions(clock)
+    assert alone.find(token(opened(third)), "default", ALICE) is not None
+
+
+def test_a_session_that_is_ended_is_told_of_and_over_everywhere() -> None:
+    hub = Hub()
+    first, second = neighbours(hub)
+    session = opened(first)
+    assert second.find(token(session), "default", ALICE, here=True) is not None
+    opened(second)
+    there, here = list[Session](), list[Session]()
+    first.on_end, second.on_end = there.append, here.append
+    first.end(session)
+    assert there == [session]
+    assert session.is_over
+    second.end_elsewhere(session.id, session.expires_at)
+    assert [(one.id, one.is_over, one.is_ours) for one in here] == [(session.id, False, False)]
+    assert second.find(token(session), "default", ALICE, here=True) is None
+    assert (len(second), len(hub)) == (1, 1), "the other session stays"
+
+
+async def test_sessions_are_given_back_to_a_worker_that_is_there_again() -> None:
+    hub = Hub()
+    first, second = neighbours(hub)
+    idle, busy, own = opened(first), opened(first), opened(second)
+    kept = [second.find(token(one), "default", ALICE, here=True) for one in (idle, busy)]
+    assert kept[0] is not None
+    assert kept[1] is not None
+    replaced: list[str] = []
+    for name, session in (("idle", kept[0]), ("busy", kept[1]), ("own", own)):
+        session.take_over_reading().on_replaced = partial(replaced.append, name)
+    kept[1].calls[1] = object()  # type: ignore[assignment]  # a call under way
+    over: list[Session] = []
+    second.on_end = over.append
+    second.give_back(1)
+    assert not replaced
+    second.give_back(0)
+    assert replaced == ["idle", "busy"]
+    assert over == [kept[0]]
+    assert not kept[0].is_over, "it goes on elsewhere"
+    assert len(second) == 2, "one has a call under way, one is ours"
+    assert not own.listener.is_closed
+    kept[1].calls.clear()
+
+
+def test_nobody_is_dismissed_where_nobody_reads() -> None:
+    session = opened(open_sessions())
+    session.dismiss_reader()
+    session.take_over_reading()
+    session.dismiss_reader()

@@ -10,11 +10,14 @@ from waygate_mcp import __version__
 from waygate_mcp.config.document import Document
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.gateway.gateway import EndpointPlan, Filter
+from waygate_mcp.gateway.places import Place
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import ListChanged
+from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.model.principal import ANONYMOUS
 from waygate_mcp.runtime import builders
 from waygate_mcp.runtime.builders import server_info
+from waygate_mcp.runtime.peers import Workplace
+from waygate_mcp.upstreams.opening import UpstreamConfig
 from waygate_mcp.web.problems import Refused
 
 HELLO = {"use": "waygate_mcp.plugins.builtin.hello"}
@@ -145,6 +148,39 @@ async def test_events_of_plugins_reach_the_listeners_of_their_endpoints(
         announcer.gateway = house.current().gateway
         announcer(event)
         assert heard == [event, event]
+
+
+async def test_what_only_one_worker_can_know_is_told_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace = Workplace(Place(0, 2), tmp_path, b"key")
+    async with open_house(settings_in(tmp_path, {}), workplace=workplace) as house:
+        assert house.peers is not None
+        told: list[Any] = []
+        monkeypatch.setattr(house.peers, "tell", told.append)
+        configs = {
+            "site": UpstreamConfig(url="https://example.com/mcp"),
+            "files": UpstreamConfig(command="files"),
+        }
+        announcer = builders._Announcer()
+        by_plugin = announcer.for_plugins(house.peers)
+        by_upstream = announcer.for_upstreams(house.peers, configs)
+        changed, updated = ListChanged("hello", Kind.TOOL), ResourceUpdated("hello", "memo://a")
+        by_plugin(changed)
+        assert not told, "nobody listens yet, here or there"
+        announcer.gateway = house.current().gateway
+        by_plugin(changed)
+        by_plugin(updated)
+        assert told == [changed, updated]
+        told.clear()
+        by_upstream(ListChanged("site", Kind.TOOL))
+        by_upstream(ResourceUpdated("files", "memo://a"))
+        assert not told, "the others hear of these themselves"
+        by_upstream(ResourceUpdated("site", "memo://a"))
+        assert told == [ResourceUpdated("site", "memo://a")]
+    alone = builders._Announcer()
+    assert alone.for_plugins(None) is alone
+    assert alone.for_upstreams(None, configs) is alone
 
 
 async def test_references_in_a_plugins_configuration_are_resolved_and_hidden(

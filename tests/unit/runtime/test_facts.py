@@ -7,10 +7,12 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from tests.support.providers import TaskGroupSupervisor
+from waygate_mcp.config.file_lock import locked
 from waygate_mcp.config.secrets import SecretText
 from waygate_mcp.errors import LimitError
 from waygate_mcp.model.catalog import Features
@@ -54,7 +56,8 @@ async def test_what_was_found_is_there_after_a_restart_with_its_time(tmp_path: P
     first.file.keep("up", "k", FACTS)
     await first.end()
     assert stat.S_IMODE(first.path.stat().st_mode) == 0o600
-    assert [each.name for each in tmp_path.iterdir()] == ["upstreams.json"]
+    names = sorted(each.name for each in tmp_path.iterdir())
+    assert names == ["upstreams.json", "upstreams.json.lock"]
     second = await again(tmp_path)
     found = second.file.recall("up", "k")
     assert found is not None
@@ -138,6 +141,34 @@ async def test_two_processes_keep_what_the_other_found(tmp_path: Path) -> None:
     third = await again(tmp_path)
     assert third.file.recall("a", "k") is not None
     assert third.file.recall("b", "k") is not None
+
+
+async def test_what_another_process_found_later_is_not_overwritten(tmp_path: Path) -> None:
+    early, late = await again(tmp_path), await again(tmp_path)
+    early.file.keep("up", "k", FACTS)
+    early.file.keep("mine", "k", FACTS)
+    late.now_s += 1
+    late.file.keep("up", "k", msgspec.structs.replace(FACTS, revision="later"))
+    await late.end()
+    await early.end()
+    third = await again(tmp_path)
+    found = third.file.recall("up", "k")
+    assert found is not None
+    assert found.revision == "later"
+    assert third.file.recall("mine", "k") is not None
+    await third.end()
+
+
+async def test_while_another_process_writes_nothing_of_it_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts_module, "LOCK_WAIT_S", 0.05)
+    kept = await again(tmp_path)
+    kept.file.keep("up", "k", FACTS)
+    with locked(kept.path, 0), capture_logs() as logged:
+        await kept.end()
+    assert [line["event"] for line in logged] == ["upstream_facts_not_kept"]
+    assert not kept.path.exists()
 
 
 async def test_what_was_configured_before_is_known_again_when_it_comes_back(tmp_path: Path) -> None:

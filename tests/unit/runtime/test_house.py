@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,17 +13,27 @@ from tests.support.house import KEY, open_house, settings_in
 from tests.support.providers import make_call
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.errors import ConfigError, InterruptedCallError, UnauthenticatedError
-from waygate_mcp.model.principal import ANONYMOUS
+from waygate_mcp.gateway.hub import Hub, Listener
+from waygate_mcp.gateway.places import Place
+from waygate_mcp.gateway.sessions import Sessions
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import ListChanged
+from waygate_mcp.model.principal import ANONYMOUS, LOCAL
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.protocol.handshake import Hello
 from waygate_mcp.protocol.versions import LATEST_LEGACY
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.house import House
+from waygate_mcp.runtime.peers import Workplace
 from waygate_mcp.telemetry.logs import open_logs
+from waygate_mcp.upstreams.opening import UpstreamConfig
 from waygate_mcp.web.guard import Guard, guard_of
 
 EMPTY: dict[str, object] = {"version": 1}
 HELLO = Hello(LATEST_LEGACY, NO_CAPABILITIES, "test")
+HELLO_PLUGIN: dict[str, object] = {
+    "plugins": {"hello": {"use": "waygate_mcp.plugins.builtin.hello"}}
+}
 
 
 class Time:
@@ -119,6 +131,24 @@ async def test_upstreams_are_shown_up_or_not(
         assert 'waygate_upstream_up{upstream="web"} 0.0' in house.metrics.render()[0].decode()
 
 
+async def test_one_of_several_workers_knows_its_place_and_hears_the_others(tmp_path: Path) -> None:
+    workplace = Workplace(Place(1, 3), tmp_path, b"key")
+    async with open_house(settings_in(tmp_path, HELLO_PLUGIN), workplace=workplace) as house:
+        assert house.live.node.startswith("1.")
+        peers = house.peers
+        assert peers is not None
+        assert house.foundation.peers is peers
+        listener = Listener("default", LOCAL, frozenset(Kind))
+        house.live.hub.add(listener)
+        house._hear(ListChanged("hello", Kind.TOOL))
+        due = await listener.take()
+        assert due is not None
+        assert [change.method for change in due] == ["notifications/tools/list_changed"]
+    house._hear(ListChanged("hello", Kind.TOOL))  # too late, and no harm
+    async with open_house(settings_in(tmp_path, {})) as alone:
+        assert alone.peers is None
+
+
 async def test_a_draining_house_is_not_ready_and_waits_for_calls(tmp_path: Path) -> None:
     async with open_house(settings_in(tmp_path, EMPTY)) as house:
         house.current().calls.hold()
@@ -195,25 +225,69 @@ async def test_the_document_of_the_current_folder_is_found(
             house.current().guard._authenticate({})
 
 
+class Upstream:
+    """Stands for an upstream that was opened."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+
+    def forget_session(self, session_id: str) -> None:
+        self.forgotten.append(session_id)
+
+
+def kept(upstream: Upstream | None, **config: object) -> Any:
+    """An upstream as the house keeps it."""
+    return SimpleNamespace(provider=upstream, config=UpstreamConfig(**config))  # type: ignore[arg-type]
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not is_so():  # noqa: ASYNC110 - nobody else asks
+            await asyncio.sleep(0)
+
+
 async def test_a_session_that_is_over_is_let_go_upstream(tmp_path: Path) -> None:
-    class Upstream:
-        def __init__(self) -> None:
-            self.forgotten: list[str] = []
-
-        def forget_session(self, session_id: str) -> None:
-            self.forgotten.append(session_id)
-
     document = {"plugins": {"everything": {"use": "waygate_mcp.testing.everything"}}}
     async with open_house(settings_in(tmp_path, document)) as house:
-        upstream, unopened = Upstream(), SimpleNamespace(provider=None)
-        house.foundation.upstreams._kept += [SimpleNamespace(provider=upstream), unopened]  # type: ignore[list-item]
+        upstream = Upstream()
+        house.foundation.upstreams._kept += [kept(upstream), kept(None)]
         sessions = house.live.sessions
         quiet, busy = (sessions.open(HELLO, "default", ANONYMOUS) for _ in range(2))
         busy.subscribe("test://watched-resource")
         for session in (quiet, busy):
             sessions.end(session)
-        async with asyncio.timeout(5):
-            while len(upstream.forgotten) < 2:  # noqa: ASYNC110 - nobody else asks
-                await asyncio.sleep(0)
+        await until(lambda: len(upstream.forgotten) == 2)
         assert set(upstream.forgotten) == {quiet.id, busy.id}
         house.foundation.upstreams._kept.clear()
+
+
+async def test_a_session_given_back_to_its_worker_keeps_what_the_host_has_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace = Workplace(Place(1, 2), tmp_path, b"key")
+    async with open_house(settings_in(tmp_path, EMPTY), workplace=workplace) as house:
+        assert house.peers is not None
+        told: list[str] = []
+        monkeypatch.setattr(
+            house.peers, "tell_of_end", lambda session, _until: told.append(session)
+        )
+        by_url, hosted = Upstream(), Upstream()
+        upstreams = house.foundation.upstreams
+        upstreams._kept += [kept(by_url, url="https://h/mcp"), kept(hosted, command="server")]
+        sessions = house.live.sessions
+        neighbour = Sessions(
+            house.live.ring, Hub(), house.clock.now, house.clock.monotonic, Place(0, 2)
+        )
+        tokens = [neighbour.open(HELLO, "default", ANONYMOUS).token for _ in range(2)]
+        moved, ended = (
+            sessions.find(token or "", "default", ANONYMOUS, here=True) for token in tokens
+        )
+        assert moved is not None
+        assert ended is not None
+        sessions.end(ended)
+        await until(lambda: by_url.forgotten == [ended.id])
+        sessions.give_back(0)
+        await until(lambda: by_url.forgotten == [ended.id, moved.id])
+        assert hosted.forgotten == [ended.id]
+        assert told == [ended.id]
+        upstreams._kept.clear()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -54,6 +54,12 @@ class Fake(Scripted):
     async def refresh(self, kind: Kind, viewer: Any) -> None:
         self.refreshed += 1
 
+    @asynccontextmanager
+    async def tell_of_tasks(
+        self, ids: tuple[str, ...], on_task: Callable[[bytes], None], on_end: Callable[[], None]
+    ) -> AsyncIterator[frozenset[str]]:
+        yield frozenset(ids)
+
 
 class House:
     def __init__(self, **limits: Any) -> None:
@@ -72,7 +78,7 @@ class House:
         self.supervisor = TaskGroupSupervisor()
         self.upstream = SteadyUpstream(
             "up",
-            self.open,  # type: ignore[arg-type]
+            self.open,
             self.announced,
             supervisor=self.supervisor,
             limits=SteadyLimits(**{"list_wait_s": 0.01, **limits}),
@@ -259,7 +265,7 @@ async def test_who_hears_of_tasks_holds_the_connector_as_a_call_does() -> None:
         yield frozenset(ids)
         left.set()
 
-    house.fake.tell_of_tasks = telling  # type: ignore[attr-defined]
+    house.fake.tell_of_tasks = telling  # type: ignore[method-assign]
     heard: list[Any] = []
     async with house.upstream.tell_of_tasks(
         ("a",), heard.append, lambda: heard.append("end")

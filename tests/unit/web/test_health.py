@@ -9,12 +9,14 @@ import pytest
 
 from tests.support.fake_upstream import FakeServer
 from tests.support.house import BEARER, HOST, Answer, ask, open_house, settings_in, write_document
+from waygate_mcp.gateway.places import Place
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.house import House
+from waygate_mcp.runtime.peers import Workplace
 from waygate_mcp.web import health
 from waygate_mcp.web.guard import Guard
-from waygate_mcp.web.health import Disk
+from waygate_mcp.web.health import Disk, HealthRoutes
 from waygate_mcp.web.rest import RestDoor
 
 HELLO: dict[str, Any] = {"plugins": {"hello": {"use": "waygate_mcp.plugins.builtin.hello"}}}
@@ -217,3 +219,18 @@ async def test_metrics_need_their_permission(
         answer = await get(house, "/metrics", BEARER)
         assert answer.status == 403
         assert answer.json()["error"]["details"] == {"permission": "metrics:read"}
+
+
+async def test_several_workers_say_who_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace = Workplace(Place(0, 3), tmp_path, b"key")
+    async with open_house(settings_in(tmp_path, {}), workplace=workplace) as house:
+        routes = HealthRoutes(house)
+        monkeypatch.setattr(house.peers, "is_there", lambda slot: slot == 1)
+        found = (await routes.checks())["workers"]
+        assert found == {"status": "degraded", "count": 3, "missing": [2]}
+        monkeypatch.setattr(house.peers, "is_there", lambda _slot: True)
+        assert (await routes.checks())["workers"]["status"] == "healthy"
+    async with open_house(settings_in(tmp_path / "alone")) as house:
+        assert "workers" not in await HealthRoutes(house).checks()

@@ -14,12 +14,14 @@ import uvicorn
 from tests.support.house import open_house, settings_in
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import ConfigError
+from waygate_mcp.gateway.places import Place
 from waygate_mcp.runtime.house import House
+from waygate_mcp.runtime.peers import Workplace
 from waygate_mcp.web import server as module
 from waygate_mcp.web.app import build_app
 from waygate_mcp.web.connection import Connection
 from waygate_mcp.web.guard import Guard
-from waygate_mcp.web.server import Server, Started, bind, make_server
+from waygate_mcp.web.server import Server, Started, bind, loop_factory, make_server
 
 
 class Lifespan:
@@ -80,6 +82,69 @@ async def test_a_second_signal_cuts_the_drain_short(tmp_path: Path) -> None:
             await server.shutdown()
         assert lifespan.ended == 1
         assert house.current().calls.count == 1
+
+
+# --- the door of other workers
+
+
+class Peer:
+    """Stands for the connection of another worker."""
+
+    def __init__(self) -> None:
+        self.is_ended = False
+
+    def shutdown(self) -> None:
+        self.is_ended = True
+
+
+async def test_workers_come_in_by_a_door_of_their_own_and_count_for_no_limit_of_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace = Workplace(Place(1, 2), tmp_path, b"key")
+    settings = settings_in(tmp_path, {"limits": {"connections_max": 7}})
+    async with open_house(settings, workplace=workplace) as house:
+        app = build_app(house)
+        server = make_server(app, house, workplace=workplace)
+        server.lifespan = Lifespan()
+        server.servers = []
+        listening: list[Any] = []
+        monkeypatch.setattr(module, "listen_at", lambda path: path)
+
+        async def create_unix_server(factory: Any, *, sock: Any) -> Any:
+            listening.append((factory, sock))
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "create_unix_server", create_unix_server)
+        server.config.load()
+        door: Any = server._workers
+        await door.open(server.config, {})
+        ((factory, path),) = listening
+        assert path == tmp_path / "1.sock"
+        connection = factory()
+        assert connection.app == app.serve_worker
+        assert connection.current_limits().connections_max > 7
+        assert connection.server_state is not server.server_state
+
+        async def lasts() -> None:
+            await asyncio.Event().wait()
+
+        peer, task = Peer(), loop.create_task(lasts())
+        door._state.connections.add(peer)
+        door._state.tasks.add(task)
+        server.force_exit = True
+        async with asyncio.timeout(5):
+            await server.shutdown()
+            await asyncio.wait({task})
+        assert task.cancelled()
+        assert peer.is_ended
+
+
+def test_processes_that_serve_no_http_run_in_the_same_loop() -> None:
+    make = loop_factory()
+    assert make is not None
+    loop = make()
+    loop.close()
+    assert "uvloop" in type(loop).__module__
 
 
 def test_signals_are_handled_while_serving_and_not_raised_again(tmp_path: Path) -> None:
@@ -206,7 +271,7 @@ def test_what_is_started_is_told_and_watched(
     monkeypatch.setattr(
         module,
         "make_server",
-        lambda app, house, on_started: Running(app, house, on_started, fails=False),
+        lambda app, house, on_started, workplace: Running(app, house, on_started, fails=False),
     )
     module.serve(settings_in(tmp_path, {}), None, on_started=told.append)  # type: ignore[arg-type]  # no socket
     assert (len(told), watched) == (1, [])
@@ -214,11 +279,29 @@ def test_what_is_started_is_told_and_watched(
     assert (len(told), watched) == (1, [True])
 
 
+def test_a_worker_that_serves_tells_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Peers:
+        def tell_of_return(self) -> None:
+            told.append("back")
+
+    def make(app: Any, house: House[Guard], on_started: Any, workplace: Any) -> Running:
+        house.peers = Peers()  # type: ignore[assignment]  # what an open house has
+        return Running(app, house, on_started, fails=False)
+
+    monkeypatch.setattr(module, "make_server", make)
+    module.serve(settings_in(tmp_path, {}), None)  # type: ignore[arg-type]  # no socket
+    assert told == ["back"]
+
+
 @pytest.mark.parametrize("failure", [ConfigError("no", path="a"), None])
 def test_a_server_that_did_not_start_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: ConfigError | None
 ) -> None:
-    def make(app: Any, house: House[Guard], on_started: Any) -> Running:
+    def make(app: Any, house: House[Guard], on_started: Any, workplace: Any) -> Running:
         app.failure = failure
         return Running(app, house, on_started, fails=True)
 

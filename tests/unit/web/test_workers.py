@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from pathlib import Path
@@ -57,7 +59,7 @@ class Pool(_Pool):
         settings = settings_in(folder, {"limits": {"drain_s": 0}}, workers=count)
         super().__init__(settings, None, False, _Wishes())  # type: ignore[arg-type]  # no socket
 
-    def _spawn(self) -> _Worker:
+    def _spawn(self, target: Any = None, name: str = "", arguments: Any = ()) -> _Worker:
         ours, theirs = Pipe(duplex=False)
         process = Process()
         self.made.append(process)
@@ -80,6 +82,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TICK_S", 0)
 
 
+@pytest.fixture(autouse=True)
+def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The outside of the host's door: who sends a byte knocks."""
+    inside, outside = socket.socketpair()
+    monkeypatch.setattr(module, "listen_at", lambda _path: inside)
+    yield outside
+    inside.close()
+    outside.close()
+
+
 def test_the_start_is_over_when_all_are_ready(tmp_path: Path) -> None:
     pool = Pool(tmp_path, "ready", "ready")
     assert pool.start()
@@ -97,13 +109,13 @@ def test_a_worker_that_dies_without_a_word_stops_the_start_too(tmp_path: Path) -
     pool._slots[1].worker = pool._spawn()
     spawn = pool._spawn
 
-    def dying() -> _Worker:
+    def dying(*_: Any) -> _Worker:
         worker = spawn()
         if len(pool.made) > 2:
             pool.made[-1].die()
         return worker
 
-    pool._spawn = dying  # type: ignore[method-assign]  # the test's own
+    pool._spawn = dying  # type: ignore[method-assign, assignment]  # the test's own
     with pytest.raises(ConfigError, match="ended at start"):
         pool.start()
 
@@ -156,6 +168,80 @@ def test_a_worker_that_lived_long_is_replaced_at_once(
     assert slot.pause_s == 0
 
 
+def test_a_dead_workers_socket_is_removed(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, count=1)
+    slot = pool._slots[0]
+    assert slot.socket is not None
+    slot.socket.write_bytes(b"")
+    slot.worker = pool._spawn()
+    pool.made[0].die()
+    pool._look_after(slot)
+    assert not slot.socket.exists()
+
+
+def test_the_host_is_started_by_the_first_knock_and_by_none(
+    tmp_path: Path, door: socket.socket
+) -> None:
+    pool = Pool(tmp_path, "ready")
+    for _ in range(3):
+        pool._listen()
+        pool._look_after_host()
+    assert not pool.made
+    door.send(b"?")
+    pool._listen()
+    pool._look_after_host()
+    assert len(pool.made) == 1
+    pool._listen()
+    assert pool._host.worker is not None
+    assert pool._host.worker.is_ready
+
+
+def test_a_dead_host_is_started_again_only_when_it_is_wanted_and_ever_later(
+    tmp_path: Path, door: socket.socket
+) -> None:
+    pool = Pool(tmp_path)
+    pool.now_s = time.monotonic()
+    door.send(b"?")
+    pool._look_after_host()
+    pool.made[0].die()
+    pool._look_after_host()
+    assert (len(pool.made), pool._host.pause_s) == (1, 1), "within its pause"
+    pool._host.due_s = 0
+    pool._look_after_host()
+    assert len(pool.made) == 2
+    pool.made[1].die()
+    pool._look_after_host()
+    assert pool._host.pause_s == 2
+    pool._door_of_host.recv(1)
+    pool._host.due_s = 0
+    for _ in range(3):
+        pool._look_after_host()
+    assert len(pool.made) == 2, "nobody knocks"
+
+
+def test_the_host_ends_after_the_workers(
+    tmp_path: Path,
+    door: socket.socket,
+    signals: list[tuple[int, signal.Signals]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = Pool(tmp_path, "ready", "ready")
+    assert pool.start()
+    door.send(b"?")
+    pool._look_after_host()
+    *workers, host = pool.made
+
+    def wait(_sentinels: object, timeout: float) -> list[object]:
+        for process in pool.made:
+            if any(process.pid == pid for pid, _ in signals):
+                process.die(0)
+        return []
+
+    monkeypatch.setattr(module, "wait", wait)
+    pool.stop()
+    assert [pid for pid, _ in signals] == [*(one.pid for one in workers), host.pid]
+
+
 def test_a_reload_is_passed_on_to_workers_that_serve(
     tmp_path: Path, signals: list[tuple[int, signal.Signals]]
 ) -> None:
@@ -206,6 +292,27 @@ def test_a_second_signal_is_passed_on_and_what_stays_is_killed(
     assert [sig for _, sig in signals] == [signal.SIGTERM] * 4
     assert all(process.killed for process in pool.made)
     assert [line["event"] for line in lines] == ["worker_killed"] * 2
+
+
+@pytest.mark.usefixtures("_interrupts_are_given_back")
+def test_the_host_holds_what_workers_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[Any] = []
+
+    async def run_host(settings: Any, listener: Any, key: bytes, on_ready: Any, hide: Any) -> None:
+        held.append((listener, key))
+        hide("a secret of an upstream")
+        on_ready()
+
+    monkeypatch.setattr(module, "run_host", run_host)
+    words: Any = Words()
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        module._hold(words, settings_in(tmp_path, {}), "the door", b"key")  # type: ignore[arg-type]  # no socket
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert held == [("the door", b"key")]
+    assert (words.said, words.closed) == (["ready"], True)
 
 
 def test_signals_become_wishes() -> None:
@@ -310,7 +417,7 @@ def test_a_worker_says_why_it_could_not_start(
     monkeypatch.setattr(module, "serve", fail)
     words: Any = Words()
     with pytest.raises(SystemExit) as caught:
-        _work(settings_in(tmp_path, {}), None, False, words)  # type: ignore[arg-type]  # no socket
+        _work(words, settings_in(tmp_path, {}), None, False, None)  # type: ignore[arg-type]  # no socket
     assert caught.value.code == 2
     assert words.said == ["plugins.a.use: no such module"]
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
@@ -327,13 +434,15 @@ async def test_a_worker_says_that_it_serves_and_ends_with_its_parent(
     class Parent:
         sentinel = reader
 
-    def serve(settings: Any, listener: Any, *, watch: bool, on_started: Any) -> None:
+    def serve(
+        settings: Any, listener: Any, *, watch: bool, on_started: Any, workplace: Any
+    ) -> None:
         on_started(None)
 
     monkeypatch.setattr(module, "serve", serve)
     monkeypatch.setattr(module.multiprocessing, "parent_process", Parent)  # type: ignore[attr-defined]  # the module's own
     words: Any = Words()
-    _work(settings_in(tmp_path, {}), None, False, words)  # type: ignore[arg-type]  # no socket
+    _work(words, settings_in(tmp_path, {}), None, False, None)  # type: ignore[arg-type]  # no socket
     assert (words.said, words.closed) == (["ready"], True)
     os.close(writer)
     for _ in range(5):
