@@ -2,6 +2,7 @@
 
 opening          open_upstream: a configuration becomes a Provider, whether its server is up or not
 steady           that Provider: opened when it can be, left alone when it fails, lists kept
+standing         subscriptions that are made again at a new connector
 breaker          when an upstream is left alone, and how many calls it may hold
 streamable_http  connect: the connector over one HTTP exchange, in whatever era the server has
 http_sse         the old HTTP transport as a line

@@ -26,11 +26,12 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.catalog import Condition, Features, Kind, Listing, Viewer
-from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
 from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.ports import Announce, Supervisor
 from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, Pauses
 from waygate_mcp.upstreams.outside_text import clipped
+from waygate_mcp.upstreams.standing import Standing
 from waygate_mcp.upstreams.status import (
     NO_LEDGER,
     Health,
@@ -126,6 +127,8 @@ class SteadyUpstream:
         self._facts = ledger.known or _NOTHING_KNOWN
         self._keep_facts = ledger.keep
         self._count = ledger.count or _uncounted
+        self._standing = Standing()
+        self._renewing: asyncio.Task[None] | None = None
         self._held: _Held | None = None
         self._opening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -182,6 +185,7 @@ class SteadyUpstream:
                     raise
                 result = "ok"
                 self._note_success(began_s)
+                self._standing.note(call)
                 return outcome
         finally:
             self._count(result)
@@ -215,6 +219,7 @@ class SteadyUpstream:
 
     def forget_session(self, session_id: str) -> None:
         """End what was opened upstream for a session at our door that is over."""
+        self._standing.forget(session_id)
         if self._held is not None:
             self._held.upstream.forget_session(session_id)
 
@@ -282,7 +287,8 @@ class SteadyUpstream:
         """End everything that was begun."""
         self._is_closed = True
         tasks = [reading.task for reading in self._reading.values()]
-        tasks += [task for task in (self._opening, self._watching) if task is not None]
+        others = (self._opening, self._watching, self._renewing)
+        tasks += [task for task in others if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -314,6 +320,23 @@ class SteadyUpstream:
             self._error = None
         self._heard_s = self._now()
         self._announce_all()
+        if self._standing:
+            again = self._subscribe_again(self._held)
+            self._renewing = self._supervisor.start(again, name=f"subscribe:{self._name}")
+
+    async def _subscribe_again(self, held: _Held) -> None:
+        """Make the subscriptions of the connector before, and tell what may have changed meanwhile."""
+        with self._using(held):
+            for call in self._standing.calls():
+                try:
+                    async with asyncio.timeout(self._limits.probe_timeout_s):
+                        await held.upstream.call(call)
+                except (WaygateError, TimeoutError) as exc:
+                    uri = clipped(call.target)
+                    _log.warning("%s: a subscription is lost: %s: %s", self._name, uri, exc)
+                    self._standing.drop(call)
+                else:
+                    self._announce(ResourceUpdated(self._name, call.target))
 
     def _take_facts(self, upstream: Upstream) -> None:
         """Take note of what the upstream can do, and tell whoever keeps that."""

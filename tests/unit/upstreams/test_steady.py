@@ -12,7 +12,7 @@ from tests.support.scripted import Scripted, text
 from waygate_mcp.errors import LimitError, RpcError, UpstreamTimeoutError, UpstreamUnavailableError
 from waygate_mcp.model.call import Call, Reply
 from waygate_mcp.model.catalog import Kind, Listing, Viewer
-from waygate_mcp.model.event import ListChanged
+from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.model.facts import Facts
 from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
 
@@ -471,3 +471,29 @@ async def test_a_session_that_is_over_is_forgotten_by_the_open_connector() -> No
     house.upstream.forget_session("front-2")
     assert forgotten == ["front-2"]
     await house.upstream.close()
+
+
+async def test_subscriptions_are_made_again_at_a_connector_that_replaces_another() -> None:
+    house = House()
+    for uri in ("a://b", "a://c"):
+        house.fake.on("resources/subscribe", uri, lambda _: Reply(b"{}"))
+        await house.upstream.call(make_call("resources/subscribe", {"uri": uri}))
+    before = len(house.fake.calls)
+
+    def refuse(_call: Call) -> Reply:
+        raise RpcError(-32002, "gone")
+
+    house.fake.on("resources/subscribe", "a://c", refuse)
+    await house.upstream.reopen()
+    await house.announced.wait_for(ResourceUpdated("up", "a://b"))  # it may have changed meanwhile
+    for _ in range(20):
+        await asyncio.sleep(0)
+    again = [call.target for call in house.fake.calls[before:]]
+    assert again == ["a://b", "a://c"]
+    assert ResourceUpdated("up", "a://c") not in house.announced.events
+    await house.upstream.reopen()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    # What was refused is not asked for a third time.
+    assert [call.target for call in house.fake.calls[before + 2 :]] == ["a://b"]
+    await house.end()
