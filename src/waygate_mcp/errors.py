@@ -68,6 +68,7 @@ __all__ = [
     "UpstreamUnavailableError",
     "WaygateError",
     "leaf_errors",
+    "let_go",
 ]
 
 
@@ -415,3 +416,17 @@ def leaf_errors(root: type[WaygateError] = WaygateError) -> Iterator[type[Waygat
             continue
         refined = tuple(leaf_errors(child))
         yield from refined or (child,)
+
+
+def let_go(error: BaseException) -> None:
+    """Cut an error that was dealt with from the frames it passed and the errors it came from.
+
+    A frame that kept its error in a variable would hold that error, the error the frame, and both all
+    that was read for the call, until the collector walks through everything, which it hardly ever does.
+    """
+    left = [error]
+    while left:
+        one = left.pop()
+        left += [each for each in (one.__cause__, one.__context__) if each is not None]
+        left += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        one.__traceback__ = one.__cause__ = one.__context__ = None

@@ -28,6 +28,7 @@ from waygate_mcp.errors import (
     UpstreamUnavailableError,
     WaygateError,
     leaf_errors,
+    let_go,
 )
 
 
@@ -156,3 +157,25 @@ def test_the_tree_names_no_class_that_does_not_exist() -> None:
     words = (word.strip("…") for word in (errors.__doc__ or "").replace("(", " ").split())
     mentioned = {word for word in words if word.endswith("Error")}
     assert mentioned <= names
+
+
+def test_an_error_that_was_dealt_with_holds_no_frame_and_no_other_error() -> None:
+    def fail() -> None:
+        try:
+            try:
+                raise KeyError
+            except KeyError as exc:
+                raise StorageError from exc
+        except StorageError as exc:
+            raise ExceptionGroup("both", [exc, LimitError("limit")]) from None
+
+    with pytest.raises(ExceptionGroup) as caught:
+        fail()
+    group = caught.value
+    left = [group, *group.exceptions, group.exceptions[0].__cause__]
+    assert any(one is not None and one.__traceback__ is not None for one in left)
+    let_go(group)
+    for one in left:
+        assert one is not None
+        assert one.__traceback__ is one.__cause__ is one.__context__ is None
+    assert len(group.exceptions) == 2

@@ -29,6 +29,7 @@ from waygate_mcp.errors import (
     UnknownMethodError,
     UnknownNameError,
     WaygateError,
+    let_go,
 )
 from waygate_mcp.model.call import Answer, Call, LogEvent, Outcome, Progress, Question, Reply
 from waygate_mcp.model.decision import CallResult
@@ -190,6 +191,7 @@ class Exchange:
             message, status = self._word(outcome), 200
         except WaygateError as error:
             message, status = self._word_failure(error)
+            let_go(error)
         except asyncio.CancelledError:
             if not self._is_cancelled:
                 self.result = CallResult.CANCELLED

@@ -72,7 +72,7 @@ class PooledResponse(WholeReader):
         self.problem: UpstreamError | None = None
         self.queued_bytes = 0
         self._pieces: deque[bytes] = deque()
-        self._connection = connection
+        self._connection: Connection | None = connection
 
     def put(self, piece: bytes) -> bool:
         """Take a piece of the body; tell whether there is room for more."""
@@ -107,6 +107,7 @@ class PooledResponse(WholeReader):
                 return None
             if self.problem is not None:
                 raise self.problem
+            assert self._connection is not None, "an open response has its connection"
             await self._connection.wait_more(self)
         if len(self._pieces) == 1:
             taken = self._pieces.popleft()
@@ -114,8 +115,15 @@ class PooledResponse(WholeReader):
             taken = b"".join(self._pieces)
             self._pieces.clear()
         self.queued_bytes = 0
-        self._connection.make_room(self)
+        if self._connection is not None:
+            self._connection.make_room(self)
         return taken
+
+    def close(self, problem: UpstreamError) -> None:
+        """Let go of the connection; with `problem`, unless the body is whole."""
+        self._connection = None
+        if not self.is_whole and self.problem is None:
+            self.problem = problem
 
 
 class Connection(asyncio.Protocol):
@@ -136,7 +144,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._poll: select.poll | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._response = PooledResponse(self)
         self._headers: dict[str, str] = {}
         self._waiter: asyncio.Future[None] | None = None
@@ -236,12 +244,13 @@ class Connection(asyncio.Protocol):
         if self.state is State.IDLE:
             self.abort()  # nobody asked for anything: a second answer, or one before its question
             return
-        if self.state is State.CLOSED:
+        parser = self._parser
+        if parser is None:
             return
         self.got_anything = True
         self._unproductive_bytes += len(data)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             cause = exc.__context__
             if isinstance(cause, UpstreamProtocolError):
@@ -287,6 +296,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Wake who waits for the head, unless it is an interim one."""
         parser = self._parser
+        assert parser is not None, "it calls this"
         status = parser.get_status_code()
         if parser.get_http_version() not in _VERSIONS or not 100 <= status <= 599:
             raise UpstreamProtocolError(self._upstream, "sent no HTTP/1.1 status line")
@@ -341,11 +351,15 @@ class Connection(asyncio.Protocol):
             waiter.set_result(None)
 
     def _fail(self, problem: UpstreamError | None) -> None:
-        """Close, and tell whoever waits; a response that is whole stays whole."""
+        """Close, and tell whoever waits; a response that is whole stays whole.
+
+        Connection, parser and response know each other; apart, they are gone at once and not at a
+        collection.
+        """
         if self.state is not State.CLOSED:
             self.state = State.CLOSED
-            if not self._response.is_whole and self._response.problem is None:
-                self._response.problem = problem
+            self._parser = None
+            self._response.close(problem or self._closed(_BROKE_OFF))
             if self.on_closed is not None:
                 self.on_closed(self)
         self._poll = None

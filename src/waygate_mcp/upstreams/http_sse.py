@@ -154,7 +154,7 @@ class _SseLine:
                 self._check(response)
                 await self._read_events(response)
         except WaygateError as exc:
-            failure = exc
+            failure = exc.with_traceback(None)  # else it would hold this frame, and the frame it
         finally:
             self.is_closed = True
             if not self._endpoint.done():

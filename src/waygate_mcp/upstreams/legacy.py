@@ -23,6 +23,7 @@ from waygate_mcp.errors import (
     UpstreamError,
     UpstreamProtocolError,
     WaygateError,
+    let_go,
 )
 from waygate_mcp.model.call import Answer, Call, InputRequired, Outcome, Question
 from waygate_mcp.model.catalog import Kind
@@ -300,9 +301,10 @@ class LegacyConnector:
     async def close(self, session: LegacySession) -> None:
         """End a session: its stream here, the session there, as far as it listens."""
         session.is_lost = True
-        if session.listening is not None:
-            session.listening.cancel()
-            await asyncio.wait({session.listening}, timeout=_SAY_GOODBYE_S)
+        listening, session.listening = session.listening, None  # the task knows the session
+        if listening is not None:
+            listening.cancel()
+            await asyncio.wait({listening}, timeout=_SAY_GOODBYE_S)
         if session.id is None and not session.channel.is_single:
             return
         try:
@@ -400,12 +402,17 @@ class LegacyConnector:
             async with asyncio.TaskGroup() as asking:  # owned here: it ends with this method
                 live.asking = asking
                 response = await self._read_response(session, live, message)
+                if not live.asked:
+                    return response
                 raise DoneError(response)
         except BaseExceptionGroup as group:
             failure = first_failure(group)
-            if isinstance(failure, DoneError):
-                return failure.response
-            raise failure from None
+            let_go(group)  # it would hold this frame, and the frame what it holds
+        finally:
+            live.asking = None
+        if isinstance(failure, DoneError):
+            return failure.response
+        raise failure
 
     async def _read_response(
         self, session: LegacySession, live: LiveCall, message: bytes

@@ -284,6 +284,7 @@ class Multiplex:
         if self._failure is not None:
             return
         self._failure = failure
+        self._claim = None  # the session it belongs to knows this channel
         for conversation in self._pending.values():
             conversation.end(failure)
         self._own.end(None)

@@ -80,7 +80,7 @@ async def _read(channel: Multiplex, child: ChildProcess) -> None:
             for line in lines:
                 channel.take(line)
     except WaygateError as exc:
-        failure = exc
+        failure = exc.with_traceback(None)  # else it would hold this frame, and the frame it
     finally:
         if failure is None:
             failure = UpstreamTimeoutError(

@@ -23,6 +23,7 @@ from waygate_mcp.errors import (
     UpstreamTimeoutError,
     UpstreamUnavailableError,
     WaygateError,
+    let_go,
 )
 from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.catalog import Condition, Features, Kind, Listing, Viewer
@@ -306,6 +307,7 @@ class SteadyUpstream:
             except WaygateError as exc:
                 if self._error is None or str(self._error) != str(exc):
                     _log.warning("%s: cannot be opened: %s", self._name, clipped(str(exc)))
+                let_go(exc)
                 self._error = exc
                 return
             self._take_facts(upstream)
@@ -508,6 +510,7 @@ class SteadyUpstream:
                 listing = await held.upstream.listing(key[0], viewer)
         except WaygateError as exc:
             self._count("timeout" if isinstance(exc, UpstreamTimeoutError) else "failed")
+            let_go(exc)
             self._note_failure(exc)
             kept = self._kept.get(key)
             if kept is not None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -239,3 +241,17 @@ async def test_a_response_left_early_gives_no_more() -> None:
     peer.connection.finish()
     with pytest.raises(UpstreamProtocolError):
         await response.read_whole(10)
+
+
+async def test_a_connection_that_is_closed_is_gone_without_a_collection() -> None:
+    peer = await opened()
+    response = await exchanged(peer, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+    connection = weakref.ref(peer.connection)
+    peer.connection.abort()
+    gc.disable()
+    try:
+        del peer
+        assert connection() is None
+    finally:
+        gc.enable()
+    assert await response.read_whole(10) == b"hi"
