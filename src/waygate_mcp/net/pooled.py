@@ -108,9 +108,18 @@ class PooledTransport:
 
     async def _dial(self) -> Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await self._dialler.connect(
-            lambda: Connection(self._upstream, loop), self._tls
-        )
+        made: list[Connection] = []  # one for each address that was tried
+
+        def make() -> Connection:
+            made.append(Connection(self._upstream, loop))
+            return made[-1]
+
+        try:
+            _, connection = await self._dialler.connect(make, self._tls)
+            made.remove(connection)
+        finally:
+            for one in made:
+                one.abort()  # or it would wait for the collector
         return connection
 
     async def carry(self, exchange: _Exchange) -> tuple[ConnectionPool, Connection, PooledResponse]:

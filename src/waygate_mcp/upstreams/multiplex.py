@@ -237,8 +237,9 @@ class Multiplex:
         """Close the line; requests in flight fail."""
         self.on_break = _nothing
         self.fail(UpstreamTimeoutError(self.upstream, "was closed with a request in flight"))
-        if self._line is not None:
-            await self._line.close()
+        line, self._line = self._line, None  # it knows this channel
+        if line is not None:
+            await line.close()
 
     async def _send(self, message: bytes) -> None:
         if self._line is None or self._failure is not None:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from waygate_mcp.errors import LimitError, UpstreamError
+from waygate_mcp.errors import LimitError, UpstreamError, let_go
 from waygate_mcp.model.call import Call
 from waygate_mcp.model.catalog import Viewer
 from waygate_mcp.model.event import ResourceUpdated
@@ -211,8 +211,9 @@ class SessionPool:
         session = await self.get(key)
         try:
             return await work(session)
-        except SessionLostError:
-            return await work(await self.get(key))
+        except SessionLostError as exc:
+            let_go(exc)
+        return await work(await self.get(key))
 
     async def _use_once(
         self, key: SessionKey, work: Callable[[LegacySession], Awaitable[_T]]
