@@ -24,7 +24,7 @@ CHUNK = b"x" * (1024 * 1024)
 INVENTED = "invented-1"
 FORM = {"type": "object", "properties": {"name": {"type": "string"}}}
 TOOLS = (
-    "ask", "cut", "deaf", "echo", "empty", "endless", "event_flood", "forget", "garbage", "half", "hang",
+    "ask", "cut", "deaf", "echo", "empty", "endless", "error", "event_flood", "forget", "garbage", "half", "hang",
     "headers", "huge", "huge_event", "kill", "last_words", "noise", "swapped", "twice", "unasked", "wrong_id",
 )  # fmt: skip
 Message = dict[str, Any]
@@ -191,6 +191,11 @@ class Server:
         await self._say(
             identifier, json.dumps({"tag": tag, "state": state, "answer": answer}), talk
         )
+
+    async def tool_error(self, identifier: Any, given: Message, talk: Talk) -> None:
+        """Answer with an error."""
+        error = {"code": -32000, "message": "no"}
+        await talk.send({"jsonrpc": "2.0", "id": identifier, "error": error})
 
     # --- tools that do not
 
