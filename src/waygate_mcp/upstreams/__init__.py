@@ -2,7 +2,10 @@
 
 opening          open_upstream: a configuration becomes a Provider, whether its server is up or not
 steady           that Provider: opened when it can be, left alone when it fails, lists kept
-breaker          when an upstream is left alone, and how many calls it may hold
+status           how an upstream is, its bounds, and what the house keeps of it: words
+holding          what steady holds of it: the open connector, copies of lists
+subscriptions    who subscribed to what, so that a new connection knows it too
+breaker          when an upstream is left alone or looked at, and how many calls it may hold
 streamable_http  connect: the connector over one HTTP exchange, in whatever era the server has
 http_sse         the old HTTP transport as a line
 stdio            a process as a line
