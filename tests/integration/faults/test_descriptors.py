@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 from tests.integration.faults.conftest import open_descriptors
+from tests.support.upstreams import RUN, children
 from waygate_mcp.upstreams.process import Command, Processes
 
 PROCESSES = 6
@@ -33,7 +34,8 @@ def test_no_descriptor_is_closed_twice_or_stays_open(
 
     async def story() -> None:
         processes = Processes(tmp_path)
-        command = Command("/bin/cat", sandbox="none")
+        env = {"TEST_RUN_OF_UPSTREAMS": RUN}
+        command = Command("/bin/cat", env=env, sandbox="none")
         await (await processes.start("cat", command, limit_bytes=1024)).close()
         await asyncio.sleep(0.05)
         before = len(open_descriptors())
@@ -47,9 +49,21 @@ def test_no_descriptor_is_closed_twice_or_stays_open(
                 child.kill()
             await child.close()
             await asyncio.sleep(0.05)
+        for steps in range(12):  # a start that is cancelled at every moment it has
+            starting = asyncio.get_running_loop().create_task(
+                processes.start("cat", command, limit_bytes=1024)
+            )
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait({starting})
+            if not starting.cancelled():
+                await starting.result().close()
+            await asyncio.sleep(0.05)
         assert len(open_descriptors()) == before
 
     monkeypatch.setattr(os, "close", closing)
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(story())
+    assert children() == set()
     assert not twice, "closed twice: by then the number may be somebody else's"
