@@ -100,7 +100,7 @@ def answer_message(identifier: str | int, answer: Answer) -> bytes:
     if answer.result is not None:
         return jsonrpc.encode_result(identifier, answer.result)
     code = answer.error_code or jsonrpc.INTERNAL_ERROR
-    return jsonrpc.encode_error(identifier, code, answer.error_message)
+    return jsonrpc.encode_error(identifier, code, answer.error_message, answer.error_data)
 
 
 def refusal_message(identifier: str | int, error: WaygateError, code: int) -> bytes:

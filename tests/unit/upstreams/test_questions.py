@@ -53,6 +53,7 @@ def test_answers_are_written_with_the_servers_own_id() -> None:
     }  # fmt: skip
     refused = json.loads(answer_message(7, Answer(None, -1, "no")))
     assert (refused["id"], refused["error"]) == (7, {"code": -1, "message": "no"})
+    assert b'"data":{"n":1.10}' in answer_message(7, Answer(None, -1, "no", b'{"n":1.10}'))
     assert json.loads(answer_message(7, Answer(None)))["error"]["code"] == -32603
     refusal = json.loads(refusal_message(7, CapabilityMissingError({"roots": {}}), -32601))
     assert refusal["error"]["code"] == -32601
