@@ -41,7 +41,7 @@ SETTLED = 0.3
 """The part of the time at the beginning that no verdict looks at: pools fill, caches warm up."""
 ALLOWED = {"MB": 0.04, "descriptors": 0.1, "tasks": 0.1, "threads": 1.0, "children": 2.0}
 """Growth over the rest that still is flat: below 1 a part, else a number."""
-IDLE = {"descriptors": 6, "tasks": 6, "children": 2}
+IDLE = {"descriptors": 10, "tasks": 6, "children": 2}
 """How much more there may be after everybody left than before anybody came."""
 
 CENSUS = '''

@@ -18,19 +18,24 @@ WATCHED = "test://watched-resource"
 
 
 @pytest.mark.parametrize(
-    ("cell", "era", "keeps_sessions"),
+    ("cell", "era", "keeps_sessions", "failures"),
     [
-        (Cell("legacy", "http"), "legacy", True),
-        (Cell("legacy", "http"), "modern", False),
-        (Cell("legacy", "sse"), "legacy", False),
-        (Cell("modern", "http"), "modern", False),
+        (Cell("legacy", "http"), "legacy", True, 0),
+        (Cell("legacy", "http"), "modern", False, 0),
+        (Cell("legacy", "sse"), "legacy", False, 0),
+        (Cell("modern", "http"), "modern", False, 0),
+        (Cell("modern", "http"), "legacy", False, 6),
+        (Cell("legacy", "http"), "modern", False, 6),
     ],
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_a_subscription_outlives_a_restart_of_the_upstream(
-    tmp_path: Path, cell: Cell, era: str, keeps_sessions: bool
+    tmp_path: Path, cell: Cell, era: str, keeps_sessions: bool, failures: int
 ) -> None:
-    """A server may know its sessions after a restart, by their tokens, and nothing of their subscriptions."""
+    """A server may know its sessions after a restart, by their tokens, and nothing of their subscriptions.
+
+    After `failures` calls that fail meanwhile, the gateway has given its connection up and makes a new one.
+    """
     document, record = prepare(cell, tmp_path)
     port = free_port()
     with listening(cell, document, record, port) as url:
@@ -43,6 +48,9 @@ def test_a_subscription_outlives_a_restart_of_the_upstream(
             changes.wait_for("notifications/resources/updated")
             rest = stack.pop_all()
     with rest:
+        for _ in range(failures):
+            params = {"name": "test_simple_text"}
+            assert client.request("tools/call", params).final["error"]["code"] == -32603
         environment = {} if keeps_sessions else {"ONE_ERA_SECRET": "t" * 40}
         with listening(cell, document, record, port, environment):
             changes.forget()

@@ -78,7 +78,7 @@ def sentences(module: str) -> set[str]:
 
 
 # Texts that no client is told: reasons of assertions and of our own faults.
-UNSAID = {"only requests are asked for their id"}
+UNSAID = {"only requests are asked for their id", "only requests are remembered"}
 
 
 @pytest.mark.parametrize("module", ["ladder", "jsonrpc"])

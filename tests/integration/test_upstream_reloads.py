@@ -25,6 +25,7 @@ from tests.integration.test_gateway_upstreams import (
     Era,
     checks,
     connected,
+    is_well,
     program,
     text_of,
     until,
@@ -111,7 +112,7 @@ async def test_no_call_fails_but_for_what_was_removed(tmp_path: Path, over_http:
         return document(kept=kept, pipe=pipe, changes=changes, **more)
 
     with serving(tmp_path, version(0, with_comes=True)) as gateway:
-        await until(lambda: checks(gateway)["upstreams"]["status"] == "healthy", "all upstreams")
+        await until(lambda: is_well(gateway), "all upstreams")
         async with asyncio.TaskGroup() as group:
             for index in range(CLIENTS):
                 group.create_task(load.run(gateway, ("legacy", "auto")[index % 2], index))
@@ -215,7 +216,7 @@ async def test_who_listens_to_a_resource_hears_of_it_over_a_new_connection_too(
     with serving(tmp_path / "upstream", EVERYTHING) as upstream:
         web = {"url": upstream.url, "headers": upstream.headers, "era": pin}
         with serving(tmp_path / "gateway", document(web=web)) as gateway:
-            await until(lambda: checks(gateway)["upstreams"]["status"] == "healthy", "the upstream")
+            await until(lambda: is_well(gateway), "the upstream")
             async with (
                 connected(gateway, "auto", within_s=60) as client,
                 client.listen(resource_subscriptions=[WATCHED]) as changes,

@@ -17,7 +17,7 @@ Message = dict[str, Any]
 Take = Callable[[Message, Any], None]
 Respond = Callable[[str, Message], Message]
 
-WAIT_S = 4.0
+WAIT_S = 20.0
 FORM: Message = {"form": {}}
 
 

@@ -37,7 +37,7 @@ from waygate_mcp.telemetry.logs import open_logs
 from waygate_mcp.web.app import App, build_app
 from waygate_mcp.web.guard import Guard, guard_of
 
-CLIENT_S = 60.0
+CLIENT_S = 110.0
 Journal = Callable[[], list[list[Any]]]
 
 

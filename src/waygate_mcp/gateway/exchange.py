@@ -101,23 +101,17 @@ class Exchange:
     since call and exchange know each other.
     """
 
-    __slots__ = (
-        "_cancelled_for",
-        "_deadline",
-        "_is_cancelled",
-        "_last_progress",
-        "_log_level",
-        "_open_questions",
-        "_progress_token",
-        "_task",
-        "call",
-        "call_timeout_s",
-        "front",
-        "identifier",
-        "is_settled",
-        "result",
-        "revision",
-    )
+    # What most calls leave as it is stands in the class: it is set where it differs.
+    call: Call
+    call_timeout_s = 300.0
+    is_settled = False
+    result: str = CallResult.OK
+    _last_progress = float("-inf")
+    _task: asyncio.Task[Any] | None = None
+    _cancelled_for: WaygateError | None = None
+    _is_cancelled = False
+    _deadline: asyncio.TimerHandle | None = None
+    _open_questions = 0
 
     def __init__(
         self,
@@ -130,18 +124,8 @@ class Exchange:
         self.identifier = identifier
         self.revision = revision
         self.front: Front | None = front
-        self.call: Call
-        self.result: str = CallResult.OK
-        self.is_settled = False
-        self.call_timeout_s = 300.0
         self._log_level = log_level
         self._progress_token = progress_token
-        self._last_progress = float("-inf")
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelled_for: WaygateError | None = None
-        self._is_cancelled = False
-        self._deadline: asyncio.TimerHandle | None = None
-        self._open_questions = 0
 
     # --- the Caller port, as providers see it
 

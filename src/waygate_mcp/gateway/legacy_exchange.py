@@ -36,8 +36,6 @@ _DOWNGRADED = frozenset({"tools/call", "prompts/get"})
 class LegacyExchange(Exchange):
     """One request of a legacy session."""
 
-    __slots__ = ("_question_timeout_s", "_session")
-
     def __init__(
         self,
         identifier: str | int,

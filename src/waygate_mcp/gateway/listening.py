@@ -17,15 +17,15 @@ import msgspec
 from waygate_mcp.errors import (
     InterruptedCallError,
     LimitError,
-    LocalProtocolError,
     WaygateError,
 )
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.gateway import Gateway
 from waygate_mcp.gateway.hub import Change, Hub, Listener
 from waygate_mcp.gateway.sessions import Session
-from waygate_mcp.model.call import Answer, Call, LogEvent, Progress, Question
+from waygate_mcp.model.call import Call
 from waygate_mcp.model.catalog import Kind, Viewer
+from waygate_mcp.model.nobody import NOBODY
 from waygate_mcp.model.ports import Supervisor
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.capabilities import ClientCapabilities
@@ -79,26 +79,10 @@ class Subscriber(msgspec.Struct, frozen=True):
             principal=self.principal,
             revision=MODERN,
             capabilities=self.capabilities,
-            caller=_Nobody(),
+            caller=NOBODY,
             deadline_s=deadline_s,
             session_id=self.session_id,
         )
-
-
-class _Nobody:
-    """The caller of what the gateway asks for by itself: hears nothing, answers nothing."""
-
-    log_level: str | None = None
-
-    async def emit(self, event: Progress | LogEvent) -> None:
-        """See Caller."""
-
-    async def ask(self, question: Question) -> Answer:
-        """See Caller."""
-        raise LocalProtocolError("a subscription asks nobody")
-
-    async def close_stream(self) -> None:
-        """See Caller."""
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -74,17 +74,16 @@ class _Asked(msgspec.Struct):
 class ModernExchange(Exchange):
     """One modern request, and the retries that belong to it."""
 
-    __slots__ = (
-        "_asked",
-        "_final",
-        "_overall",
-        "_parked_logs",
-        "_parked_progress",
-        "_place",
-        "_used_keys",
-        "id",
-        "round",
-    )
+    # Made when it asks for the first time; most calls never do.
+    id = ""
+    """Names the exchange in tickets."""
+    round = 0
+    _asked: dict[str, _Asked]
+    _used_keys: set[str]
+    _parked_progress: Progress | None = None
+    _parked_logs: Sequence[LogEvent] = ()
+    _final: tuple[bytes, int] | None = None
+    _overall: asyncio.TimerHandle | None = None
 
     def __init__(
         self,
@@ -95,16 +94,7 @@ class ModernExchange(Exchange):
         progress_token: str | int | None,
     ) -> None:
         super().__init__(identifier, MODERN, front, log_level, progress_token)
-        self.id = ""
-        """Names the exchange in tickets; given when it asks for the first time."""
-        self.round = 0
         self._place = place
-        self._asked: dict[str, _Asked] = {}
-        self._used_keys: set[str] = set()
-        self._parked_progress: Progress | None = None
-        self._parked_logs: list[LogEvent] = []
-        self._final: tuple[bytes, int] | None = None
-        self._overall: asyncio.TimerHandle | None = None
 
     # --- what providers see
 
@@ -119,7 +109,7 @@ class ModernExchange(Exchange):
         elif len(self._parked_logs) < _MAX_LOGS_PARKED and is_loud_enough(
             event.level, self.log_level
         ):
-            self._parked_logs.append(event)
+            self._parked_logs = [*self._parked_logs, event]
 
     async def ask(self, question: Question) -> Answer:
         """Show the question in an `input_required` and wait for the retry that answers it."""
@@ -127,7 +117,9 @@ class ModernExchange(Exchange):
             raise LimitError("asked after the end", safe_message="The call is over.")
         params = self._params_for_reader(question)
         limits = self._place.limits
-        self.id = self.id or os.urandom(12).hex()
+        if not self.id:
+            self.id = os.urandom(12).hex()
+            self._asked, self._used_keys = {}, set()
         self._place.parking.reserve(self, self.call.principal.id, limits)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         key = self._new_key(question.key)
@@ -249,7 +241,7 @@ class ModernExchange(Exchange):
 
     async def _carry_parked_events(self) -> None:
         """Send what happened while nobody was attached, as far as this request wants it."""
-        logs, self._parked_logs = self._parked_logs, []
+        logs, self._parked_logs = self._parked_logs, ()
         progress, self._parked_progress = self._parked_progress, None
         for log in logs:
             await self.emit(log)

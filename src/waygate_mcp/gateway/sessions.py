@@ -30,7 +30,7 @@ from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.handshake import Hello
-from waygate_mcp.protocol.jsonrpc import Message, encode_json, raw_result
+from waygate_mcp.protocol.jsonrpc import Message, encode_json, raw_error_data, raw_result
 from waygate_mcp.protocol.seal import KeyRing, SealError
 from waygate_mcp.protocol.versions import REVISIONS, Revision
 
@@ -199,7 +199,11 @@ class Session:
             return False
         if message.error is not None:
             text = message.error.get("message")
-            answer = Answer(None, message.error["code"], text if isinstance(text, str) else "")
+            words = text if isinstance(text, str) else ""
+            data = raw_error_data(body)
+            if data is None and "data" in message.error:  # one of a batch
+                data = encode_json(message.error["data"])
+            answer = Answer(None, message.error["code"], words, data)
         else:
             answer = Answer(raw_result(body) or encode_json(message.result))
         future.set_result(answer)

@@ -47,11 +47,15 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A client's answer to a Question: the raw JSON result, or the JSON-RPC error it sent."""
+    """A client's answer to a Question: the raw JSON result, or the JSON-RPC error it sent.
+
+    `error_data` is the raw JSON of the error's `data`, None where it has none.
+    """
 
     result: bytes | None
     error_code: int = 0
     error_message: str = ""
+    error_data: bytes | None = None
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -42,6 +42,7 @@ __all__ = [
     "frame_result",
     "is_valid_id",
     "loads_strict",
+    "raw_error_data",
     "raw_result",
     "read_message",
 ]
@@ -338,10 +339,15 @@ def encode_request(identifier: str | int, method: str, params: bytes) -> bytes:
     )
 
 
+class _ErrorBody(msgspec.Struct):
+    data: msgspec.Raw = msgspec.Raw()
+
+
 class _ResponseBody(msgspec.Struct):
-    """The one member of a response that is relayed as it was written."""
+    """What of a response is relayed as it was written."""
 
     result: msgspec.Raw = msgspec.Raw()
+    error: _ErrorBody | None = None
 
 
 _decode_response = msgspec.json.Decoder(_ResponseBody).decode
@@ -353,3 +359,12 @@ def raw_result(body: bytes) -> bytes | None:
         return bytes(_decode_response(body).result) or None
     except msgspec.DecodeError:
         return None
+
+
+def raw_error_data(body: bytes) -> bytes | None:
+    """Cut the raw `data` out of an error response, None where `body` is a batch or has none."""
+    try:
+        error = _decode_response(body).error
+    except msgspec.DecodeError:
+        return None
+    return None if error is None else bytes(error.data) or None

@@ -192,22 +192,7 @@ class House(Generic[Guard]):
         facts = FactFile(settings.data_dir / FILE_NAME, self.supervisor, self.clock.now)
         await facts.load()
         stack.push_async_callback(facts.close)
-        upstreams = await stack.enter_async_context(
-            UpstreamHouse(
-                self.supervisor,
-                settings.run_dir / "children",
-                (settings.data_dir,),
-                facts=facts,
-                count=self.metrics.count_upstream_request,
-                hosted=None
-                if workplace is None
-                else hosted_by(
-                    dial_host(workplace.host_socket),
-                    workplace.host_key,
-                    self.logs.redactor.found_in,
-                ),
-            )
-        )
+        upstreams = await stack.enter_async_context(self._upstreams(facts))
         self.foundation = Foundation(
             settings,
             self.clock,
@@ -233,6 +218,21 @@ class House(Generic[Guard]):
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
+
+    def _upstreams(self, facts: FactFile) -> UpstreamHouse:
+        """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""
+        workplace, hosted = self._workplace, None
+        if workplace is not None:
+            dial, secrets_in = dial_host(workplace.host_socket), self.logs.redactor.found_in
+            hosted = hosted_by(dial, workplace.host_key, secrets_in)
+        return UpstreamHouse(
+            self.supervisor,
+            self.settings.run_dir / "children",
+            (self.settings.data_dir,),
+            facts=facts,
+            count=self.metrics.count_upstream_request,
+            hosted=hosted,
+        )
 
     def _put_in_force(self, generation: Generation[Guard]) -> None:
         self._current = generation

@@ -5,7 +5,10 @@ steady           that Provider: opened when it can be, left alone when it fails,
 connector        what it needs of an upstream that is open
 hosted           that, by way of the process that holds stdio upstreams for several workers
 hosting          that process; host_frames: what travels between the two
-breaker          when an upstream is left alone, and how many calls it may hold
+status           how an upstream is, its bounds, and what the house keeps of it: words
+holding          what steady holds of it: the open connector, copies of lists
+subscriptions    who subscribed to what, so that a new connection knows it too
+breaker          when an upstream is left alone or looked at, and how many calls it may hold
 streamable_http  connect: the connector over one HTTP exchange, in whatever era the server has
 http_sse         the old HTTP transport as a line
 stdio            a process as a line

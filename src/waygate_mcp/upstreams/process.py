@@ -210,7 +210,7 @@ class ChildProcess:
         self._stdout = await self._reader_of(self._popen.stdout, _CHUNK_BYTES)
         self._stderr = await self._reader_of(self._popen.stderr, _STDERR_LINE_BYTES)
         writing, protocol = await loop.connect_write_pipe(
-            lambda: asyncio.streams.FlowControlMixin(loop), cast("IO[bytes]", self._popen.stdin)
+            lambda: asyncio.streams.FlowControlMixin(loop), _lent(self._popen.stdin)
         )
         self._transports.append(writing)
         self._stdin = asyncio.StreamWriter(writing, protocol, None, loop)
@@ -219,7 +219,7 @@ class ChildProcess:
         """Read a pipe on the loop."""
         reader = asyncio.StreamReader(limit=limit_bytes)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), cast("IO[bytes]", pipe)
+            lambda: asyncio.StreamReaderProtocol(reader), _lent(pipe)
         )
         self._transports.append(transport)
         return reader
@@ -322,7 +322,7 @@ class ChildProcess:
             else:
                 transport.close()
         for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
-            if not self._transports and pipe is not None:
+            if pipe is not None:
                 pipe.close()
 
     def _signal(self, number: int) -> None:
@@ -338,3 +338,34 @@ class ChildProcess:
                 return False
             await asyncio.sleep(_POLL_S)
         return True
+
+
+class _Pipe:
+    """An end of a pipe that is lent to the loop for good.
+
+    asyncio's own loop closes the object it was given. libuv closes the descriptor by its number first, and
+    uvloop then closes the object: a second close, of a number that by then may be somebody else's, a file
+    of another thread or the socket of a client.
+    """
+
+    def __init__(self, descriptor: int, *, is_closed_by_number: bool) -> None:
+        self._descriptor = descriptor
+        self._is_closed = False
+        self._is_closed_by_number = is_closed_by_number
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        if not (self._is_closed or self._is_closed_by_number):
+            os.close(self._descriptor)
+        self._is_closed = True
+
+
+def _lent(pipe: IO[bytes] | None) -> IO[bytes]:
+    """Take the descriptor out of a pipe's object, whose own end would close it as well."""
+    assert pipe is not None, "all three are pipes"
+    is_own = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    lent = _Pipe(os.dup(pipe.fileno()), is_closed_by_number=not is_own)
+    pipe.close()
+    return cast("IO[bytes]", lent)

@@ -42,15 +42,10 @@ class _InputRequest(msgspec.Struct):
     params: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _UrlElicitation(msgspec.Struct):
-    """One entry of `data.elicitations` of error -32042."""
-
-    url: str
-    message: str = ""
-
-
 class _UrlErrorData(msgspec.Struct):
-    elicitations: list[_UrlElicitation]
+    """The `data` of error -32042."""
+
+    elicitations: list[msgspec.Raw]
 
 
 _decode_requests = msgspec.json.Decoder(dict[str, _InputRequest]).decode
@@ -105,7 +100,7 @@ def answer_message(identifier: str | int, answer: Answer) -> bytes:
     if answer.result is not None:
         return jsonrpc.encode_result(identifier, answer.result)
     code = answer.error_code or jsonrpc.INTERNAL_ERROR
-    return jsonrpc.encode_error(identifier, code, answer.error_message)
+    return jsonrpc.encode_error(identifier, code, answer.error_message, answer.error_data)
 
 
 def refusal_message(identifier: str | int, error: WaygateError, code: int) -> bytes:
@@ -147,14 +142,22 @@ def url_questions(data: bytes) -> dict[str, Question]:
     """
     try:
         found = _decode_url_error(data).elicitations[:_MAX_URL_QUESTIONS]
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        params = [_url_question(one) for one in found]
+    except (msgspec.DecodeError, UnicodeDecodeError, NotAnObjectError, KeyError):
         return {}
-    questions: dict[str, Question] = {}
-    for number, one in enumerate(found, start=1):
-        params = {"mode": "url", "message": one.message, "url": one.url}
-        key = f"url{number}"
-        questions[key] = Question("elicitation/create", jsonrpc.encode_json(params), key)
-    return questions
+    keys = [f"url{number}" for number in range(1, len(params) + 1)]
+    return {
+        key: Question("elicitation/create", one, key) for key, one in zip(keys, params, strict=True)
+    }
+
+
+def _url_question(raw: msgspec.Raw) -> bytes:
+    """Write one entry of `data.elicitations` as 2026-07-28 asks; what it does not know stays."""
+    members = {"message": msgspec.Raw(b'""'), **cut(raw)}
+    for name in ("url", "message"):
+        _decode_text(members[name])
+    members.pop("elicitationId", None)
+    return join({**members, "mode": msgspec.Raw(b'"url"')})
 
 
 def was_declined(answer: bytes) -> bool:

@@ -32,6 +32,7 @@ from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.ports import Announce, Refreshable, Supervisor
 from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, Pauses
 from waygate_mcp.upstreams.connector import Connector, OpenUpstream
+from waygate_mcp.upstreams.holding import Held, Kept, ListKey, Reading
 from waygate_mcp.upstreams.outside_text import clipped
 from waygate_mcp.upstreams.status import (
     NO_LEDGER,
@@ -59,37 +60,6 @@ _KEPT = 256
 _RETRY_TTL_MS = 1_000
 _FRESH_S = 60.0
 
-
-class _Held:
-    """An open connector, closed when it was given up and nobody uses it any more."""
-
-    def __init__(self, upstream: Connector, stack: AsyncExitStack) -> None:
-        self.upstream = upstream
-        self.stack = stack
-        self.users = 0
-        self.is_given_up = False
-
-
-class _Kept(msgspec.Struct):
-    """A copy of a list: where it is from, and until when it is believed."""
-
-    listing: Listing
-    source: tuple[int, int]
-    fresh_until_s: float
-    read_at_s: float
-    is_outdated: bool = False
-
-
-class _Reading:
-    """A list being read. `is_left` says that somebody went on without it."""
-
-    def __init__(self, task: asyncio.Task[None], began_s: float) -> None:
-        self.task = task
-        self.began_s = began_s
-        self.is_left = False
-
-
-_Key = tuple[Kind, bytes, int]
 _LIMITS = SteadyLimits()
 
 
@@ -124,7 +94,7 @@ class SteadyUpstream:
         self._facts = ledger.known or _NOTHING_KNOWN
         self._keep_facts = ledger.keep
         self._count = ledger.count or _uncounted
-        self._held: _Held | None = None
+        self._held: Held | None = None
         self._opening: asyncio.Task[None] | None = None
         self._opening_began_s = 0.0
         self._watching: asyncio.Task[None] | None = None
@@ -137,8 +107,8 @@ class SteadyUpstream:
         self._error: WaygateError | None = None
         self._latency_s: float | None = None
         self._is_closed = False
-        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
-        self._reading: dict[_Key, _Reading] = {}
+        self._kept: OrderedDict[ListKey, Kept] = OrderedDict()
+        self._reading: dict[ListKey, Reading] = {}
         self._versions = 0
 
     # --- the Provider port
@@ -211,7 +181,7 @@ class SteadyUpstream:
         condition: Condition = "kept" if is_old else "current"
         return msgspec.structs.replace(kept.listing, ttl_ms=left_ms, condition=condition)
 
-    def _is_in_time(self, key: _Key) -> bool:
+    def _is_in_time(self, key: ListKey) -> bool:
         """Tell whether a list is being read and may still take a while: then its copy is no old one."""
         reading = self._reading.get(key)
         return reading is not None and self._now() < reading.began_s + self._limits.list_wait_s
@@ -336,7 +306,7 @@ class SteadyUpstream:
                 self._error = exc
                 return
             self._take_facts(upstream)
-            self._held = _Held(upstream, stack.pop_all())
+            self._held = Held(upstream, stack.pop_all())
             self._opened += 1
             self._error = None
         self._heard_s = self._now()
@@ -353,7 +323,7 @@ class SteadyUpstream:
             if self._keep_facts is not None:
                 self._keep_facts(facts)
 
-    async def _ready(self) -> _Held:
+    async def _ready(self) -> Held:
         """Give the open connector.
 
         Raises:
@@ -376,7 +346,7 @@ class SteadyUpstream:
             held.is_given_up = True
             self._close_unused(held)
 
-    def _close_unused(self, held: _Held) -> None:
+    def _close_unused(self, held: Held) -> None:
         """Close a connector that was given up, once nobody uses it."""
         if held.is_given_up and not held.users and not self._is_closed:
             self._supervisor.start(_close(held), name=f"close:{self._name}")
@@ -389,7 +359,7 @@ class SteadyUpstream:
             return await held.upstream.call(call)
 
     @contextmanager
-    def _using(self, held: _Held) -> Iterator[None]:
+    def _using(self, held: Held) -> Iterator[None]:
         """Count somebody who uses a connector; given up, it is closed after the last one."""
         held.users += 1
         try:
@@ -506,14 +476,14 @@ class SteadyUpstream:
                     kept.fresh_until_s = 0.0
         self._announce(event)
 
-    async def _refresh(self, key: _Key, viewer: Viewer) -> None:
+    async def _refresh(self, key: ListKey, viewer: Viewer) -> None:
         """Have a list read, by a task that outlives an impatient caller, and wait for it a while."""
         if self._is_closed or self._breaker.state == "open":
             return
         reading = self._reading.get(key)
         if reading is None:
             task = self._supervisor.start(self._read(key, viewer), name=f"list:{self._name}")
-            reading = self._reading[key] = _Reading(task, self._now())
+            reading = self._reading[key] = Reading(task, self._now())
             task.add_done_callback(lambda _: self._end_reading(key))
         # The time is the reading's, or the opening's, not the reader's: one that hangs is waited for
         # once, and not by each principal in turn.
@@ -532,13 +502,13 @@ class SteadyUpstream:
         if reading.is_left and not was_left and self.opening is None:
             _log.warning("%s: its list of %ss takes long", self._name, key[0].value)
 
-    def _end_reading(self, key: _Key) -> None:
+    def _end_reading(self, key: ListKey) -> None:
         """Tell of a list that somebody went on without."""
         reading = self._reading.pop(key)
         if reading.is_left and not self._is_closed:
             self._announce(ListChanged(self._name, key[0]))
 
-    async def _read(self, key: _Key, viewer: Viewer) -> None:
+    async def _read(self, key: ListKey, viewer: Viewer) -> None:
         """Read a list; where that fails, what is kept stays."""
         began_s = self._now()
         try:
@@ -558,7 +528,7 @@ class SteadyUpstream:
         self._note_success(began_s)
         self._keep(key, held, listing)
 
-    def _keep(self, key: _Key, held: _Held, listing: Listing) -> None:
+    def _keep(self, key: ListKey, held: Held, listing: Listing) -> None:
         """Keep a list under a version of our own: a new connector counts from one again."""
         source = (id(held), listing.version)
         old = self._kept.get(key)
@@ -570,7 +540,7 @@ class SteadyUpstream:
         now_s = self._now()
         fresh_s = min(listing.ttl_ms / 1000, _FRESH_S)
         listing = msgspec.structs.replace(listing, version=version)
-        self._kept[key] = _Kept(listing, source, now_s + fresh_s, now_s)
+        self._kept[key] = Kept(listing, source, now_s + fresh_s, now_s)
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
@@ -580,9 +550,9 @@ def _uncounted(_result: RequestResult) -> None:
     """Count nothing."""
 
 
-def _key(kind: Kind, viewer: Viewer) -> _Key:
+def _key(kind: Kind, viewer: Viewer) -> ListKey:
     return (kind, viewer.principal.fingerprint, viewer.capabilities.bits)
 
 
-async def _close(held: _Held) -> None:
+async def _close(held: Held) -> None:
     await held.stack.aclose()

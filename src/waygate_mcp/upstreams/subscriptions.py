@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from waygate_mcp.errors import LocalProtocolError, WaygateError
-from waygate_mcp.model.call import Answer, Call, LogEvent, Outcome, Progress, Question
+from waygate_mcp.errors import WaygateError
+from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.event import ResourceUpdated
+from waygate_mcp.model.nobody import NOBODY
 from waygate_mcp.model.ports import Announce
 
 __all__ = ["Subscriptions"]
@@ -52,7 +53,7 @@ class Subscriptions:
 
     def note(self, call: Call) -> None:
         """Remember a call that subscribed; nothing of its request is kept alive."""
-        kept = msgspec.structs.replace(call, caller=_NOBODY, body=b"", headers=None)
+        kept = msgspec.structs.replace(call, caller=NOBODY, body=b"", headers=None)
         self._calls.setdefault(_key(call), []).append(kept)
         while len(self._calls) > self._most:
             self._calls.popitem(last=False)
@@ -96,22 +97,3 @@ class Subscriptions:
 
 def _key(call: Call) -> _Key:
     return (call.target, call.principal.fingerprint, call.capabilities.bits, call.session_id)
-
-
-class _Nobody:
-    """The caller of what is asked for again: hears nothing, answers nothing."""
-
-    log_level: str | None = None
-
-    async def emit(self, event: Progress | LogEvent) -> None:
-        """See Caller."""
-
-    async def ask(self, question: Question) -> Answer:
-        """See Caller."""
-        raise LocalProtocolError("a subscription asks nobody")
-
-    async def close_stream(self) -> None:
-        """See Caller."""
-
-
-_NOBODY = _Nobody()

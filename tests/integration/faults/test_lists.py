@@ -26,7 +26,9 @@ async def test_an_upstream_whose_lists_never_come_holds_nobody_up(
             for client in clients:
                 async with asyncio.timeout(TOLD_S):
                     final = await client.call("bad__echo")
-                assert final["error"]["code"] == -32602, final
+                assert final["error"]["code"] == -32603, final
+                data = {"reason": "upstream_unavailable", "upstream": "bad"}
+                assert final["error"]["data"] == data, final
             await asyncio.sleep(3)  # lists are believed for a second or so
     finally:
         await bad.stop()

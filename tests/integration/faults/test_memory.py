@@ -43,7 +43,9 @@ async def test_a_call_that_failed_is_gone_without_a_collection(
     try:
         section = bad.section(limits={"failures": 100, "message_bytes": 1024 * 1024})
         async with gateway(tmp_path, {"bad": section}) as rig:
-            for client in await rig.both():
+            # A line that breaks again and again is opened ever more seldom: one client is enough there.
+            clients = (await rig.both())[: 1 if back.is_line else 2]
+            for client in clients:
                 await until_well(client, "echo")
                 await client.call(tool)
                 await until_well(client, "echo")

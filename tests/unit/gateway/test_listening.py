@@ -10,12 +10,11 @@ import pytest
 from tests.support.dialogues import ALL, SERVER_INFO, Desk, Visitor, live_state, person
 from tests.support.exchanges import Scene
 from tests.support.providers import TaskGroupSupervisor
-from tests.support.scripted import Scripted, form
+from tests.support.scripted import Scripted
 from tests.support.virtual_time import now, settle, virtual_time
 from waygate_mcp.errors import (
     InterruptedCallError,
     LimitError,
-    LocalProtocolError,
     UnknownNameError,
     UpstreamUnavailableError,
 )
@@ -31,9 +30,10 @@ from waygate_mcp.gateway.listening import (
     unsubscribe,
 )
 from waygate_mcp.gateway.steps.authorize import authorize
-from waygate_mcp.model.call import Call, LogEvent, Outcome, Reply
+from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.model.catalog import Features, Kind
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
+from waygate_mcp.model.nobody import NOBODY
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.protocol.stateless import ListenFilter
 
@@ -238,7 +238,7 @@ async def test_an_end_nobody_can_be_told_of_is_no_failure() -> None:
 
 
 @virtual_time
-async def test_a_subscription_asks_and_tells_nobody() -> None:
+async def test_a_subscription_is_a_call_of_its_session_that_nobody_waits_for() -> None:
     session = Scene().session()
     call = Subscriber.of_session(session).call("resources/subscribe", "memo://a", 5.0)
     assert (call.session_id, call.principal, call.capabilities) == (
@@ -246,11 +246,7 @@ async def test_a_subscription_asks_and_tells_nobody() -> None:
         session.principal,
         session.capabilities,
     )
-    assert call.caller.log_level is None
-    await call.caller.emit(LogEvent("info", b"1"))
-    await call.caller.close_stream()
-    with pytest.raises(LocalProtocolError):
-        await call.caller.ask(form())
+    assert call.caller is NOBODY
 
 
 @virtual_time

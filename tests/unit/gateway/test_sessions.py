@@ -18,7 +18,7 @@ from waygate_mcp.gateway.hub import Hub
 from waygate_mcp.gateway.places import OwnedElsewhereError, Place
 from waygate_mcp.gateway.sessions import Session, SessionLimits, Sessions
 from waygate_mcp.gateway.stream_buffer import StreamLimits
-from waygate_mcp.model.call import Call, Outcome
+from waygate_mcp.model.call import Answer, Call, Outcome
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.handshake import Hello
@@ -364,6 +364,24 @@ async def test_an_answer_in_a_batch_is_written_anew() -> None:
     message = Message(MessageShape.RESPONSE, "q", result={"a": 1.5})
     assert session.answer(message, b'[{"jsonrpc":"2.0","id":"q","result":{"a": 1.50}}]')
     assert future.result().result == b'{"a":1.5}'
+
+
+@pytest.mark.parametrize(
+    ("body", "data"),
+    [
+        (b'{"id":"q","error":{"code":-1,"message":"no","data":{"n": 1.10}}}', b'{"n": 1.10}'),
+        (b'[{"id":"q","error":{"code":-1,"message":"no","data":{"n": 1.10}}}]', b'{"n":1.1}'),
+        (b'{"id":"q","error":{"code":-1,"message":"no"}}', None),
+    ],
+)
+async def test_what_a_client_says_besides_of_an_error_is_kept(
+    body: bytes, data: bytes | None
+) -> None:
+    session = limited()
+    future = session.questions["q"] = asyncio.get_running_loop().create_future()
+    error = {"code": -1, "message": "no"} | ({} if data is None else {"data": {"n": 1.1}})
+    assert session.answer(Message(MessageShape.RESPONSE, "q", error=error), body)
+    assert future.result() == Answer(None, -1, "no", data)
 
 
 async def test_an_error_without_words_is_an_error_all_the_same() -> None:

@@ -22,6 +22,7 @@ from waygate_mcp.protocol.jsonrpc import (
     encode_result,
     is_valid_id,
     loads_strict,
+    raw_error_data,
     raw_result,
     read_message,
 )
@@ -309,6 +310,21 @@ def test_only_what_has_an_id_is_asked_for_it() -> None:
 )
 def test_a_result_is_cut_out_as_it_was_written(body: bytes, result: bytes | None) -> None:
     assert raw_result(body) == result
+
+
+@pytest.mark.parametrize(
+    ("body", "data"),
+    [
+        (b'{"id":1,"error":{"code":1,"message":"m","data":{"n": 1.10}}}', b'{"n": 1.10}'),
+        (b'{"id":1,"error":{"code":1,"message":"m"}}', None),
+        (b'{"id":1,"result":{}}', None),
+        (b'[{"id":1,"error":{"code":1,"message":"m","data":1}}]', None),
+    ],
+)
+def test_what_an_error_says_besides_is_cut_out_as_it_was_written(
+    body: bytes, data: bytes | None
+) -> None:
+    assert raw_error_data(body) == data
 
 
 def test_the_codes_are_those_of_the_specification() -> None:

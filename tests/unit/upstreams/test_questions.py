@@ -53,6 +53,7 @@ def test_answers_are_written_with_the_servers_own_id() -> None:
     }  # fmt: skip
     refused = json.loads(answer_message(7, Answer(None, -1, "no")))
     assert (refused["id"], refused["error"]) == (7, {"code": -1, "message": "no"})
+    assert b'"data":{"n":1.10}' in answer_message(7, Answer(None, -1, "no", b'{"n":1.10}'))
     assert json.loads(answer_message(7, Answer(None)))["error"]["code"] == -32603
     refusal = json.loads(refusal_message(7, CapabilityMissingError({"roots": {}}), -32601))
     assert refusal["error"]["code"] == -32601
@@ -120,8 +121,17 @@ def test_the_urls_of_an_error_become_questions() -> None:
     ).encode()
     (question,) = url_questions(data).values()
     assert json.loads(question.params) == {"mode": "url", "message": "m", "url": "https://a"}
-    for malformed in (b"", b"{}", b'{"elicitations":[{}]}', b"[]"):
-        assert url_questions(malformed) == {}
+    malformed = (b"", b"{}", b"[]", b'{"elicitations":[{}]}', b'{"elicitations":[1]}')
+    of_wrong_type = (b'{"elicitations":[{"url":1}]}', b'{"elicitations":[{"url":"u","message":1}]}')
+    for data in malformed + of_wrong_type:
+        assert url_questions(data) == {}
+
+
+def test_what_an_error_says_of_a_url_besides_stays_as_it_was_written() -> None:
+    one = b'{"x":1.10,"elicitationId":"e","url":"https:\\/\\/a","mode":"url"}'
+    ((key, question),) = url_questions(b'{"elicitations":[%b]}' % one).items()
+    assert (key, question.key) == ("url1", "url1")
+    assert question.params == b'{"message":"","x":1.10,"url":"https:\\/\\/a","mode":"url"}'
 
 
 @pytest.mark.parametrize(
