@@ -554,7 +554,7 @@ def test_a_session_that_was_ended_stays_so_when_its_worker_dies(tmp_path: Path) 
 
 LISTED = """[{"name": "echo", "inputSchema": {"type": "object"}}]"""
 TOOLS = """[{"name": n, "inputSchema": {"type": "object"}} for n in
-("echo", "pid", "ask", "sleep", "crash")]"""
+("echo", "pid", "ask", "sleep", "crash", "environment")]"""
 
 
 def with_lines(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -651,3 +651,43 @@ def test_a_reload_reaches_the_host(tmp_path: Path) -> None:
         assert len(after) == 1
         assert after.isdisjoint(before)
         until(lambda: processes_of(tmp_path) == 2, "the end of the old processes")
+
+
+def test_a_secret_reaches_a_shared_process_and_no_log(tmp_path: Path) -> None:
+    secret = "hunter2-hunter2-hunter2"
+    told = tmp_path / "told"
+    told.write_text(secret)
+    told.chmod(0o600)
+    document = with_lines(tmp_path)
+    document["upstreams"]["lines"]["env"] = {"TOKEN": f"${{file:{told}}}"}
+    file = tmp_path / "lines.py"
+    says = 'import os, sys\nprint("it is", os.environ["TOKEN"], file=sys.stderr, flush=True)\n'
+    file.write_text(says + file.read_text())
+    with crowd_of(tmp_path, document) as crowd:
+        _, line = crowd.one()
+        answer = line.modern("tools/call", {"name": "lines__environment", "arguments": {}})
+        assert json.loads(text_of(answer))["TOKEN"] == secret
+        until(lambda: "it is ***" in crowd.gateway.log(), "the line of the process")
+        assert secret not in crowd.gateway.log()
+
+
+def test_a_process_of_a_session_lives_as_long_as_the_session(tmp_path: Path) -> None:
+    document = with_lines(tmp_path)
+    document["upstreams"]["lines"]["sessions"] = "client"
+    with crowd_of(tmp_path, document) as crowd:
+        owner, line = crowd.one()
+        session = open_session(line)
+        before = text_of(line.ask(tool("lines__pid"), session))
+        _, second = crowd.one(owner)
+        assert text_of(second.ask(tool("lines__pid"), session)) == before
+        crowd.kill(owner)
+        assert text_of(second.ask(tool("lines__pid"), session)) == before, "its heir has it"
+        until(lambda: "worker_died" in crowd.gateway.log(), "a line about it")
+        crowd.meet_all()
+        assert text_of(second.ask(tool("lines__pid"), session)) == before, (
+            "it is given back with it"
+        )
+        assert processes_of(tmp_path) == 2
+        _, other = crowd.one()
+        other.send(None, session, "DELETE").read()
+        until(lambda: processes_of(tmp_path) == 1, "the end of its process")
