@@ -101,6 +101,8 @@ class Contender:
     call_s: float
     """How long one call takes, alone, before anything is measured."""
     rounds: list[Measured] = field(default_factory=list)
+    late: int = 0
+    """How many calls of the last round may still reach the upstream."""
     alone: list[float] = field(default_factory=list)
     """p50 of a call with no other under way, µs, of each round."""
 
@@ -232,12 +234,15 @@ def measure(one: Contender, number: int, seconds: float, connections: int) -> Me
     measured = Measured(seen, server.cpu_s() - cpu, core_busy_s(SERVER_CORE) - busy, load_average)
     if upstream is not None:
         asked = settled(upstream, one.call_s) - before
-        # What was under way when the load stopped reached the upstream and is in nobody's figures.
+        # What was under way when the load stopped reached the upstream and is in nobody's figures;
+        # on a busy machine some of it comes so late that the next round counts it.
         looks = int(seconds / SAMPLE_S) + 2  # answers the bench itself compares meanwhile
-        if not seen.requests <= asked <= seen.requests + connections + looks:
+        most = seen.requests + connections + looks
+        if not seen.requests <= asked <= most + one.late:
             raise WrongAnswerError(
                 f"{one.name}: {seen.requests} calls and {asked} requests of its upstream"
             )
+        one.late = max(0, most - asked)
     return measured
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import settings
 from calls import WAIT_S, WrongAnswerError
+from run import say
 from servers import HERE, Running, Spec, started
 
 NAMES = ("fastmcp", "contextforge", "contextforge-tuned")
@@ -102,6 +103,7 @@ class Others:
         if name != "fastmcp" and (era, behind) != ("legacy", "legacy"):
             return None  # ContextForge speaks nothing newer than 2025-11-25, to either side
         if (name, behind) not in self._up:
+            say(f"  starting {name} before the {behind} upstream")
             start = self._fastmcp if name == "fastmcp" else self._contextforge
             self._up[name, behind] = start(name, behind)
         return self._up[name, behind]
