@@ -41,8 +41,8 @@ class Target:
         """Send one POST on a connection of its own: status, headers in lower case, body.
 
         Raises:
-            WrongAnswerError: what came back is not HTTP, or ended before its end.
-            OSError: no connection, or no answer in time.
+            WrongAnswerError: what came back is not HTTP, or ended before its end, or nothing came in time.
+            OSError: no connection.
         """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         try:
@@ -52,6 +52,8 @@ class Target:
             return response.status, found, response.read()
         except http.client.HTTPException as error:
             raise WrongAnswerError(f"broken HTTP: {error!r}") from error
+        except TimeoutError as error:
+            raise WrongAnswerError(f"no answer in {WAIT_S:g} s") from error
         finally:
             connection.close()
 

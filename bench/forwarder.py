@@ -137,10 +137,15 @@ class Front(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._head: list[bytes] = []
         self._body = b""
+        self._is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its type
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Have no more use for an answer: uvloop raises when a closed transport is written to."""
+        self._is_lost = True
 
     def data_received(self, data: bytes) -> None:
         """Parse."""
@@ -174,6 +179,8 @@ class Front(asyncio.Protocol):
             task.add_done_callback(self._tasks.discard)
 
     def _answer(self, body: bytes) -> None:
+        if self._is_lost:
+            return
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         self.transport.write(head % len(body) + body)
 

@@ -2,18 +2,19 @@
 
 The gateways stand on one core, the load and the upstreams on the other. Every pair of eras is measured:
 same era, the bridge in both directions, and a process behind standard input and output. Rounds are
-interleaved; ratios compare a server with nginx (or the relay) in the same round. Every answer is looked
-at, and after each round the upstream's own count has to be the number of calls: one request each.
+interleaved; ratios compare a server with nginx (or the relay), and ours with it, in the same round. Every
+answer is looked at, and after each round the upstream's own count has to be the number of calls.
 
     python bench/gateway.py [--quick] [--save gateway] [--with PROXY] [PAIR …]
 
-nginx comes from the distribution (`--install`, as root). `--with fastmcp` adds FastMCP's proxy in its
-fastest documented form, one shared session to the upstream.
+`--with` adds another maker's gateway (`proxies.py`) to the pairs it can take part in. `--install`, as root,
+brings nginx and wrk from the distribution and those gateways from their packages.
 """
 
 import argparse
 import http.client
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import proxies
 import settings
 from calls import (
     FIRST_ID,
@@ -32,16 +34,23 @@ from calls import (
     Answer,
     Era,
     Request,
+    Target,
     WrongAnswerError,
     build,
     check,
     open_session,
 )
-from load import SAMPLE_S, MissingWrkError, find_wrk, fire
+from load import CONNECTIONS, SAMPLE_S, MissingWrkError, find_wrk, fire
+from proxies import Place
 from report import Measured
 from run import LOAD_CORE, RESULTS, SERVER_CORE, say
-from servers import HERE, Running, Spec, core_busy_s
+from servers import HERE, Running, Spec, core_busy_s, started
 
+ALONE_S = 2.0
+"""How long calls are made one at a time, at most."""
+ANSWERS_EACH, LONGEST_S = 4, 60
+"""A slow server's rounds are made longer, so that each connection sees about four answers."""
+ERAS: tuple[Era, Era] = ("modern", "legacy")
 PAIRS: dict[str, tuple[Era, str]] = {
     "modern-modern": ("modern", "modern"),
     "legacy-legacy": ("legacy", "legacy"),
@@ -83,32 +92,28 @@ endpoints:
 
 @dataclass
 class Contender:
-    """One server of one pair, up and checked. `upstream` counts the calls that reach it, if it is HTTP."""
+    """One place of one pair, up and checked."""
 
-    name: str
-    server: Running
+    place: Place
+    target: Target
     requests: list[Request]
     answer: Answer
-    upstream: Running | None
+    call_s: float
+    """How long one call takes, alone, before anything is measured."""
     rounds: list[Measured] = field(default_factory=list)
+    late: int = 0
+    """How many calls of the last round may still reach the upstream."""
+    alone: list[float] = field(default_factory=list)
+    """p50 of a call with no other under way, µs, of each round."""
 
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        return self.place.name
 
-def started(stack: ExitStack, spec: Spec, core: int) -> Running:
-    """Start a server and wait until it listens.
-
-    Raises:
-        WrongAnswerError: it does not.
-    """
-    server = stack.enter_context(Running(spec, core))
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        try:
-            http.client.HTTPConnection("127.0.0.1", server.target.port, timeout=1).connect()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return server
-    raise WrongAnswerError(f"{spec.name} does not listen: {server.log_path.read_text()[-500:]}")
+    def long_enough_s(self, seconds: float, connections: int) -> int:
+        """A round in which each connection sees some answers even of a server that is slow."""
+        return min(math.ceil(max(seconds, ANSWERS_EACH * connections * self.call_s)), LONGEST_S)
 
 
 def upstream(stack: ExitStack, who: settings.Interpreters, era: Era) -> Running:
@@ -157,39 +162,36 @@ def waygate(
     return server
 
 
-def proxy(stack: ExitStack, who: settings.Interpreters, name: str, to: Running) -> Running:
-    """Another maker's gateway before the same upstream."""
-    scripts = {"fastmcp": "fastmcp_proxy.py"}
-    url = f"http://127.0.0.1:{to.target.port}/mcp"
-    command = (str(who.peers), str(HERE / scripts[name]), "--port", "{port}", "--to", url)
-    return started(stack, Spec(name, command), SERVER_CORE)
+def time_call(target: Target, request: Request) -> float:
+    """Seconds of one call, connecting included: the median of a few."""
+    took = []
+    for number in range(1, 6):
+        began = time.perf_counter()
+        check(target, request, "tools/call", FIRST_ID + number)
+        took.append(time.perf_counter() - began)
+    return median(took)
 
 
-def contender(
-    name: str, server: Running, pair: str, path: str, sessions: int, to: Running | None
-) -> Contender:
-    """Point at a path of a server, open its sessions, and check one answer."""
+def contender(place: Place, pair: str, sessions: int) -> Contender:
+    """Point at a place, open its sessions, and check one answer."""
     era, _ = PAIRS[pair]
-    target = server.target
-    place = type(target)(target.port, path, "echo", target.key)
+    target = Target(place.server.target.port, place.path, place.tool, place.key)
     names = [""]
-    if era == "legacy":
-        is_open = name not in ("nginx", "forwarder")  # those pass on what the upstream ignores
-        names = [open_session(place) for _ in range(sessions)] if is_open else ["bench-session"]
-    requests = [build(place, era, "tools/call", one) for one in names]
+    if era == "legacy" and place.name in ("nginx", "forwarder"):
+        names = ["bench-session"]  # these pass on what the upstream ignores
+    elif era == "legacy" and place.has_sessions:
+        names = [open_session(target) for _ in range(sessions)]
+    requests = [build(target, era, "tools/call", one) for one in names]
     deadline = time.monotonic() + WAIT_S
     while True:
         try:
-            answer = check(place, requests[0], "tools/call", FIRST_ID)
-            break
-        except WrongAnswerError:
+            answer = check(target, requests[0], "tools/call", FIRST_ID)
+            call_s = time_call(target, requests[0])
+            return Contender(place, target, requests, answer, call_s)
+        except WrongAnswerError as wrong:
             if time.monotonic() > deadline:
-                raise
+                raise WrongAnswerError(f"{place.name} in {pair}: {wrong}") from wrong
             time.sleep(0.2)
-    moved = Running(server.spec, None)
-    moved.__dict__.update(server.__dict__)  # the same process, another path of it
-    moved.target = place
-    return Contender(name, moved, requests, answer, to)
 
 
 def count(server: Running) -> int:
@@ -202,82 +204,95 @@ def count(server: Running) -> int:
         connection.close()
 
 
+def settled(server: Running, call_s: float) -> int:
+    """How many calls an upstream has answered, once what the load left under way has reached it."""
+    last, deadline = -1, time.monotonic() + WAIT_S
+    while (now := count(server)) != last and time.monotonic() < deadline:
+        last = now
+        time.sleep(max(0.2, 4 * call_s))
+    return now
+
+
 def measure(one: Contender, number: int, seconds: float, connections: int) -> Measured:
     """One round, with the upstream's count before and after.
 
     Raises:
         WrongAnswerError: an answer was wrong, or calls and upstream requests are not the same number.
     """
-    before = count(one.upstream) if one.upstream is not None else 0
-    load_average, cpu, busy = os.getloadavg()[0], one.server.cpu_s(), core_busy_s(SERVER_CORE)
+    server, upstream = one.place.server, one.place.upstream
+    seconds = one.long_enough_s(seconds, connections)
+    before = count(upstream) if upstream is not None else 0
+    load_average, cpu, busy = os.getloadavg()[0], server.cpu_s(), core_busy_s(SERVER_CORE)
     try:
         seen = fire(
-            one.server.target, one.requests, one.answer,
+            one.target, one.requests, one.answer,
             number=number, seconds=seconds, core=LOAD_CORE, connections=connections,
         )  # fmt: skip
     except WrongAnswerError as wrong:
-        said = one.server.log_path.read_text(errors="replace")[-1500:]
+        said = server.log_path.read_text(errors="replace")[-1500:]
         raise WrongAnswerError(f"{one.name}: {wrong}; it said:\n{said}") from wrong
-    measured = Measured(
-        seen, one.server.cpu_s() - cpu, core_busy_s(SERVER_CORE) - busy, load_average
-    )
-    if one.upstream is not None:
-        time.sleep(0.2)
-        asked = count(one.upstream) - before
-        # What was under way when the load stopped reached the upstream and is in nobody's figures.
+    measured = Measured(seen, server.cpu_s() - cpu, core_busy_s(SERVER_CORE) - busy, load_average)
+    if upstream is not None:
+        asked = settled(upstream, one.call_s) - before
+        # What was under way when the load stopped reached the upstream and is in nobody's figures;
+        # on a busy machine some of it comes so late that the next round counts it.
         looks = int(seconds / SAMPLE_S) + 2  # answers the bench itself compares meanwhile
-        if not seen.requests <= asked <= seen.requests + connections + looks:
+        most = seen.requests + connections + looks
+        if not seen.requests <= asked <= most + one.late:
             raise WrongAnswerError(
                 f"{one.name}: {seen.requests} calls and {asked} requests of its upstream"
             )
+        one.late = max(0, most - asked)
     return measured
 
 
-def run_pair(
-    pair: str,
-    servers: dict[str, list[tuple[str, Running, str, Running | None]]],
-    options: argparse.Namespace,
-) -> dict[str, object]:
+def run_pair(pair: str, places: list[Place], options: argparse.Namespace) -> dict[str, object]:
     """Measure one pair of eras: throughput over many connections, latency over one."""
-    ones = [
-        contender(name, server, pair, path, options.sessions, to)
-        for name, server, path, to in servers[pair]
-    ]
+    ones = [contender(place, pair, options.sessions) for place in places]
     for one in ones:
-        measure(one, 0, options.warm_s, 64)
-    single: dict[str, list[float]] = {one.name: [] for one in ones}
+        measure(one, 0, options.warm_s, CONNECTIONS)
     for number in range(1, options.rounds + 1):
         for one in ones:
-            one.rounds.append(measure(one, 2 * number, options.round_s, 64))
-            alone = measure(one, 2 * number + 1, min(options.round_s, 2), 1)
-            single[one.name].append(alone.round.p50_us)
+            one.rounds.append(measure(one, 2 * number, options.round_s, CONNECTIONS))
+            alone = measure(one, 2 * number + 1, min(options.round_s, ALONE_S), 1)
+            one.alone.append(alone.round.p50_us)
             m = one.rounds[-1]
             say(
                 f"  {pair} {number}/{options.rounds} {one.name}: {m.round.per_second:,.0f}/s, "
-                f"{m.cpu_us:.1f} µs CPU, core {m.core_share:.0%}, alone {single[one.name][-1]} µs, "
+                f"{m.cpu_us:.1f} µs CPU, core {m.core_share:.0%}, alone {one.alone[-1]} µs, "
                 f"load average {m.load_average:.1f}"
             )
-    return summary(pair, ones, single)
+    return summary(pair, ones)
 
 
-def summary(pair: str, ones: list[Contender], single: dict[str, list[float]]) -> dict[str, object]:
-    """Medians, and ratios to the first (nginx or the relay) round by round."""
+def ratios(one: Contender, to: Contender) -> tuple[float, float]:
+    """How many times the throughput of another, round by round, and the same by CPU time per call."""
+    together = list(zip(one.rounds, to.rounds, strict=True))
+    return (
+        median(m.round.per_second / t.round.per_second for m, t in together),
+        median(t.cpu_us / m.cpu_us for m, t in together),
+    )
+
+
+def summary(pair: str, ones: list[Contender]) -> dict[str, object]:
+    """Medians, and ratios to the first (nginx or the relay) and of ours round by round."""
     first = ones[0]
+    ours = next(one for one in ones if one.name == "waygate")
     rows = {}
     for one in ones:
-        together = zip(one.rounds, first.rounds, strict=True)
-        ratios = [
-            (m.round.per_second / f.round.per_second, f.cpu_us / m.cpu_us) for m, f in together
-        ]
+        of_first, by_cpu = ratios(one, first)
+        ours_times, ours_times_by_cpu = ratios(ours, one)
         rows[one.name] = {
             "calls_per_s": median(m.round.per_second for m in one.rounds),
             "p99_ms": median(m.round.p99_us for m in one.rounds) / 1000,
             "cpu_us_per_call": median(m.cpu_us for m in one.rounds),
             "core_share": median(m.core_share for m in one.rounds),
-            "of_first": median(ratio for ratio, _ in ratios),
-            "by_cpu": median(ratio for _, ratio in ratios),
-            "p50_alone_us": median(single[one.name]),
-            "rss_mb": one.server.rss_mb(),
+            "of_first": of_first,
+            "by_cpu": by_cpu,
+            "ours_times": ours_times,
+            "ours_times_by_cpu": ours_times_by_cpu,
+            "p50_alone_us": median(one.alone),
+            "rss_mb": one.place.server.rss_mb(),
         }
     return {"pair": pair, "first": first.name, "servers": rows}
 
@@ -285,17 +300,22 @@ def summary(pair: str, ones: list[Contender], single: dict[str, list[float]]) ->
 def table(found: dict[str, object]) -> str:
     """One pair as a Markdown table."""
     first = found["first"]
+    columns = [
+        "server", "calls/s", f"of {first}", "by CPU", "waygate is", "by CPU", "CPU µs/call",
+        "p99 ms", "p50 alone µs", "RSS MB", "core",
+    ]  # fmt: skip
     lines = [
         f"{found['pair']}",
         "",
-        f"| server | calls/s | of {first} | by CPU | CPU µs/call | p99 ms | p50 alone µs | RSS MB | core |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+        f"| {' | '.join(columns)} |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
     rows = found["servers"]
     assert isinstance(rows, dict)
     for name, f in rows.items():
         lines.append(
-            f"| {name} | {f['calls_per_s']:,.0f} | {f['of_first']:.0%} | {f['by_cpu']:.0%} | "
+            f"| {name} | {f['calls_per_s']:,.0f} | {f['of_first']:.1%} | {f['by_cpu']:.1%} | "
+            f"{f['ours_times']:.2f} × | {f['ours_times_by_cpu']:.2f} × | "
             f"{f['cpu_us_per_call']:.1f} | {f['p99_ms']:.1f} | {f['p50_alone_us']:.0f} | "
             f"{f['rss_mb']:.0f} | {f['core_share']:.0%} |"
         )
@@ -304,33 +324,34 @@ def table(found: dict[str, object]) -> str:
 
 def start_all(
     stack: ExitStack, who: settings.Interpreters, options: argparse.Namespace
-) -> dict[str, list[tuple[str, Running, str, Running | None]]]:
+) -> dict[str, list[Place]]:
     """Start everything, and say who stands before what in each pair."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-    modern, legacy = upstream(stack, who, "modern"), upstream(stack, who, "legacy")
+    upstreams: dict[str, Running] = {era: upstream(stack, who, era) for era in ERAS}
     fronts = {
-        "modern": [("nginx", nginx(stack, folder, modern), "/mcp", modern)],
-        "legacy": [("nginx", nginx(stack, folder, legacy), "/mcp", legacy)],
+        era: [
+            Place("nginx", nginx(stack, folder, to), upstream=to),
+            Place("forwarder", forwarder(stack, who, "--to", str(to.target.port)), upstream=to),
+        ]
+        for era, to in upstreams.items()
     }
-    for era, to in (("modern", modern), ("legacy", legacy)):
-        bare = forwarder(stack, who, "--to", str(to.target.port))
-        fronts[era].append(("forwarder", bare, "/mcp", to))
     child = [str(who.ours), str(HERE / "echo_upstream.py")]
-    relay = forwarder(stack, who, "--stdio", *child)
-    ours = waygate(stack, who, folder, modern, legacy)
-
-    def mine(name: str, to: Running | None) -> tuple[str, Running, str, Running | None]:
-        return ("waygate", ours, f"/servers/{name}/mcp", to)
-
-    found = {
-        "modern-modern": [*fronts["modern"], mine("modern", modern)],
-        "legacy-legacy": [*fronts["legacy"], mine("legacy", legacy)],
-        "modern-legacy": [*fronts["modern"], mine("legacy", legacy)],
-        "legacy-modern": [*fronts["legacy"], mine("modern", modern)],
-        "modern-stdio": [("relay", relay, "/mcp", None), mine("stdio", None)],
-    }
+    relay = Place("relay", forwarder(stack, who, "--stdio", *child))
+    ours = waygate(stack, who, folder, upstreams["modern"], upstreams["legacy"])
+    found: dict[str, list[Place]] = {}
+    for pair, (era, behind) in PAIRS.items():
+        beside = [relay] if behind == "stdio" else fronts[era]
+        to = upstreams.get(behind)
+        found[pair] = [
+            *beside,
+            Place("waygate", ours, f"/servers/{behind}/mcp", to, ours.target.key),
+        ]
+    others = proxies.Others(stack, who, SERVER_CORE, upstreams, child)
     for name in options.proxies:
-        found["modern-modern"].append((name, proxy(stack, who, name, modern), "/mcp", None))
+        for pair in options.pairs:
+            place = others.place(name, *PAIRS[pair])
+            if place is not None:
+                found[pair].append(place)
     return found
 
 
@@ -339,14 +360,19 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     settings.add_interpreter_options(parser)
     parser.add_argument("pairs", nargs="*", default=[*PAIRS], help=f"of: {', '.join(PAIRS)}")
-    parser.add_argument("--with", dest="proxies", action="append", default=[], choices=["fastmcp"])
+    parser.add_argument(
+        "--with", dest="proxies", action="append", default=[], choices=proxies.NAMES,
+        help="another maker's gateway as well (repeatable)",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, help="default: 5")
     parser.add_argument("--round-s", type=float, help="seconds of one round (8)")
     parser.add_argument("--warm-s", type=float, help="seconds of warm-up (3)")
     parser.add_argument("--sessions", type=int, default=64, help="legacy sessions, used in turn")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 2 s, 1 s of warm-up")
     parser.add_argument("--save", default="", help="write results/NAME.json and .md")
-    parser.add_argument("--install", action="store_true", help="install nginx and wrk first")
+    parser.add_argument(
+        "--install", action="store_true", help="install nginx, wrk and the peers first"
+    )
     options = parser.parse_args()
     if unknown := set(options.pairs) - set(PAIRS):
         parser.error(f"no such pair: {', '.join(sorted(unknown))}; there are {', '.join(PAIRS)}")
@@ -361,7 +387,9 @@ def main() -> int:
     """Run and print; exit 0, or 1 with one line when nothing could be measured."""
     options = parse()
     if options.install:
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
         subprocess.run(["apt-get", "install", "-y", "-qq", "nginx-light", "wrk"], check=True)
+        proxies.install()
     tables, results = [], []
     try:
         find_wrk()
@@ -370,12 +398,15 @@ def main() -> int:
         with ExitStack() as stack:
             servers = start_all(stack, who, options)
             for pair in options.pairs:
-                results.append(run_pair(pair, servers, options))
+                results.append(run_pair(pair, servers[pair], options))
                 tables.append(table(results[-1]))
                 print(tables[-1] + "\n", flush=True)
         about = {
             "command": "python bench/gateway.py " + " ".join(sys.argv[1:]),
-            "machine": settings.describe(who),
+            "machine": {**settings.describe(who), **proxies.versions(options.proxies)},
+            "rounds": options.rounds,
+            "round_s": options.round_s,
+            "load_average": ", ".join(f"{n:.2f}" for n in os.getloadavg()),
         }
     except (MissingWrkError, WrongAnswerError) as error:
         print(f"bench: {error}", file=sys.stderr)

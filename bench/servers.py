@@ -4,6 +4,7 @@ Every server is one process tree on one core, its standard output and error in a
 temporary folder. Knows /proc; refuses to know what is sent.
 """
 
+import http.client
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -100,7 +102,7 @@ class Running:
         last = "no connection"
         request = build(self.target, "modern", method)
         while time.perf_counter() - self.started_at < deadline_s:
-            if self._process.poll() is not None:
+            if self.has_ended():
                 break
             try:
                 check(self.target, request, method, FIRST_ID)
@@ -112,6 +114,10 @@ class Running:
                 time.sleep(0.1)
         output = self.log_path.read_text(errors="replace")[-2000:]
         raise WrongAnswerError(f"{self.spec.name} did not come up ({last}); it said:\n{output}")
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
 
     def hang_up(self) -> None:
         """Send SIGHUP, by which our gateway reads its document again."""
@@ -143,6 +149,25 @@ class Running:
                 if line.startswith("VmRSS:"):
                     total_kb += int(line.split()[1])
         return total_kb / 1024
+
+
+def started(stack: ExitStack, spec: Spec, core: int, deadline_s: float = WAIT_S) -> Running:
+    """Start a server and wait until it listens.
+
+    Raises:
+        WrongAnswerError: it does not.
+    """
+    server = stack.enter_context(Running(spec, core))
+    deadline = time.monotonic() + deadline_s
+    while time.monotonic() < deadline and not server.has_ended():
+        try:
+            http.client.HTTPConnection("127.0.0.1", server.target.port, timeout=1).connect()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return server
+    said = server.log_path.read_text(errors="replace")[-1500:]
+    raise WrongAnswerError(f"{spec.name} does not listen; it said:\n{said}")
 
 
 def core_busy_s(core: int) -> float:

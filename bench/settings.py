@@ -112,8 +112,8 @@ def describe(who: Interpreters) -> dict[str, object]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "commit": _commit(),
-        "ours": _versions(who.ours, OURS),
-        "peers": _versions(who.peers, PEERS),
+        "ours": versions(who.ours, OURS),
+        "peers": versions(who.peers, PEERS),
     }
 
 
@@ -124,7 +124,8 @@ def _cpu_model() -> str:
     return platform.machine()
 
 
-def _versions(python: Path, names: tuple[str, ...]) -> dict[str, object]:
+def versions(python: Path, names: tuple[str, ...]) -> dict[str, object]:
+    """The versions of an interpreter and of packages it has."""
     done = subprocess.run(
         [str(python), "-c", SHOW_VERSIONS, *names], capture_output=True, text=True, check=True
     )

@@ -27,8 +27,12 @@ endpoints: {default: {prefix: none}}
 """The document of a gateway that offers the fixture under its own names."""
 
 
-RUN = os.environ.setdefault("TEST_RUN_OF_UPSTREAMS", str(os.getpid()))
-"""Tells the processes of this run of tests from those of another on the same machine."""
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+RUN = os.environ.get("TEST_RUN_OF_UPSTREAMS", "")
+if not RUN.endswith(f"-{_WORKER}"):  # else it is that of the test which started this process
+    RUN = f"{os.getpid()}-{_WORKER}"
+os.environ["TEST_RUN_OF_UPSTREAMS"] = RUN
+"""Tells the processes of this worker of a run of tests from those of others on the same machine."""
 
 _RUN_ENV = {"TEST_RUN_OF_UPSTREAMS": RUN}
 
