@@ -687,7 +687,8 @@ def test_a_process_of_a_session_lives_as_long_as_the_session(tmp_path: Path) -> 
         assert text_of(second.ask(tool("lines__pid"), session)) == before, (
             "it is given back with it"
         )
-        assert processes_of(tmp_path) == 2
-        _, other = crowd.one()
-        other.send(None, session, "DELETE").read()
-        until(lambda: processes_of(tmp_path) == 1, "the end of its process")
+        assert Path(f"/proc/{before}").exists()
+        count = processes_of(tmp_path)
+        second.send(None, session, "DELETE").read()
+        until(lambda: not Path(f"/proc/{before}").exists(), "the end of its process")
+        assert processes_of(tmp_path) == count - 1, "all others are somebody else's"
