@@ -34,7 +34,9 @@ from waygate_mcp.gateway.listening import (
     confirmed_filter,
     open_listener,
     subscribed,
+    word_change,
 )
+from waygate_mcp.gateway.notices import take_quietly
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.task_watch import check_may_listen, tag_change, watch_tasks
 from waygate_mcp.model.ports import Handler, Supervisor
@@ -181,11 +183,11 @@ class Conversation:
         if message.shape == MessageShape.INVALID:
             text = f"Invalid request: {message.problem}"
             await self._refuse(message, jsonrpc.INVALID_REQUEST, text)
-        elif message.shape == MessageShape.NOTIFICATION:
-            self._take_notification(message)
-        elif message.shape == MessageShape.RESPONSE:
+        elif message.shape in {MessageShape.NOTIFICATION, MessageShape.RESPONSE}:
             if self._session is not None:
-                self._session.answer(message, line)
+                take_quietly(self._live.sessions, self._session, message, line)
+            if message.shape == MessageShape.NOTIFICATION:
+                self._take_notification(message)
         elif message.method == "initialize":
             await self._or_fail(self._initialize(message), message, LATEST_LEGACY)
         elif self._session is None:
@@ -235,8 +237,7 @@ class Conversation:
         """Write the changes a legacy session wants to hear of."""
         session.take_over_reading()
         async for change in announce_changes(session.listener):
-            params = jsonrpc.encode_json({"uri": change.uri}) if change.uri is not None else None
-            await self._write(jsonrpc.encode_notification(change.method, params))
+            await self._write(word_change(change))
 
     async def _begin_legacy(self, session: Session, message: Message, line: bytes) -> None:
         method = check_legacy(message, session.revision)

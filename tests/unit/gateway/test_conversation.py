@@ -14,9 +14,10 @@ from tests.support.scripted import Scripted, content_of, form, text
 from tests.support.virtual_time import pass_time, settle, virtual_time
 from waygate_mcp.gateway import conversation as module
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan
+from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.call import Call, LogEvent, Outcome, Progress, Reply
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import ListChanged, ResourceUpdated
+from waygate_mcp.model.event import ElicitationCompleted, ListChanged, ResourceUpdated
 
 
 class Box(Scripted):
@@ -546,6 +547,34 @@ async def test_a_legacy_session_hears_of_every_list_and_of_what_it_subscribed_to
 
 
 # --- who may, and what is there
+
+
+@virtual_time
+async def test_a_completed_elicitation_is_written_for_the_session_it_names() -> None:
+    async with Desk(Box()) as desk:
+        channel = Channel(desk)
+        await channel.open()
+        session = channel.conversation._session
+        assert session is not None
+        desk.announce(ElicitationCompleted("box", "another", "e-1"))
+        desk.announce(ElicitationCompleted("box", session.id, "e-2"))
+        told = await channel.heard("notifications/elicitation/complete")
+        assert told["params"] == {"elicitationId": "e-2"}
+        await channel.close()
+
+
+@virtual_time
+async def test_changed_roots_are_heard_of_a_session_and_not_without_one() -> None:
+    async with Desk(Box()) as desk:
+        heard: list[Session] = []
+        desk.live.sessions.on_roots_changed = heard.append
+        channel = Channel(desk)
+        changed = {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
+        await channel.take(changed)
+        await channel.open(declared={"roots": {"listChanged": True}})
+        await channel.take(changed)
+        assert heard == [channel.conversation._session]
+        await channel.close()
 
 
 @virtual_time
