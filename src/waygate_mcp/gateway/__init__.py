@@ -12,7 +12,7 @@ exchange       one call from its arrival to its one final answer
 parking        calls waiting for a modern client's answer
 tickets        the sealed texts in `requestState`
 tasks          the handles clients get for tasks, and the way back; task_watch: tasks on listen streams
-sessions       legacy sessions: sealed ids, small state
+sessions       legacy sessions: sealed ids, small state; notices: what their clients say unasked
 stream_buffer  events kept for resumption
 hub            changes on their way to those who listen
 live           all of the above that outlives a reload

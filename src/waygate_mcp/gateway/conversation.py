@@ -35,6 +35,7 @@ from waygate_mcp.gateway.listening import (
     open_listener,
     subscribed,
 )
+from waygate_mcp.gateway.notices import take_quietly
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.task_watch import check_may_listen, tag_change, watch_tasks
 from waygate_mcp.model.ports import Handler, Supervisor
@@ -181,11 +182,11 @@ class Conversation:
         if message.shape == MessageShape.INVALID:
             text = f"Invalid request: {message.problem}"
             await self._refuse(message, jsonrpc.INVALID_REQUEST, text)
-        elif message.shape == MessageShape.NOTIFICATION:
-            self._take_notification(message)
-        elif message.shape == MessageShape.RESPONSE:
+        elif message.shape in {MessageShape.NOTIFICATION, MessageShape.RESPONSE}:
             if self._session is not None:
-                self._session.answer(message, line)
+                take_quietly(self._live.sessions, self._session, message, line)
+            if message.shape == MessageShape.NOTIFICATION:
+                self._take_notification(message)
         elif message.method == "initialize":
             await self._or_fail(self._initialize(message), message, LATEST_LEGACY)
         elif self._session is None:

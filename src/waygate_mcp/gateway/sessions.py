@@ -225,14 +225,15 @@ class Session:
 
 
 def _nothing(_session: Session) -> None:
-    """Hear of an end, and let go of nothing."""
+    """Hear of a session, and do nothing."""
 
 
 class Sessions:
     """All legacy sessions this process serves, and the tokens of those it ended.
 
     `on_end` hears of each session that ended or was forgotten, so that what is held for it elsewhere can go;
-    `is_over` says of it that its client ended it, here.
+    `is_over` says of it that its client ended it, here. `on_roots_changed` hears of each whose client says
+    that its roots changed.
     """
 
     def __init__(
@@ -247,6 +248,7 @@ class Sessions:
         self.stream_limits = StreamLimits()
         self.shelf = Shelf()
         self.on_end: Callable[[Session], None] = _nothing
+        self.on_roots_changed: Callable[[Session], None] = _nothing
         self._ring = ring
         self._hub = hub
         self._now = now

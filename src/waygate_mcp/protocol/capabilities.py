@@ -52,6 +52,11 @@ class ClientCapabilities(msgspec.Struct, frozen=True):
         return bool(self.bits & _ROOTS)
 
     @property
+    def roots_changed(self) -> bool:
+        """Tell whether a change of the roots is announced."""
+        return bool(self.bits & _ROOTS_CHANGED)
+
+    @property
     def form(self) -> bool:
         """Tell whether a form elicitation may be asked."""
         return bool(self.bits & _FORM)
@@ -114,6 +119,10 @@ class ClientCapabilities(msgspec.Struct, frozen=True):
         if params.get("mode") == "url":
             return None if self.url else {"elicitation": {"url": {}}}
         return None if self.form else {"elicitation": {"form": {}}}
+
+    def without_roots_changed(self) -> ClientCapabilities:
+        """Give the same, promising no news of roots: for whoever would not be told."""
+        return ClientCapabilities(self.bits & ~_ROOTS_CHANGED, self.extensions)
 
     def to_declaration(self) -> dict[str, Any]:
         """Rebuild the `capabilities` object these bits stand for."""

@@ -205,6 +205,7 @@ class House(Generic[Guard]):
             self.peers,
         )
         self.live.sessions.on_end = self._let_go
+        self.live.sessions.on_roots_changed = lambda one: upstreams.tell_roots_changed(one.id)
         self.document_path = find_document(settings)
         self.reloader = Reloader(
             self.foundation,

@@ -151,6 +151,12 @@ class UpstreamHouse:
             if kept.provider is not None and not (lives_on and is_hosted):
                 kept.provider.forget_session(session_id)
 
+    def tell_roots_changed(self, session_id: str) -> None:
+        """Tell upstreams that the roots of a session's client changed."""
+        for kept in self._kept:
+            if kept.provider is not None:
+                kept.provider.tell_roots_changed(session_id)
+
     def _find(self, name: str, config: UpstreamConfig) -> _Kept | None:
         """Give the open upstream of exactly this configuration."""
         return next((one for one in self._kept if one.name == name and one.config == config), None)

@@ -148,7 +148,10 @@ def modern_meta(context: ModernContext, token: str | None = None) -> Members:
     meta = {
         VERSION_KEY: _raw(MODERN.text),
         CLIENT_INFO_KEY: _raw(context.client_info),
-        CAPABILITIES_KEY: _raw(declaration(context.capabilities, context.extensions)),
+        # This era has no news of roots.
+        CAPABILITIES_KEY: _raw(
+            declaration(context.capabilities.without_roots_changed(), context.extensions)
+        ),
     }
     if context.log_level is not None:
         meta[LOG_LEVEL_KEY] = _raw(context.log_level)

@@ -322,12 +322,18 @@ class LegacyConnector:
     async def cancel(self, session: LegacySession, identifier: str, reason: str) -> None:
         """Tell the upstream that nobody waits for a request any more."""
         params = jsonrpc.encode_json({"requestId": identifier, "reason": reason})
-        message = jsonrpc.encode_notification("notifications/cancelled", params)
+        await self.notify(session, "notifications/cancelled", params)
+
+    async def notify(
+        self, session: LegacySession, method: str, params: bytes | None = None
+    ) -> None:
+        """Send a notification, as far as the upstream takes it in time."""
+        message = jsonrpc.encode_notification(method, params)
         try:
             async with asyncio.timeout(_SAY_GOODBYE_S):
                 await session.channel.post(message, session.headers)
         except (UpstreamError, TimeoutError) as exc:
-            _log.debug("%s: could not be told of a cancellation: %s", self.upstream, exc)
+            _log.debug("%s: could not be told %s: %s", self.upstream, method, exc)
 
     async def ping(self, session: LegacySession) -> None:
         """See that a session is answered in; a server without `ping` says so, which is an answer.

@@ -30,6 +30,7 @@ from waygate_mcp.upstreams.legacy import (
     SessionLostError,
 )
 from waygate_mcp.upstreams.outside_text import clipped
+from waygate_mcp.upstreams.roots import RootsTeller
 
 __all__ = ["OUR_OWN", "SessionKey", "SessionMode", "SessionPool"]
 
@@ -94,6 +95,7 @@ class _Place:
         self.session: LegacySession | None = None
         self.users = 0
         self.is_over = False
+        self.has_new_roots = False
 
     @property
     def is_free(self) -> bool:
@@ -141,18 +143,23 @@ class SessionPool:
         self._is_closed = False
         self.on_revived: Callable[[LegacySession], None] = _nothing
         self._freed = asyncio.Condition()
+        self._roots = RootsTeller(connector, supervisor)
 
     def __len__(self) -> int:
         """The number of sessions."""
         return len(self._places)
 
     def key_of(self, key: SessionKey) -> SessionKey:
-        """Give the key under which the session of a caller is kept, by the mode."""
+        """Give the key under which the session of a caller is kept, by the mode.
+
+        News of roots are promised only where one client's are told: in a session opened for its own.
+        """
         if self._mode == "shared":
             return msgspec.structs.replace(_SHARED, lane=key.lane)
-        if self._mode == "client" or key.session_id is None:
+        if self._mode == "client" and key.session_id is not None:
             return key
-        return msgspec.structs.replace(key, session_id=None)
+        bits = ClientCapabilities(key.capability_bits).without_roots_changed().bits
+        return msgspec.structs.replace(key, session_id=None, capability_bits=bits)
 
     async def get(self, key: SessionKey) -> LegacySession:
         """Give the session of `key`, opened where there is none; one opens at a time for each key.
@@ -176,7 +183,10 @@ class SessionPool:
                     if session is not None and session.channel.is_single:
                         await self._connector.close(session)
                     place.session = None
+                    place.has_new_roots = False  # it asks for them itself
                     session = place.session = await self._open(key)
+                    if place.has_new_roots:  # changed since it might have asked
+                        self._roots.tell(session)
                 session.used_at_s = self._now()
                 return session
         finally:
@@ -268,6 +278,15 @@ class SessionPool:
         for key in [key for key in (*self._places, *self._lost) if key.session_id == session_id]:
             self._end(key)
 
+    def tell_roots_changed(self, session_id: str) -> None:
+        """Tell what was opened for a session at our door that its client's roots changed."""
+        for key, place in self._places.items():
+            if key.session_id == session_id:
+                place.has_new_roots = True  # for a session that is being opened
+                session = place.session
+                if session is not None and not (session.is_lost or session.channel.is_closed):
+                    self._roots.tell(session)
+
     def sweep(self) -> None:
         """Close the sessions nobody used for long."""
         limit_s = self._now() - self._idle_s
@@ -295,15 +314,18 @@ class SessionPool:
             session.has(area, "listChanged") for area in ("tools", "prompts", "resources")
         )
         if session.channel.is_single or (self._watches_changes and pushes):
-            session.listening = self._supervisor.start(
-                self._listen(session, key), name=f"session-stream:{self._connector.upstream}"
-            )
+            self._begin_listening(session, key)
         for uri, times in self._lost.pop(key, {}).items():
             try:
                 await self._subscribe_again(session, uri, times)
             except UpstreamError as exc:
                 _log.warning("%s: a subscription is lost: %s", self._connector.upstream, exc)
         return session
+
+    def _begin_listening(self, session: LegacySession, key: SessionKey) -> None:
+        session.listening = self._supervisor.start(
+            self._listen(session, key), name=f"session-stream:{self._connector.upstream}"
+        )
 
     async def _renew(self, session: LegacySession, key: SessionKey) -> None:
         """Make up for a stream that broke off: something was missed, and a restart forgets subscriptions.

@@ -202,6 +202,11 @@ class SteadyUpstream:
         if self._held is not None:
             self._held.upstream.forget_session(session_id)
 
+    def tell_roots_changed(self, session_id: str) -> None:
+        """Tell what was opened upstream for a session at our door that its client's roots changed."""
+        if self._held is not None:
+            self._held.upstream.tell_roots_changed(session_id)
+
     @asynccontextmanager
     async def tell_of_tasks(
         self, ids: tuple[str, ...], on_task: Callable[[bytes], None], on_end: Callable[[], None]

@@ -233,6 +233,10 @@ class Upstream:
         """End what was opened for a session at our door that is over."""
         self._pool.forget(session_id)
 
+    def tell_roots_changed(self, session_id: str) -> None:
+        """Tell the sessions opened for one at our door that its client's roots changed."""
+        self._pool.tell_roots_changed(session_id)
+
     async def call(self, call: Call) -> Outcome:
         """See Provider."""
         if call.method in ("resources/subscribe", "resources/unsubscribe") and self._has_modern:

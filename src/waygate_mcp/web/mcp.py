@@ -24,6 +24,7 @@ from waygate_mcp.gateway.listening import (
     open_listener,
     subscribed,
 )
+from waygate_mcp.gateway.notices import take_quietly
 from waygate_mcp.gateway.places import OwnedElsewhereError
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.task_watch import check_may_listen, watch_tasks
@@ -398,16 +399,8 @@ class McpDoor:
         if message.shape == MessageShape.REQUEST:
             await self._request(visit, generation, session, message, body)
             return
-        self._take_quietly(session, message, body)
+        take_quietly(self._house.live.sessions, session, message, body)
         await visit.answer(202, b"", ())
-
-    @staticmethod
-    def _take_quietly(session: Session, message: Message, body: bytes) -> None:
-        """Take a notification or a response, which get no answer."""
-        if message.shape == MessageShape.RESPONSE:
-            session.answer(message, body)
-        elif message.method == "notifications/cancelled":
-            session.cancel_call(message.params.get("requestId"), "cancelled by the client")
 
     async def _initialize(self, visit: Visit, endpoint: Endpoint, message: Message) -> None:
         """Open a session and name it in the answer."""
@@ -529,7 +522,7 @@ class McpDoor:
         bodies = split_batch(body)
         for message, own in zip(inbound.messages, bodies, strict=True):
             if message.shape in {MessageShape.NOTIFICATION, MessageShape.RESPONSE}:
-                self._take_quietly(session, message, own)
+                take_quietly(self._house.live.sessions, session, message, own)
         await run_batch(visit, generation.gateway, session, inbound.messages, bodies)
 
     # --- GET and DELETE

@@ -14,6 +14,7 @@ from tests.support.scripted import Scripted, content_of, form, text
 from tests.support.virtual_time import pass_time, settle, virtual_time
 from waygate_mcp.gateway import conversation as module
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan
+from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.call import Call, LogEvent, Outcome, Progress, Reply
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
@@ -546,6 +547,20 @@ async def test_a_legacy_session_hears_of_every_list_and_of_what_it_subscribed_to
 
 
 # --- who may, and what is there
+
+
+@virtual_time
+async def test_changed_roots_are_heard_of_a_session_and_not_without_one() -> None:
+    async with Desk(Box()) as desk:
+        heard: list[Session] = []
+        desk.live.sessions.on_roots_changed = heard.append
+        channel = Channel(desk)
+        changed = {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
+        await channel.take(changed)
+        await channel.open(declared={"roots": {"listChanged": True}})
+        await channel.take(changed)
+        assert heard == [channel.conversation._session]
+        await channel.close()
 
 
 @virtual_time

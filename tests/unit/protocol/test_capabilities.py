@@ -146,3 +146,12 @@ def test_no_two_classes_share_their_bits() -> None:
     classes = [ClientCapabilities.parse(part, MODERN) for part in parts]
     for one, other in itertools.combinations(classes, 2):
         assert one != other
+
+
+def test_news_of_roots_can_be_left_out_of_what_is_promised() -> None:
+    told = ClientCapabilities.parse({"roots": {"listChanged": True}, "sampling": {}}, LATEST)
+    assert told.roots_changed
+    untold = told.without_roots_changed()
+    assert not untold.roots_changed
+    assert untold.to_declaration() == {"roots": {}, "sampling": {}}
+    assert untold.without_roots_changed() == untold

@@ -246,6 +246,19 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+async def test_changed_roots_of_a_session_are_told_upstream(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with open_house(settings_in(tmp_path, {"version": 1})) as house:
+        upstream = SimpleNamespace(tell_roots_changed=told.append)
+        unopened = SimpleNamespace(provider=None)
+        house.foundation.upstreams._kept += [SimpleNamespace(provider=upstream), unopened]  # type: ignore[list-item]
+        sessions = house.live.sessions
+        session = sessions.open(HELLO, "default", ANONYMOUS)
+        sessions.on_roots_changed(session)
+        assert told == [session.id]
+        house.foundation.upstreams._kept.clear()
+
+
 async def test_a_session_that_is_over_is_let_go_upstream(tmp_path: Path) -> None:
     document = {"plugins": {"everything": {"use": "waygate_mcp.testing.everything"}}}
     async with open_house(settings_in(tmp_path, document)) as house:

@@ -63,7 +63,9 @@ def test_a_modern_request_says_who_sends_it_and_relays_the_clients_other_meta() 
     assert sent == {
         VERSION: "2026-07-28",
         "io.modelcontextprotocol/clientInfo": {"name": "w", "version": "1"},
-        "io.modelcontextprotocol/clientCapabilities": declaration(EVERYTHING),
+        "io.modelcontextprotocol/clientCapabilities": declaration(
+            EVERYTHING.without_roots_changed()
+        ),
         "io.modelcontextprotocol/logLevel": "info",
         "progressToken": "mine",
         "traceparent": "00-1",

@@ -518,3 +518,73 @@ async def test_a_stream_that_breaks_off_is_opened_again_in_the_same_session() ->
     assert back == [ours]
     await house.pool.close()
     await house.supervisor.close()
+
+
+# --- news of roots
+
+
+def telling_key(name: str, session: str | None = None) -> SessionKey:
+    return SessionKey(name.encode(), EVERYTHING.bits, session)
+
+
+TOLD = "notifications/roots/list_changed"
+
+
+def declared_roots(house: House) -> list[Any]:
+    return [r.params["capabilities"].get("roots") for r in house.exchange.asked("initialize")]
+
+
+async def test_news_of_roots_are_told_in_the_sessions_of_their_client_alone() -> None:
+    house = House()
+    house.exchange.handlers[TOLD] = lambda _: Response(202)
+    for name, front in (("a", "front-1"), ("a", "front-2"), ("b", "front-3"), ("a", None)):
+        await house.pool.get(telling_key(name, front))
+    house.pool.tell_roots_changed("front-2")
+    house.pool.tell_roots_changed("front-9")
+    await asyncio.wait(house.supervisor.tasks)
+    assert [r.headers["mcp-session-id"] for r in house.exchange.asked(TOLD)] == ["s-2"]
+    changing, silent = {"listChanged": True}, {}  # type: ignore[var-annotated]
+    assert declared_roots(house) == [changing, changing, changing, silent]
+
+
+@pytest.mark.parametrize("mode", ["principal", "shared", "request"])
+async def test_no_news_of_roots_are_promised_where_none_are_told(mode: Any) -> None:
+    house = House(mode=mode)
+
+    async def work(_: LegacySession) -> None:
+        house.pool.tell_roots_changed("front-1")
+
+    await house.pool.use(telling_key("a", "front-1"), work)
+    await asyncio.sleep(0)
+    assert declared_roots(house) == [{}]
+    assert not house.exchange.asked(TOLD)
+
+
+async def test_who_differs_in_news_of_roots_only_shares_a_session_where_none_are_told() -> None:
+    house = House()
+    silent = EVERYTHING.without_roots_changed().bits
+    first = await house.pool.get(telling_key("a"))
+    assert await house.pool.get(SessionKey(b"a", silent)) is first
+
+
+async def test_roots_that_change_while_a_session_opens_are_told_once_it_is_open() -> None:
+    house = House()
+    house.exchange.handlers[TOLD] = lambda _: Response(202)
+    house.gate = asyncio.Event()
+    opening = asyncio.get_running_loop().create_task(house.pool.get(telling_key("a", "front-1")))
+    await asyncio.sleep(0)
+    house.pool.tell_roots_changed("front-1")
+    house.gate.set()
+    await opening
+    await asyncio.wait(house.supervisor.tasks)
+    assert len(house.exchange.asked(TOLD)) == 1
+
+
+async def test_a_lost_session_is_told_nothing_of_roots_and_the_next_one_asks_itself() -> None:
+    house = House()
+    session = await house.pool.get(telling_key("a", "front-1"))
+    session.is_lost = True
+    house.pool.tell_roots_changed("front-1")
+    await house.pool.get(telling_key("a", "front-1"))
+    await asyncio.sleep(0)
+    assert not house.exchange.asked(TOLD)

@@ -29,6 +29,7 @@ class Fake(Scripted):
     refused_questions = 0
     probed = 0
     forgotten = ""
+    told_of_roots = ""
     probing: asyncio.Event | None = None
     silence: Exception | None = None
     listing_failure: Exception | None = None
@@ -40,6 +41,9 @@ class Fake(Scripted):
 
     def forget_session(self, session_id: str) -> None:
         self.forgotten = session_id
+
+    def tell_roots_changed(self, session_id: str) -> None:
+        self.told_of_roots = session_id
 
     async def probe(self) -> None:
         self.probed += 1
@@ -576,6 +580,16 @@ async def test_a_session_that_is_over_is_forgotten_by_the_open_connector() -> No
     await house.call()
     house.upstream.forget_session("front-2")
     assert forgotten == ["front-2"]
+    await house.upstream.close()
+
+
+async def test_changed_roots_are_told_by_the_open_connector() -> None:
+    house = House()
+    house.upstream.tell_roots_changed("front-1")  # nothing is open, so nobody is told
+    assert house.fake.told_of_roots == ""
+    await house.call()
+    house.upstream.tell_roots_changed("front-2")
+    assert house.fake.told_of_roots == "front-2"
     await house.upstream.close()
 
 

@@ -29,6 +29,7 @@ from tests.support.providers import (
     make_call,
     viewer,
 )  # fmt: skip
+from tests.support.virtual_time import settle
 from waygate_mcp.errors import (
     LimitError,
     UnknownMethodError,
@@ -363,7 +364,8 @@ async def test_a_list_is_kept_per_principal_and_capabilities() -> None:
         r.params["_meta"]["io.modelcontextprotocol/clientCapabilities"]
         for r in server.exchange.asked("tools/list")
     ]
-    assert declared == [EVERYTHING.to_declaration(), EVERYTHING.to_declaration(), {}]
+    everything = EVERYTHING.without_roots_changed().to_declaration()  # no such news in this era
+    assert declared == [everything, everything, {}]
 
 
 async def test_a_legacy_list_is_read_in_the_viewers_own_session() -> None:
@@ -547,6 +549,28 @@ async def test_the_end_of_a_session_at_our_door_ends_the_one_opened_for_it() -> 
         assert len(upstream._pool) == before - 1
         await asyncio.sleep(0)
     assert len(server.exchange.asked("DELETE")) == before
+
+
+async def test_changed_roots_are_told_in_the_session_opened_for_the_one_at_our_door() -> None:
+    server = Server(modern=False)
+    told = "notifications/roots/list_changed"
+    server.exchange.handlers[told] = lambda _: Response(202)
+    async with connected(server) as upstream:
+        for front in ("front-1", None):
+            await upstream.call(call(session_id=front, revision=LEGACY))
+        upstream.tell_roots_changed("front-2")
+        upstream.tell_roots_changed("front-1")
+        await settle()
+    assert len(server.exchange.asked(told)) == 1
+
+
+async def test_a_modern_server_is_told_nothing_of_roots() -> None:
+    server = Server(legacy=False)
+    async with connected(server) as upstream:
+        await upstream.call(call(session_id="front-1", revision=LEGACY))
+        upstream.tell_roots_changed("front-1")
+        await settle()
+    assert not server.exchange.asked("notifications/roots/list_changed")
 
 
 @pytest.mark.parametrize("session_id", ["front-1", None])
