@@ -34,6 +34,7 @@ from waygate_mcp.gateway.listening import (
     confirmed_filter,
     open_listener,
     subscribed,
+    word_change,
 )
 from waygate_mcp.gateway.notices import take_quietly
 from waygate_mcp.gateway.sessions import Session
@@ -236,8 +237,7 @@ class Conversation:
         """Write the changes a legacy session wants to hear of."""
         session.take_over_reading()
         async for change in announce_changes(session.listener):
-            params = jsonrpc.encode_json({"uri": change.uri}) if change.uri is not None else None
-            await self._write(jsonrpc.encode_notification(change.method, params))
+            await self._write(word_change(change))
 
     async def _begin_legacy(self, session: Session, message: Message, line: bytes) -> None:
         method = check_legacy(message, session.revision)

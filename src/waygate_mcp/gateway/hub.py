@@ -4,7 +4,8 @@ Knows who wants to hear of what. Refuses to know how a notification is written: 
 `Listener.take()` and word it.
 
 A listener holds no queue but a set of what is due, in order: a list that changed twice before it was
-told is told once. That bounds it by what can be subscribed to, without ever dropping a change.
+told is told once. That bounds it by what can be subscribed to, without ever dropping a change. Only of
+completed elicitations, which nobody subscribes to, the oldest are dropped where too many are due.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from collections.abc import Callable
 import msgspec
 
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
+from waygate_mcp.model.event import ElicitationCompleted, Event, ListChanged, ResourceUpdated
 from waygate_mcp.model.principal import Principal
+from waygate_mcp.protocol.jsonrpc import encode_json
 
-__all__ = ["TASK_CHANGED", "Change", "Hub", "Listener"]
+__all__ = ["ELICITATION_COMPLETE", "TASK_CHANGED", "Change", "Hub", "Listener"]
 
 TASK_CHANGED = "notifications/tasks"
+ELICITATION_COMPLETE = "notifications/elicitation/complete"
+_MAX_COMPLETED = 256
 
 _METHODS = {
     Kind.TOOL: "notifications/tools/list_changed",
@@ -36,7 +40,7 @@ _PublicUri = Callable[[str, str, str], str | None]
 class Change(msgspec.Struct, frozen=True):
     """A notification due: its method, and what it is about.
 
-    `uri` is the public URI of one resource, `params` the raw parameters of one about a task.
+    `uri` is the public URI of one resource, `params` the raw parameters of one that is about something else.
     """
 
     method: str
@@ -65,6 +69,7 @@ class Listener:
         self.uris: set[str] = set()
         self.is_closed = False
         self._tasks_due: dict[str, bytes] = {}
+        self._completed: dict[str, None] = {}
         self._due: dict[Change, None] = {}
         self._wake = asyncio.Event()
 
@@ -80,6 +85,15 @@ class Listener:
         if not self.is_closed:
             self._tasks_due[handle] = params
             self._wake.set()
+
+    def offer_completion(self, elicitation_id: str) -> None:
+        """Note that an elicitation is completed."""
+        if self.is_closed:
+            return
+        self._completed[elicitation_id] = None
+        if len(self._completed) > _MAX_COMPLETED:
+            del self._completed[next(iter(self._completed))]
+        self._wake.set()
 
     def is_meant(self, event: ResourceUpdated) -> bool:
         """Tell whether an update is for this reader: not one that another session subscribed to."""
@@ -98,6 +112,10 @@ class Listener:
         if self._tasks_due:
             tasks, self._tasks_due = self._tasks_due.values(), {}
             due += [Change(TASK_CHANGED, params=params) for params in tasks]
+        if self._completed:
+            completed, self._completed = self._completed, {}
+            ids = (encode_json({"elicitationId": one}) for one in completed)
+            due += [Change(ELICITATION_COMPLETE, params=params) for params in ids]
         if self.is_closed:
             self._wake.set()
         return due or (None if self.is_closed else [])
@@ -142,7 +160,10 @@ class Hub:
                 continue
             if isinstance(event, ResourceUpdated) and not listener.is_meant(event):
                 continue
-            if isinstance(event, ListChanged):
+            if isinstance(event, ElicitationCompleted):
+                if listener.session_id == event.session_id:
+                    listener.offer_completion(event.elicitation_id)
+            elif isinstance(event, ListChanged):
                 if event.kind in listener.kinds:
                     listener.offer(Change(_METHODS[event.kind]))
             else:

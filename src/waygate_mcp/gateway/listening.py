@@ -28,6 +28,7 @@ from waygate_mcp.model.catalog import Kind, Viewer
 from waygate_mcp.model.nobody import NOBODY
 from waygate_mcp.model.ports import Supervisor
 from waygate_mcp.model.principal import Principal
+from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.stateless import ListenFilter
 from waygate_mcp.protocol.versions import MODERN
@@ -39,6 +40,7 @@ __all__ = [
     "open_listener",
     "subscribed",
     "unsubscribe",
+    "word_change",
 ]
 
 _log = logging.getLogger(__name__)
@@ -212,3 +214,11 @@ async def announce_changes(listener: Listener) -> AsyncIterator[Change]:
     while (changes := await listener.take()) is not None:
         for change in changes:
             yield change
+
+
+def word_change(change: Change) -> bytes:
+    """Word a change for a legacy session."""
+    params = change.params
+    if change.uri is not None:
+        params = jsonrpc.encode_json({"uri": change.uri})
+    return jsonrpc.encode_notification(change.method, params)

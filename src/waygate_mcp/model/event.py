@@ -9,7 +9,7 @@ import msgspec
 
 from waygate_mcp.model.catalog import Kind
 
-__all__ = ["Event", "ListChanged", "ResourceUpdated"]
+__all__ = ["ElicitationCompleted", "Event", "ListChanged", "ResourceUpdated"]
 
 
 class ListChanged(msgspec.Struct, frozen=True):
@@ -30,4 +30,15 @@ class ResourceUpdated(msgspec.Struct, frozen=True):
     session_id: str | None = None
 
 
-Event = ListChanged | ResourceUpdated
+class ElicitationCompleted(msgspec.Struct, frozen=True):
+    """What a client was sent to a URL for is done, says the provider that asked.
+
+    `session_id` is the session at our door whose call was asked: it alone is meant.
+    """
+
+    provider: str
+    session_id: str
+    elicitation_id: str
+
+
+Event = ListChanged | ResourceUpdated | ElicitationCompleted

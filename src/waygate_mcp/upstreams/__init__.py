@@ -31,7 +31,7 @@ channel          the seam to transports: requests out, messages in
 calls            how a call is written for an upstream, and what its answer means
 gathering        questions asked together, and the response that ends the asking
 questions        questions of a server, in both eras' shapes
-roots            telling that a client's roots changed
+asked_urls       whom to tell that a URL was visited; roots: telling that a client's roots changed
 events           progress, log messages and changes on their way to those they concern
 listing          lists of entries: pages read, bounded, kept
 slices           members cut out of raw JSON without touching the rest

@@ -38,6 +38,7 @@ from waygate_mcp.upstreams.questions import (
 from waygate_mcp.upstreams.slices import Members, NotAnObjectError, cut, join
 
 __all__ = [
+    "URL_REQUIRED_LEGACY",
     "ModernContext",
     "declaration",
     "error_for",

@@ -27,11 +27,12 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.model.call import Call, InputRequired, Outcome
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import Event, ResourceUpdated
+from waygate_mcp.model.event import ElicitationCompleted, Event, ResourceUpdated
 from waygate_mcp.net.http import Header
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.versions import LATEST_LEGACY, REVISIONS, Revision
+from waygate_mcp.upstreams.asked_urls import COMPLETED, AskedUrls
 from waygate_mcp.upstreams.calls import declaration, error_for, legacy_outcome, legacy_params
 from waygate_mcp.upstreams.channel import Channel, Conversation, Incoming, OpenChannel
 from waygate_mcp.upstreams.events import changes_of
@@ -109,6 +110,7 @@ class LegacySession:
         self.instructions = instructions
         self.live = LiveCalls()
         self.subscribed: Counter[str] = Counter()
+        self.asked_urls = AskedUrls()
         self.is_lost = False
         self.has_level = False
         self.tasks = 0
@@ -144,12 +146,17 @@ class LegacySession:
         return self.live.claim(incoming, in_flight, is_shared=self.is_shared)
 
 
+def _nothing(_session: LegacySession) -> None:
+    """Hear that something may come on a session's own stream, and do nothing."""
+
+
 class LegacyConnector:
     """Speaks the legacy revisions to one upstream.
 
     `new_id` gives request ids nobody else uses, `on_event` hears of changes. Sessions share `channel`,
     unless `open_channel` opens one for each. `is_interactive` says that the upstream was seen asking
-    on a single channel, `refused_questions` how many questions there could not be attributed.
+    on a single channel, `refused_questions` how many questions there could not be attributed. `on_awaiting`
+    hears of a session whose own stream somebody waits for: a client was sent to a URL in it.
     """
 
     def __init__(
@@ -165,6 +172,7 @@ class LegacyConnector:
         self.upstream = upstream
         self.is_interactive = False
         self.refused_questions = 0
+        self.on_awaiting: Callable[[LegacySession], None] = _nothing
         self._channel = channel
         self._open_channel = open_channel
         self._new_id = new_id
@@ -314,6 +322,8 @@ class LegacyConnector:
             return legacy_outcome(self.upstream, response.result, may_be_task=live.may_be_task)
         if live.missing is not None:
             raise live.missing
+        if session.asked_urls.note_error(call, response.error):
+            self.on_awaiting(session)
         said = error_for(call, self.upstream, response.error, is_modern=False)
         if isinstance(said, InputRequired):
             return said
@@ -449,6 +459,10 @@ class LegacyConnector:
         """Take a message that is no response of ours; `live` is the call whose stream it came on."""
         if incoming.is_request:
             await self._take_request(session, incoming, live)
+        elif incoming.method == COMPLETED:
+            completed = session.asked_urls.complete(incoming)
+            if completed is not None:
+                self._on_event(ElicitationCompleted(self.upstream, *completed))
         elif incoming.method is not None:
             events = changes_of(incoming, self.upstream)
             for event in events:
@@ -509,7 +523,10 @@ class LegacyConnector:
             if answer is None:
                 if live.call.revision.is_modern:
                     await live.siblings.gather()
-                answer = await live.call.caller.ask(question)
+                with session.asked_urls.asking(live.call, question) as is_url:
+                    if is_url:
+                        self.on_awaiting(session)
+                    answer = await live.call.caller.ask(question)
             answer = answer_for(session.revision, question, answer)
             message = answer_message(incoming.id, answer_of_task(answer, live.task_id))
         except InterruptedCallError:

@@ -144,6 +144,7 @@ class SessionPool:
         self.on_revived: Callable[[LegacySession], None] = _nothing
         self._freed = asyncio.Condition()
         self._roots = RootsTeller(connector, supervisor)
+        connector.on_awaiting = self._listen_from_now_on
 
     def __len__(self) -> int:
         """The number of sessions."""
@@ -326,6 +327,19 @@ class SessionPool:
         session.listening = self._supervisor.start(
             self._listen(session, key), name=f"session-stream:{self._connector.upstream}"
         )
+
+    def _listen_from_now_on(self, session: LegacySession) -> None:
+        """Read the stream of a session in which a client awaits something, if nobody does yet."""
+        if session.listening is not None:
+            return
+        keys = (key for key, place in self._places.items() if place.session is session)
+        key = next(keys, None)
+        if key is None:
+            return  # about to be closed
+        try:
+            self._begin_listening(session, key)
+        except LimitError as exc:
+            _log.debug("%s: no stream of its session: %s", self._connector.upstream, exc)
 
     async def _renew(self, session: LegacySession, key: SessionKey) -> None:
         """Make up for a stream that broke off: something was missed, and a restart forgets subscriptions.

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from waygate_mcp.gateway.hub import Change, Listener
+from waygate_mcp.gateway.listening import word_change
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.stream_buffer import StreamBuffer
 from waygate_mcp.gateway.task_watch import tag_change
 from waygate_mcp.model.ports import Supervisor
-from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import KEEP_ALIVE, encode_event
 from waygate_mcp.web.fronts import prime
 from waygate_mcp.web.visit import Visit
@@ -98,8 +98,7 @@ async def serve_session(
         if after is None:
             await prime(visit, session, stream)
         async for change in _changes(session.listener, visit, keep_alive_s):
-            params = jsonrpc.encode_json({"uri": change.uri}) if change.uri is not None else None
-            await stream.append(jsonrpc.encode_notification(change.method, params), monotonic())
+            await stream.append(word_change(change), monotonic())
 
 
 async def serve_resumed(

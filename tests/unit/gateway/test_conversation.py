@@ -17,7 +17,7 @@ from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.call import Call, LogEvent, Outcome, Progress, Reply
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import ListChanged, ResourceUpdated
+from waygate_mcp.model.event import ElicitationCompleted, ListChanged, ResourceUpdated
 
 
 class Box(Scripted):
@@ -547,6 +547,20 @@ async def test_a_legacy_session_hears_of_every_list_and_of_what_it_subscribed_to
 
 
 # --- who may, and what is there
+
+
+@virtual_time
+async def test_a_completed_elicitation_is_written_for_the_session_it_names() -> None:
+    async with Desk(Box()) as desk:
+        channel = Channel(desk)
+        await channel.open()
+        session = channel.conversation._session
+        assert session is not None
+        desk.announce(ElicitationCompleted("box", "another", "e-1"))
+        desk.announce(ElicitationCompleted("box", session.id, "e-2"))
+        told = await channel.heard("notifications/elicitation/complete")
+        assert told["params"] == {"elicitationId": "e-2"}
+        await channel.close()
 
 
 @virtual_time

@@ -6,9 +6,9 @@ import asyncio
 
 from tests.support.dialogues import person
 from tests.support.virtual_time import settle, virtual_time
-from waygate_mcp.gateway.hub import TASK_CHANGED, Change, Hub, Listener
+from waygate_mcp.gateway.hub import ELICITATION_COMPLETE, TASK_CHANGED, Change, Hub, Listener
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import ListChanged, ResourceUpdated
+from waygate_mcp.model.event import ElicitationCompleted, ListChanged, ResourceUpdated
 
 TOOLS = Change("notifications/tools/list_changed")
 PROMPTS = Change("notifications/prompts/list_changed")
@@ -171,3 +171,37 @@ async def test_an_update_of_one_sessions_own_subscription_is_told_to_that_sessio
     assert [bool(one._due) for one in listeners] == [True, False, False]
     hub.announce(ResourceUpdated("box", "memo://a"))
     assert [bool(one._due) for one in listeners] == [True, True, True]
+
+
+def completion(identifier: str) -> Change:
+    return Change(ELICITATION_COMPLETE, params=b'{"elicitationId":"%b"}' % identifier.encode())
+
+
+@virtual_time
+async def test_a_completed_elicitation_is_told_to_its_session_and_to_nobody_else() -> None:
+    hub = Hub()
+    asked, other = (
+        Listener("default", person("alice"), frozenset(Kind), name) for name in ("s-1", "s-2")
+    )
+    modern, elsewhere = listener(*Kind), Listener("b", person("alice"), frozenset(), "s-1")
+    hub.route_by(lambda endpoint, _provider: endpoint == "default")
+    for each in (asked, other, modern, elsewhere):
+        hub.add(each)
+    hub.announce(ElicitationCompleted("box", "s-1", "e-1"))
+    hub.announce(ElicitationCompleted("box", "s-1", "e-2"))
+    hub.close()
+    assert await asked.take() == [completion("e-1"), completion("e-2")]
+    for each in (other, modern, elsewhere):
+        assert await each.take() is None
+
+
+@virtual_time
+async def test_of_completed_elicitations_nobody_takes_the_oldest_are_dropped() -> None:
+    hears = listener()
+    for number in range(300):
+        hears.offer_completion(f"e-{number}")
+    hears.close()
+    hears.offer_completion("late")
+    due = await hears.take()
+    assert due is not None
+    assert (len(due), due[0], due[-1]) == (256, completion("e-44"), completion("e-299"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from waygate_mcp.gateway.listening import (
     open_listener,
     subscribed,
     unsubscribe,
+    word_change,
 )
 from waygate_mcp.gateway.steps.authorize import authorize
 from waygate_mcp.model.call import Call, Outcome, Reply
@@ -265,3 +267,20 @@ async def test_a_listening_stream_over_http_subscribes_and_unsubscribes() -> Non
         await stream.done()
         await settle()
         assert box.heard()[-1] == ("unsubscribe", "memo://a")
+
+
+@pytest.mark.parametrize(
+    ("change", "params"),
+    [
+        (Change("notifications/tools/list_changed"), None),
+        (Change("notifications/resources/updated", "memo://ä"), {"uri": "memo://ä"}),
+        (Change("notifications/elicitation/complete", params=b'{"elicitationId":"e"}'),
+         {"elicitationId": "e"}),
+    ],
+)  # fmt: skip
+def test_a_change_is_worded_for_a_legacy_session(
+    change: Change, params: dict[str, str] | None
+) -> None:
+    said = json.loads(word_change(change))
+    assert said.pop("jsonrpc") == "2.0"
+    assert said == {"method": change.method} | ({} if params is None else {"params": params})

@@ -29,7 +29,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.model.call import Answer, InputRequired, Question, Reply
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.event import ElicitationCompleted, Event, ListChanged
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, REVISIONS, Revision
 from waygate_mcp.upstreams.channel import HttpChannel
@@ -586,3 +586,103 @@ async def test_a_stream_that_breaks_off_is_resumed_from_what_was_heard() -> None
     with pytest.raises(UpstreamProtocolError):
         await server.connector.listen(session, None)
     assert session.heard_until == "7"
+
+
+# --- URLs that were visited
+
+
+def visit(identifier: str = "e-1") -> dict[str, Any]:
+    params = {"mode": "url", "message": "?", "url": "https://a.test", "elicitationId": identifier}
+    return {"id": f"q-{identifier}", "method": "elicitation/create", "params": params}
+
+
+def completed(identifier: str) -> dict[str, Any]:
+    params = {"elicitationId": identifier}
+    return {"method": "notifications/elicitation/complete", "params": params}
+
+
+async def listen_to(server: Server, session: LegacySession, *messages: dict[str, Any]) -> None:
+    server.exchange.handlers["GET"] = lambda _: events(*(event(one) for one in messages))
+    await server.connector.listen(session, None)
+
+
+async def test_a_visit_is_told_to_the_session_at_our_door_whose_call_was_asked() -> None:
+    server = Server()
+    awaited: list[LegacySession] = []
+    server.connector.on_awaiting = awaited.append
+    session = await server.connector.open(EVERYTHING)
+    for front in ("front-1", "front-2"):
+        server.asking(visit(f"e-{front}"))
+        caller = FakeCaller(lambda _: ACCEPT)
+        await server.call(session, caller, session_id=front, revision=LATEST_LEGACY)
+    assert awaited == [session, session]
+    await listen_to(server, session, completed("e-front-2"), completed("invented"))
+    assert server.heard == [ElicitationCompleted("up", "front-2", "e-front-2")]
+
+
+async def test_a_visit_may_be_told_on_the_stream_of_the_call_that_asked() -> None:
+    server = Server()
+    session = await server.connector.open(EVERYTHING)
+
+    def telling(request: Request) -> Response:
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            yield event(visit())
+            await server.answers.get()
+            yield event(completed("e-1"))
+            yield event({"id": request.message["id"], "result": {"content": []}})
+
+        return Response(200, EVENTS, chunks())
+
+    server.exchange.handlers["tools/call"] = telling
+    caller = FakeCaller(lambda _: ACCEPT)
+    await server.call(session, caller, session_id="front-1", revision=LATEST_LEGACY)
+    assert server.heard == [ElicitationCompleted("up", "front-1", "e-1")]
+    assert caller.events == []
+
+
+async def test_a_visit_in_one_session_says_nothing_of_another() -> None:
+    server = Server()
+    mine, other = [await server.connector.open(EVERYTHING) for _ in range(2)]
+    server.asking(visit())
+    caller = FakeCaller(lambda _: ACCEPT)
+    await server.call(mine, caller, session_id="front-1", revision=LATEST_LEGACY)
+    await listen_to(server, other, completed("e-1"))
+    assert server.heard == []
+
+
+async def test_a_visit_a_modern_client_was_asked_for_is_told_to_nobody() -> None:
+    server = Server()
+    awaited: list[LegacySession] = []
+    server.connector.on_awaiting = awaited.append
+    session = await server.connector.open(EVERYTHING)
+    server.asking(visit())
+    await server.call(session, FakeCaller(lambda _: ACCEPT))
+    await listen_to(server, session, completed("e-1"))
+    assert (server.heard, awaited) == ([], [])
+
+
+async def test_a_question_the_client_was_not_shown_is_completed_for_nobody() -> None:
+    def refuse(_: Question) -> Answer:
+        raise CapabilityMissingError({"elicitation": {"url": {}}})
+
+    server = Server()
+    session = await server.connector.open(EVERYTHING)
+    server.asking(visit())
+    await server.call(session, FakeCaller(refuse), session_id="front-1", revision=LATEST_LEGACY)
+    await listen_to(server, session, completed("e-1"))
+    assert server.heard == []
+
+
+async def test_visits_an_error_asks_for_are_told_to_the_session_whose_call_it_ended() -> None:
+    server = Server()
+    awaited: list[LegacySession] = []
+    server.connector.on_awaiting = awaited.append
+    session = await server.connector.open(EVERYTHING)
+    asked = {"url": "https://a.test", "message": "?", "mode": "url", "elicitationId": "e-1"}
+    failure = {"code": -32042, "message": "first", "data": {"elicitations": [asked]}}
+    server.asking(then={"error": failure})
+    with pytest.raises(RpcError):
+        await server.call(session, FakeCaller(), session_id="front-1", revision=LATEST_LEGACY)
+    assert awaited == [session]
+    await listen_to(server, session, completed("e-1"))
+    assert server.heard == [ElicitationCompleted("up", "front-1", "e-1")]

@@ -588,3 +588,39 @@ async def test_a_lost_session_is_told_nothing_of_roots_and_the_next_one_asks_its
     await house.pool.get(telling_key("a", "front-1"))
     await asyncio.sleep(0)
     assert not house.exchange.asked(TOLD)
+
+
+# --- streams somebody waits for
+
+
+@virtual_time
+async def test_the_stream_of_a_session_is_read_once_its_client_was_sent_to_a_url() -> None:
+    house = House()
+    house.exchange.handlers["GET"] = lambda _: Response(405)
+    session = await house.pool.get(key("a", "front-1"))
+    assert not house.exchange.asked("GET")
+    house.connector.on_awaiting(session)
+    house.connector.on_awaiting(session)
+    await settle()
+    house.connector.on_awaiting(session)  # there is none, and that is remembered
+    await settle()
+    (request,) = house.exchange.asked("GET")
+    assert request.headers["mcp-session-id"] == "s-1"
+    await house.pool.close()
+
+
+async def test_no_stream_is_read_of_a_session_that_is_over_or_in_a_house_that_closes() -> None:
+    class Closed(TaskGroupSupervisor):
+        def start(self, coroutine: Any, *, name: str) -> Any:
+            coroutine.close()
+            raise LimitError("the server stops")
+
+    house = House()
+    session = await house.pool.get(key("a", "front-1"))
+    house.pool._supervisor = Closed()
+    house.connector.on_awaiting(session)
+    house.pool.forget("front-1")
+    house.pool._supervisor = house.supervisor
+    house.connector.on_awaiting(session)
+    await asyncio.sleep(0)
+    assert not house.exchange.asked("GET")
