@@ -16,7 +16,8 @@ import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 import mcp_types as types
 import pytest
@@ -24,8 +25,8 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from tests.integration.faults.rig import Rig, gateway
-from tests.integration.gateway_process import free_port, wait_for_port
+from tests.integration.faults.rig import gateway
+from tests.integration.gateway_process import free_port, serving, wait_for_port
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 20.0
@@ -70,6 +71,12 @@ def peer() -> Iterator[Peer]:
         process.wait(10)
 
 
+class Door(Protocol):
+    """Where a gateway serves."""
+
+    port: int
+
+
 class Person:
     """An official client, what it was asked and what it was told."""
 
@@ -104,7 +111,7 @@ class Person:
 
 
 @asynccontextmanager
-async def person(rig: Rig, who: str, *, mode: str = "legacy") -> AsyncIterator[Person]:
+async def person(rig: Door, who: str, *, mode: str = "legacy") -> AsyncIterator[Person]:
     one = Person()
     async with (
         create_mcp_http_client({"Authorization": f"Bearer {who}"}) as http,
@@ -120,7 +127,7 @@ async def person(rig: Rig, who: str, *, mode: str = "legacy") -> AsyncIterator[P
 
 
 @asynccontextmanager
-async def people(rig: Rig, *names: str) -> AsyncIterator[list[Person]]:
+async def people(rig: Door, *names: str) -> AsyncIterator[list[Person]]:
     async with contextlib.AsyncExitStack() as stack:
         yield [await stack.enter_async_context(person(rig, name)) for name in names]
 
@@ -271,3 +278,50 @@ async def test_where_callers_share_sessions_no_news_of_roots_are_promised_or_tol
         await alice.client.send_roots_list_changed()
         await asyncio.sleep(QUIET_S)
         assert await peer.heard() == {"heard": [], "declared": {"alice": False, "bob": False}}
+
+
+# --- several workers, whose processes one host holds
+
+
+@pytest.mark.parametrize("sessions", ["client", "principal"])
+async def test_both_reach_whom_they_are_for_through_several_workers_and_the_host(
+    tmp_path: Path, sessions: str
+) -> None:
+    section = {
+        "command": sys.executable,
+        "args": ["-m", "tests.peers.visits", "stdio"],
+        "cwd": str(ROOT),
+        "era": "legacy",
+        "sandbox": "none",
+        "sessions": sessions,
+    }
+    document = {
+        "version": 1,
+        "upstreams": {"up": section},
+        "endpoints": {"default": {"bind": ["up"]}},
+    }
+    with serving(tmp_path, document, arguments=("--workers", "3")) as running:
+        door = SimpleNamespace(port=int(running.base_url.rpartition(":")[2]))
+        async with people(door, running.key or "", running.key or "") as (first, second):
+
+            async def is_there() -> bool:
+                listed = [one.name for one in (await first.client.list_tools()).tools]
+                return "visit" in listed
+
+            await until(is_there, "the upstream")
+            for one, name in ((first, "first"), (second, "second")):
+                assert await one.call("visit", who=name, id=f"e-{name}") == "accept"
+            for one, name in ((second, "second"), (first, "first")):
+                await one.call("finish", who=name, id=f"e-{name}")
+                await one.until_told(f"e-{name}")
+            await second.client.send_roots_list_changed()
+            expected = ["second"] if sessions == "client" else []
+
+            async def has_heard() -> bool:
+                return bool(json.loads(await second.call("heard"))["heard"] == expected)
+
+            await until(has_heard, "the news of roots")
+            assert json.loads(await first.call("heard"))["heard"] == []
+            await asyncio.sleep(QUIET_S)
+            assert await has_heard()
+            assert (first.told, second.told) == (["e-first"], ["e-second"])

@@ -40,6 +40,7 @@ class Connected(Scripted):
     def __init__(self) -> None:
         super().__init__(instructions="Be kind.")
         self.announce: Announce = lambda _event: None
+        self.told_of_roots: list[str] = []
         self.is_well = True
         self.refreshed: list[tuple[Kind, Viewer]] = []
         self.forgotten: list[str] = []
@@ -53,6 +54,10 @@ class Connected(Scripted):
     async def probe(self) -> None:
         if not self.is_well:
             raise UpstreamUnavailableError("box", "does not answer")
+
+    def tell_roots_changed(self, session_id: str) -> None:
+        """See Connector."""
+        self.told_of_roots.append(session_id)
 
     def forget_session(self, session_id: str) -> None:
         self.forgotten.append(session_id)

@@ -144,10 +144,13 @@ class Peers:
     # --- telling
 
     def tell(self, event: Event) -> None:
-        """Tell the others of a change only this process knows of. Never blocks, never raises."""
+        """Tell the others of a change only this process knows of. Never blocks, never raises.
+
+        A completed elicitation is no change to them: the session it is for is this worker's.
+        """
         if isinstance(event, ListChanged):
             self._put(News("list", event.provider, event.kind.value))
-        else:
+        elif isinstance(event, ResourceUpdated):
             uri = event.uri[:_MAX_URI]
             self._put(News("uri", event.provider, uri, session=event.session_id))
 

@@ -63,6 +63,9 @@ class Connector(Protocol):
     def forget_session(self, session_id: str) -> None:
         """End what was opened for a session at our door that is over."""
 
+    def tell_roots_changed(self, session_id: str) -> None:
+        """Tell what was opened for a session at our door that its client's roots changed."""
+
     def tell_of_tasks(
         self,
         ids: tuple[str, ...],

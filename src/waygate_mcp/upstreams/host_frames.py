@@ -51,6 +51,7 @@ __all__ = [
     "Refresh",
     "Replied",
     "Required",
+    "RootsChanged",
     "Told",
     "Unanswered",
     "Unasked",
@@ -218,8 +219,15 @@ class Forget(msgspec.Struct, frozen=True, tag=True):
     session_id: str
 
 
+class RootsChanged(msgspec.Struct, frozen=True, tag=True):
+    """The roots of the client of a session at our door changed."""
+
+    session_id: str
+
+
 FromWorker = (
-    Open | Begin | List | Refresh | Probe | Watch | Forget | Cancel | Answered | Unanswered
+    Open | Begin | List | Refresh | Probe | Watch | Forget | RootsChanged | Cancel
+    | Answered | Unanswered
 )  # fmt: skip
 
 
@@ -236,11 +244,12 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
 
 
 class Changed(msgspec.Struct, frozen=True, tag=True):
-    """A list changed, or the resource `uri` did."""
+    """A list changed, or the resource `uri` did, or a session's elicitation is completed."""
 
     kind: Kind | None
     uri: str = ""
     session_id: str | None = None
+    elicitation_id: str | None = None
 
 
 class Emitted(msgspec.Struct, frozen=True, tag=True):

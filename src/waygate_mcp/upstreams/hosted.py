@@ -27,7 +27,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.model.call import Call, Outcome
 from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
-from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
+from waygate_mcp.model.event import ElicitationCompleted, Event, ListChanged, ResourceUpdated
 from waygate_mcp.model.ports import Announce, Supervisor
 from waygate_mcp.upstreams import host_frames as frames
 from waygate_mcp.upstreams.connector import OpenUpstream
@@ -208,6 +208,11 @@ class HostedUpstream:
         self._subscriptions.forget_session(session_id)
         if self._link is not None and not self._link.is_lost:
             self._link.stream.put(frames.Forget(session_id))
+
+    def tell_roots_changed(self, session_id: str) -> None:
+        """See Connector."""
+        if self._link is not None and not self._link.is_lost:
+            self._link.stream.put(frames.RootsChanged(session_id))
 
     @asynccontextmanager
     async def tell_of_tasks(
@@ -426,6 +431,8 @@ class HostedUpstream:
             return
 
     def _event_of(self, changed: frames.Changed) -> Event:
+        if changed.elicitation_id is not None and changed.session_id is not None:
+            return ElicitationCompleted(self._name, changed.session_id, changed.elicitation_id)
         if changed.kind is None:
             return ResourceUpdated(self._name, changed.uri, changed.session_id)
         return ListChanged(self._name, changed.kind)

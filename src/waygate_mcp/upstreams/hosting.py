@@ -24,7 +24,7 @@ from waygate_mcp.errors import (
     WaygateError,
 )
 from waygate_mcp.model.call import Answer, InputRequired, LogEvent, Progress, Question
-from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.event import ElicitationCompleted, Event, ListChanged
 from waygate_mcp.model.ports import Announce, Supervisor
 from waygate_mcp.upstreams import host_frames as frames
 from waygate_mcp.upstreams.connector import Connector, OpenUpstream
@@ -239,6 +239,8 @@ class _Connection:
                     self._begin(upstream, frame)
                 elif isinstance(frame, frames.Forget):
                     upstream.forget_session(frame.session_id)
+                elif isinstance(frame, frames.RootsChanged):
+                    upstream.tell_roots_changed(frame.session_id)
                 elif isinstance(frame, frames.Cancel):
                     if (task := self._under_way.get(frame.number)) is not None:
                         task.cancel("the worker cancelled")
@@ -330,6 +332,9 @@ class _Connection:
         """Tell the worker of a change."""
         if isinstance(event, ListChanged):
             self._put(frames.Changed(event.kind))
+        elif isinstance(event, ElicitationCompleted):
+            completed = event.elicitation_id
+            self._put(frames.Changed(None, "", event.session_id, elicitation_id=completed))
         else:
             self._put(frames.Changed(None, event.uri, event.session_id))
 

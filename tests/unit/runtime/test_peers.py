@@ -16,7 +16,7 @@ from tests.support.virtual_time import settle, virtual_time
 from waygate_mcp.errors import UpstreamTimeoutError, UpstreamUnavailableError
 from waygate_mcp.gateway.places import Place
 from waygate_mcp.model.catalog import Kind
-from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
+from waygate_mcp.model.event import ElicitationCompleted, Event, ListChanged, ResourceUpdated
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime import peers as module
 from waygate_mcp.runtime.peers import NEWS_PATH, Peers, Workplace
@@ -81,6 +81,7 @@ async def test_a_change_is_told_to_all_others_once() -> None:
             assert all(first.way(slot).is_open for slot in (1, 2))
             first.peers.tell(TOOLS)
             first.peers.tell(TOOLS)
+            first.peers.tell(ElicitationCompleted("box", "a-session", "e-1"))  # of this worker's
             first.peers.tell(ResourceUpdated("box", "memo://a"))
             first.peers.tell(ResourceUpdated("box", "memo://a", "a-session"))
             await settle()

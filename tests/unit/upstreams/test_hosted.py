@@ -20,7 +20,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.model.call import Answer, Call, InputRequired, LogEvent, Outcome, Progress
 from waygate_mcp.model.catalog import Kind, Viewer
-from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
+from waygate_mcp.model.event import ElicitationCompleted, Event, ListChanged, ResourceUpdated
 from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.upstreams import host_frames as frames
 from waygate_mcp.upstreams import hosted as module
@@ -227,6 +227,7 @@ async def test_a_list_that_cannot_be_had_anew_is_no_error_yet() -> None:
         await until(lambda: upstream._link is not None and upstream._link.is_lost)
         await upstream.refresh(Kind.PROMPT, VIEWER)
         upstream.forget_session("s")  # nobody there has anything for it
+        upstream.tell_roots_changed("s")
         assert not there.upstream.forgotten
 
 
@@ -234,6 +235,12 @@ async def test_the_end_of_a_session_reaches_the_upstream() -> None:
     async with stage() as there, there.worker() as upstream:
         upstream.forget_session("s-1")
         await until(lambda: there.upstream.forgotten == ["s-1"])
+
+
+async def test_changed_roots_of_a_session_reach_the_upstream() -> None:
+    async with stage() as there, there.worker() as upstream:
+        upstream.tell_roots_changed("s-1")
+        await until(lambda: there.upstream.told_of_roots == ["s-1"])
 
 
 async def test_what_is_learnt_later_of_the_upstream_is_known_here() -> None:
@@ -329,10 +336,11 @@ async def test_changes_are_announced_here() -> None:
             ListChanged("box", Kind.PROMPT),
             ResourceUpdated("box", "memo://a"),
             ResourceUpdated("box", "memo://a", "s-1"),
+            ElicitationCompleted("box", "s-1", "e-1"),
         ]
         for event in told:
             there.upstream.announce(event)
-        await until(lambda: len(heard) == 3)
+        await until(lambda: len(heard) == len(told))
         assert heard == told
 
 
