@@ -236,7 +236,7 @@ class Gateway:
         (folder / "census.py").write_text(CENSUS)
         limits = {
             "call_timeout_s": 3, "question_timeout_s": 3, "session_idle_s": 20, "stream_keep_s": 5,
-            "parked_per_principal": 10_000, "parked_total": 10_000,
+            "parked_per_principal": 10_000, "parked_per_upstream": 10_000, "parked_total": 10_000,
         }  # fmt: skip
         document = {
             "version": 1, "limits": limits, "upstreams": upstreams,
