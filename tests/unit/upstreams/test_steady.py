@@ -363,12 +363,12 @@ async def test_a_probe_answered_with_too_much_counts_since_no_caller_chose_it() 
 
 async def test_a_list_too_large_counts_and_a_bound_of_ours_does_not() -> None:
     house = House(failures=1)
-    house.fake.listing_failure = LimitError("sessions", limit="sessions")
-    await house.upstream.listing(Kind.TOOL, viewer())
-    assert house.upstream.status.breaker == "closed"
-    house.fake.listing_failure = TooLargeError(16)
-    await house.upstream.listing(Kind.PROMPT, viewer())
-    assert house.upstream.status.breaker == "open"
+    states: list[str] = []
+    for failure in (LimitError("sessions", limit="sessions"), TooLargeError(16)):
+        house.fake.listing_failure = failure
+        await house.upstream.listing(Kind.TOOL, viewer())
+        states.append(house.upstream.status.breaker)
+    assert states == ["closed", "open"]
     await house.end()
 
 
