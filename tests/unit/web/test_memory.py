@@ -50,7 +50,7 @@ def test_large_blocks_go_back_to_the_system_and_would_not_by_themselves() -> Non
 def test_where_there_is_no_such_bound_nothing_is_set(
     monkeypatch: pytest.MonkeyPatch, has_mallopt: bool
 ) -> None:
-    monkeypatch.setattr(memory.sys, "platform", "linux" if not has_mallopt else "darwin")
+    monkeypatch.setattr(sys, "platform", "linux" if not has_mallopt else "darwin")
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     assert not memory.give_large_blocks_back()
 
