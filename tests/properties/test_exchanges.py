@@ -212,7 +212,7 @@ async def _story(programs: Sequence[tuple[bool, Sequence[Step]]], acted: Sequenc
         assert not unfinished or (client.killed and unfinished == [client.running.front])
         assert client.session is None or not client.session.questions
     assert len(scene.live.parking) == 0, "a place was never freed"
-    assert not scene.live.parking._counts
+    assert not scene.live.parking._owners
     assert asyncio.all_tasks() == {asyncio.current_task()}, "a task was left behind"
 
 

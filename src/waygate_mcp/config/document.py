@@ -151,6 +151,12 @@ class LimitsSection(Section):
     parked_per_principal: int = Field(
         16, ge=0, le=10_000, description="Parked calls of one principal; more are refused."
     )
+    parked_per_upstream: int = Field(
+        64,
+        ge=0,
+        le=1_000_000,
+        description="Parked calls at one upstream or plugin; more are refused.",
+    )
     parked_total: int = Field(
         1000, ge=0, le=1_000_000, description="Parked calls of one process; more are refused."
     )

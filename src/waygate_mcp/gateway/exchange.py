@@ -176,7 +176,8 @@ class Exchange:
         except WaygateError as error:
             message, status = self._word_failure(error)
             let_go(error)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as ended:
+            let_go(ended)  # task groups keep the error that ended them in their frame
             if not self._is_cancelled:
                 self.result = CallResult.CANCELLED
                 self._settle()

@@ -136,11 +136,11 @@ def begin_modern(
         headers=arrival.headers,
         client_name=envelope.client_name,
     )
-    exchange.call = call
     if method.may_ask and ("requestState" in params or "inputResponses" in params):
         attached = _take_up(gateway, call, message, envelope)
         if attached is not None:
             return attached
+    exchange.call = call  # not before: one that is never run would know its call for ever
     return exchange, endpoint.handler_for(method.name)
 
 

@@ -120,7 +120,7 @@ class ModernExchange(Exchange):
         if not self.id:
             self.id = os.urandom(12).hex()
             self._asked, self._used_keys = {}, set()
-        self._place.parking.reserve(self, self.call.principal.id, limits)
+        self._place.parking.reserve(self, self.call.principal.id, self.call.provider, limits)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         key = self._new_key(question.key)
         self._asked[key] = _Asked(question, params, future)

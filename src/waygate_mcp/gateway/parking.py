@@ -29,6 +29,7 @@ class ParkingLimits(msgspec.Struct, frozen=True):
     """How many calls may wait, and how long: a question, a whole call, siblings being gathered."""
 
     per_principal: int = 16
+    per_upstream: int = 64
     total: int = 1_000
     question_s: float = 600.0
     parked_s: float = 1_800.0
@@ -49,8 +50,9 @@ class Parking:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._exchanges: dict[str, ModernExchange] = {}
-        self._principals: dict[str, str] = {}
-        self._counts: Counter[str] = Counter()
+        self._owners: dict[str, tuple[str, str]] = {}
+        self._principals: Counter[str] = Counter()
+        self._upstreams: Counter[str] = Counter()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._kept_bytes = 0
 
@@ -58,19 +60,27 @@ class Parking:
         """The number of calls that hold a place."""
         return len(self._exchanges)
 
-    def reserve(self, exchange: ModernExchange, principal: str, limits: ParkingLimits) -> None:
+    def reserve(
+        self, exchange: ModernExchange, principal: str, upstream: str, limits: ParkingLimits
+    ) -> None:
         """Give an exchange its place; one that has a place keeps it.
 
         Raises:
-            LimitError: too many calls wait already, of this principal or at all.
+            LimitError: too many calls wait already, of this principal, at this upstream or at all.
         """
         if exchange.id in self._exchanges:
             return
-        if self._counts[principal] >= limits.per_principal:
+        if self._principals[principal] >= limits.per_principal:
             raise LimitError(
                 "parked calls of one principal",
                 limit="limits.parked_per_principal",
                 safe_message="Too many of your calls wait for an answer; finish one first.",
+            )
+        if self._upstreams[upstream] >= limits.per_upstream:
+            raise LimitError(
+                f"parked calls at {upstream}",
+                limit="limits.parked_per_upstream",
+                safe_message="Too many calls to this server wait for an answer; try again later.",
             )
         if len(self._exchanges) >= limits.total:
             raise LimitError(
@@ -79,8 +89,9 @@ class Parking:
                 safe_message="The server has too many calls waiting for answers.",
             )
         self._exchanges[exchange.id] = exchange
-        self._principals[exchange.id] = principal
-        self._counts[principal] += 1
+        self._owners[exchange.id] = (principal, upstream)
+        self._principals[principal] += 1
+        self._upstreams[upstream] += 1
 
     def release(self, exchange: ModernExchange, kept_bytes: int | None = None) -> None:
         """Free the place of an exchange that is over.
@@ -88,10 +99,9 @@ class Parking:
         Its outcome of `kept_bytes` is kept for a minute, None where there is none to be kept.
         """
         if self._exchanges.pop(exchange.id, None) is not None:
-            principal = self._principals.pop(exchange.id)
-            self._counts[principal] -= 1
-            if not self._counts[principal]:
-                del self._counts[principal]
+            principal, upstream = self._owners.pop(exchange.id)
+            _count_down(self._principals, principal)
+            _count_down(self._upstreams, upstream)
         now = self._monotonic()
         if kept_bytes is not None:
             self._kept[exchange.id] = _Kept(exchange, now + _KEPT_S, kept_bytes)
@@ -115,3 +125,10 @@ class Parking:
     def all(self) -> tuple[ModernExchange, ...]:
         """Give every exchange that holds a place."""
         return tuple(self._exchanges.values())
+
+
+def _count_down(counts: Counter[str], name: str) -> None:
+    """Count one less; a name nobody has any more is forgotten."""
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

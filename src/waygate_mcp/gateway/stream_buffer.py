@@ -101,8 +101,7 @@ class StreamBuffer:
         self.touched_s = now_s
         if self._shelf is not None:
             self._shelf.put(self, now_s)
-        if self._on_end is not None:
-            self._on_end()
+        self.close_reader()  # the two know each other
 
     def empty(self) -> None:
         """Forget all events; who comes back for them starts afresh."""

@@ -158,7 +158,9 @@ class Dialler:
                 async with asyncio.timeout(max(share, 0.0)):
                     return await self._connect_to(address, factory, tls)
             except (OSError, ssl.CertificateError) as exc:
-                problem = exc
+                problem = exc.with_traceback(
+                    None
+                )  # else it would hold this frame, and the frame it
         text = f"{self.target.origin} is not reached: {str(problem) or type(problem).__name__}"
         raise UpstreamUnavailableError(self._upstream, text) from problem
 

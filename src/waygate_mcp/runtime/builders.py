@@ -264,6 +264,7 @@ def _allowed(patterns: tuple[str, ...]) -> tuple[str, ...] | None:
 def _call_limits(limits: LimitsSection) -> CallLimits:
     parking = ParkingLimits(
         per_principal=limits.parked_per_principal,
+        per_upstream=limits.parked_per_upstream,
         total=limits.parked_total,
         question_s=limits.question_timeout_s,
         parked_s=limits.parked_call_timeout_s,

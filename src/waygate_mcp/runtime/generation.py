@@ -62,7 +62,8 @@ class CallsInFlight:
     async def wait_idle(self) -> None:
         """Wait until nobody is left."""
         while self.count:
-            self._idle = asyncio.Event()
+            if self._idle is None or self._idle.is_set():  # else others wait for it already
+                self._idle = asyncio.Event()
             await self._idle.wait()
 
 

@@ -20,6 +20,7 @@ __all__ = ["TaskSupervisor"]
 
 MAX_TASKS = 100_000
 CLOSE_S = 5.0
+_MAX_DEPTH = 32
 
 _log = get_logger("runtime.tasks")
 
@@ -79,7 +80,24 @@ class TaskSupervisor:
             return
         _, stubborn = await asyncio.wait(pending, timeout=self._close_s)
         for task in stubborn:
-            _log.error("task_did_not_end", task=task.get_name(), waited_s=self._close_s)
+            _log.error(
+                "task_did_not_end", task=task.get_name(), waited_s=self._close_s, at=_place(task)
+            )
+
+
+def _place(task: asyncio.Task[None]) -> str:
+    """Say where a task waits: the functions it is in, the innermost last."""
+    names: list[str] = []
+    step: Any = task.get_coro()
+    while step is not None and len(names) < _MAX_DEPTH:
+        name = getattr(
+            step, "__qualname__", None
+        )  # generators have one, what they wait for need not
+        if name is not None:
+            frame = getattr(step, "cr_frame", None) or getattr(step, "gi_frame", None)
+            names.append(name if frame is None else f"{name}:{frame.f_lineno}")
+        step = getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
+    return " > ".join(names)
 
 
 async def _watched(coroutine: Coroutine[Any, Any, None], name: str) -> None:

@@ -136,9 +136,10 @@ class _SseLine:
     async def close(self) -> None:
         """See Line."""
         self.is_closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=5)
+        task, self._task = self._task, None  # it knows this line
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task}, timeout=5)
         if not self._endpoint.done():
             self._endpoint.cancel()
 

@@ -273,6 +273,7 @@ class LegacyConnector:
                 await session.channel.end_session(session.headers)
         except (UpstreamError, TimeoutError) as exc:
             _log.debug("%s: a session ended without goodbye: %s", self.upstream, exc)
+            let_go(exc)
 
     # --- requests in a session
 
@@ -344,6 +345,7 @@ class LegacyConnector:
                 await session.channel.post(message, session.headers)
         except (UpstreamError, TimeoutError) as exc:
             _log.debug("%s: could not be told %s: %s", self.upstream, method, exc)
+            let_go(exc)
 
     async def ping(self, session: LegacySession) -> None:
         """See that a session is answered in; a server without `ping` says so, which is an answer.

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from waygate_mcp.errors import TooLargeError, UpstreamError, UpstreamProtocolError
+from waygate_mcp.errors import TooLargeError, UpstreamError, UpstreamProtocolError, let_go
 from waygate_mcp.model.call import Call, InputRequired, Outcome
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event
@@ -329,6 +329,7 @@ class Watcher:
                     return
             except (UpstreamError, TooLargeError) as exc:
                 _log.debug("%s: its listening stream failed: %s", self._connector.upstream, exc)
+                let_go(exc)
             finally:
                 self._note(ListenFilter(), is_open=False)
                 acked.set()

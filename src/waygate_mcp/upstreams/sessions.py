@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from waygate_mcp.errors import LimitError, UpstreamError, let_go
+from waygate_mcp.errors import LimitError, TooLargeError, UpstreamError, let_go
 from waygate_mcp.model.call import Call
 from waygate_mcp.model.catalog import Viewer
 from waygate_mcp.model.event import ResourceUpdated
@@ -385,9 +385,10 @@ class SessionPool:
             except NoStreamError as exc:
                 _log.debug("%s: no stream of its session: %s", self._connector.upstream, exc)
                 return
-            except UpstreamError as exc:
+            except (UpstreamError, TooLargeError) as exc:
                 is_broken = True
                 _log.debug("%s: the stream of its session: %s", self._connector.upstream, exc)
+                let_go(exc)
             if self._now() - began_s > _MAX_BACKOFF_S:
                 pause_s = _FIRST_BACKOFF_S
             await asyncio.sleep(pause_s)
@@ -407,6 +408,7 @@ class SessionPool:
                 session = await self.get(key)
             except (UpstreamError, LimitError) as exc:
                 _log.debug("%s: a session is not back yet: %s", self._connector.upstream, exc)
+                let_go(exc)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _MAX_BACKOFF_S)
             else:

@@ -382,7 +382,7 @@ class SteadyUpstream:
 
     def _note_end(self, exc: BaseException, call: Call, began_s: float) -> RequestResult:
         """Take note of a call that did not end with a result: what does that say of the upstream?"""
-        if isinstance(exc, UpstreamError | TooLargeError):
+        if isinstance(exc, UpstreamError):
             self._note_failure(exc)
             return "timeout" if isinstance(exc, UpstreamTimeoutError) else "failed"
         if isinstance(exc, asyncio.CancelledError) and self._now() >= call.deadline_s:
@@ -393,6 +393,8 @@ class SteadyUpstream:
             self._note_success(began_s)  # an answer, though not one the client hoped for
             return "error"
         self._breaker.note_nothing()
+        if isinstance(exc, TooLargeError):  # what one caller asked for must not shut it for others
+            return "failed"
         if isinstance(exc, LimitError):  # a bound of ours: it was not asked
             return "refused"
         return "cancelled" if isinstance(exc, asyncio.CancelledError) else "failed"
@@ -523,7 +525,10 @@ class SteadyUpstream:
         except WaygateError as exc:
             self._count("timeout" if isinstance(exc, UpstreamTimeoutError) else "failed")
             let_go(exc)
-            self._note_failure(exc)
+            if isinstance(exc, UpstreamError | TooLargeError):
+                self._note_failure(exc)
+            else:  # a bound of ours
+                _log.debug("%s: its list of %ss: %s", self._name, key[0].value, exc)
             kept = self._kept.get(key)
             if kept is not None:
                 kept.fresh_until_s = self._now() + _RETRY_TTL_MS / 1000

@@ -279,8 +279,9 @@ class Upstream:
 
     async def close(self) -> None:
         """End streams and sessions."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        sweeping, self._sweeping = self._sweeping, None  # it knows this connector
+        if sweeping is not None:
+            sweeping.cancel()
         if self._watcher is not None:
             await self._watcher.close()
         await self._pool.close()

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from waygate_mcp.errors import TooLargeError, UpstreamError
+from waygate_mcp.errors import TooLargeError, UpstreamError, let_go
 from waygate_mcp.model.event import Event
 from waygate_mcp.model.ports import Supervisor
 from waygate_mcp.protocol.stateless import ListenFilter
@@ -48,6 +48,7 @@ async def task_stream(
             await connector.listen(ListenFilter(tasks=ids), on_ack, _ignore, on_task)
         except (UpstreamError, TooLargeError) as exc:
             _log.debug("%s: its stream about tasks broke off: %s", connector.upstream, exc)
+            let_go(exc)
         if agreed.done():
             on_end()
         else:

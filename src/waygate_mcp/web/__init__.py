@@ -7,5 +7,6 @@ mcp        the MCP door, both eras
 rest       the REST door: FastAPI, request id, request log, metrics
 health     `/`, `/health`, `/ready`, `/metrics`
 problems   errors in the words of the REST doors
+memory     how the process gives memory back
 server     uvicorn: limits of connections, draining, workers
 """

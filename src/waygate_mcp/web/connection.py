@@ -68,6 +68,9 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
         super().connection_lost(exc)
+        # A cycle knows its connection; apart, both are gone at once and not at a collection.
+        self.cycle = cast("Any", None)
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and watch how long the head gets."""

@@ -108,6 +108,7 @@ class Cycle(RequestResponseCycle):
             task, self._task = self._task, None
             if task is not None:
                 tasks.discard(task)
+            self.scope.pop("extensions", None)  # see `answer`
 
     def take_body(self) -> bytes | None:
         """Give the whole body if it is here already, as it is for all but large or slow requests."""

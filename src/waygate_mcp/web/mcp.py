@@ -273,6 +273,9 @@ class McpDoor:
         bucket.pop(front, None)
         if front.watch is not None:
             front.watch.cancel()
+            front.watch = (
+                None  # it holds, by the error that ended it, the frame that holds the front
+            )
         front.exchange = None  # the two knew each other: nothing is left to the collector
 
     def _start_watch(self, front: ModernFront | LegacyFront) -> None:

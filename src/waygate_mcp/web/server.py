@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import logging
 import signal
 import socket
@@ -35,6 +34,7 @@ from waygate_mcp.telemetry.logs import open_logs
 from waygate_mcp.web.app import App, build_app
 from waygate_mcp.web.connection import Connection, ConnectionLimits
 from waygate_mcp.web.guard import Guard, guard_of
+from waygate_mcp.web.memory import settle
 
 __all__ = ["Server", "Started", "bind", "make_server", "serve"]
 
@@ -45,9 +45,6 @@ END_S = 1.0
 """Seconds streams get to end by themselves after the drain."""
 CLOSE_S = 5
 """Seconds connections get to end after the drain, before their tasks are cancelled."""
-
-_GC_THRESHOLDS = (20_000, 20, 50)
-"""A call leaves no reference cycles behind, so that collecting rarely costs no memory."""
 
 _WORKER_CONNECTIONS = 100_000
 
@@ -90,10 +87,7 @@ class Server(uvicorn.Server):
         if self._workers is not None:
             # Nobody was served before: what comes next is the first turn of the loop with the port open.
             self.servers.append(await self._workers.open(self.config, self.lifespan.state))
-        # What is loaded by now stays: the collector need not walk through it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        settle()
         house = self._house
         house.metrics.active_connections.follow(lambda: len(self.server_state.connections))
         loop = asyncio.get_running_loop()

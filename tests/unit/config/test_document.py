@@ -44,7 +44,7 @@ def test_every_key_has_a_default_and_a_description() -> None:
 
 
 def test_every_limit_has_its_unit_in_its_name_or_counts_something() -> None:
-    counted = ("_per_principal", "_total", "_events", "_max", "_threads", "_size")
+    counted = ("_per_principal", "_per_upstream", "_total", "_events", "_max", "_threads", "_size")
     for name in LimitsSection.model_fields:
         assert name.endswith(("_s", "_bytes", *counted)), name
 

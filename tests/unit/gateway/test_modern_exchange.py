@@ -437,6 +437,22 @@ async def test_parked_calls_of_one_principal_are_limited_and_the_call_says_so() 
 
 
 @virtual_time
+async def test_parked_calls_at_one_upstream_are_limited_whoever_made_them() -> None:
+    scene = Scene(ParkingLimits(per_upstream=1))
+    first = scene.begin(asks_once)
+    first.exchange.call.provider = "one"
+    questions(await first.front.over())
+    second = scene.begin(asks_once, principal=BOB)
+    second.exchange.call.provider = "one"
+    refused = await second.front.over()
+    assert refused["error"]["code"] == 4420
+    assert "Too many calls to this server" in refused["error"]["message"]
+    third = scene.begin(asks_once, principal=BOB)
+    third.exchange.call.provider = "two"
+    questions(await third.front.over())
+
+
+@virtual_time
 async def test_a_refused_question_can_be_lived_without() -> None:
     async def lives(call: Call) -> Outcome:
         try:

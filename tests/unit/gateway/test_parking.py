@@ -35,7 +35,7 @@ def test_an_exchange_keeps_the_place_it_has() -> None:
     parking = Parking(Clock())
     one = parked("1")
     for _ in range(5):
-        parking.reserve(one, "alice", LIMITS)
+        parking.reserve(one, "alice", "one", LIMITS)
     assert len(parking) == 1
     assert parking.find("1") is one
     assert parking.all() == (one,)
@@ -43,20 +43,45 @@ def test_an_exchange_keeps_the_place_it_has() -> None:
 
 def test_one_principal_has_no_more_places_than_its_share() -> None:
     parking = Parking(Clock())
-    parking.reserve(parked("1"), "alice", LIMITS)
-    parking.reserve(parked("2"), "alice", LIMITS)
+    parking.reserve(parked("1"), "alice", "one", LIMITS)
+    parking.reserve(parked("2"), "alice", "one", LIMITS)
     with pytest.raises(LimitError) as caught:
-        parking.reserve(parked("3"), "alice", LIMITS)
+        parking.reserve(parked("3"), "alice", "one", LIMITS)
     assert caught.value.limit == "limits.parked_per_principal"
-    parking.reserve(parked("4"), "bob", LIMITS)
+    parking.reserve(parked("4"), "bob", "one", LIMITS)
+
+
+def test_one_upstream_has_no_more_places_than_its_share_whoever_asks() -> None:
+    limits = ParkingLimits(per_principal=2, per_upstream=2, total=9)
+    parking = Parking(Clock())
+    first = parked("1")
+    parking.reserve(first, "alice", "one", limits)
+    parking.reserve(parked("2"), "bob", "one", limits)
+    with pytest.raises(LimitError) as caught:
+        parking.reserve(parked("3"), "carol", "one", limits)
+    assert caught.value.limit == "limits.parked_per_upstream"
+    parking.reserve(parked("4"), "carol", "two", limits)
+    parking.release(first)
+    parking.reserve(parked("5"), "carol", "one", limits)
+
+
+def test_nothing_is_remembered_of_who_parked_once_all_is_over() -> None:
+    parking = Parking(Clock())
+    for number in range(2):
+        parking.reserve(parked(str(number)), "alice", str(number), LIMITS)
+    for exchange in parking.all():
+        parking.release(exchange)
+    assert not parking._owners
+    assert not parking._principals
+    assert not parking._upstreams
 
 
 def test_all_principals_have_no_more_places_than_there_are() -> None:
     parking = Parking(Clock())
     for name in ("a", "b", "c"):
-        parking.reserve(parked(name), name, LIMITS)
+        parking.reserve(parked(name), name, "one", LIMITS)
     with pytest.raises(LimitError) as caught:
-        parking.reserve(parked("d"), "d", LIMITS)
+        parking.reserve(parked("d"), "d", "one", LIMITS)
     assert caught.value.limit == "limits.parked_total"
     assert len(parking) == 3
 
@@ -64,11 +89,11 @@ def test_all_principals_have_no_more_places_than_there_are() -> None:
 def test_a_place_that_was_freed_can_be_taken_again() -> None:
     parking = Parking(Clock())
     one, two = parked("1"), parked("2")
-    parking.reserve(one, "alice", LIMITS)
-    parking.reserve(two, "alice", LIMITS)
+    parking.reserve(one, "alice", "one", LIMITS)
+    parking.reserve(two, "alice", "one", LIMITS)
     parking.release(one)
     assert parking.find("1") is None
-    parking.reserve(parked("3"), "alice", LIMITS)
+    parking.reserve(parked("3"), "alice", "one", LIMITS)
     parking.release(two)
     parking.release(two)  # it has none any more
     assert len(parking) == 1
@@ -78,7 +103,7 @@ def test_an_outcome_is_kept_for_a_minute_and_takes_no_place() -> None:
     clock = Clock()
     parking = Parking(clock)
     one = parked("1")
-    parking.reserve(one, "alice", LIMITS)
+    parking.reserve(one, "alice", "one", LIMITS)
     parking.release(one, 10)
     assert len(parking) == 0
     clock.now_s += 60

@@ -106,6 +106,7 @@ async def test_limits_of_the_document_are_those_of_calls_and_sessions(tmp_path: 
         "call_timeout_s": 7,
         "page_size": 3,
         "parked_per_principal": 2,
+        "parked_per_upstream": 3,
         "parked_total": 5,
         "question_timeout_s": 11,
         "parked_call_timeout_s": 13,
@@ -118,7 +119,8 @@ async def test_limits_of_the_document_are_those_of_calls_and_sessions(tmp_path: 
     async with open_house(settings_in(tmp_path, {"limits": limits})) as house:
         calls = house.current().gateway.limits
         assert (calls.call_timeout_s, calls.page_size) == (7, 3)
-        assert (calls.parking.per_principal, calls.parking.total) == (2, 5)
+        parking = calls.parking
+        assert (parking.per_principal, parking.per_upstream, parking.total) == (2, 3, 5)
         assert (calls.parking.question_s, calls.parking.parked_s) == (11, 13)
         sessions = house.live.sessions
         assert (sessions.limits.count, sessions.limits.idle_s) == (17, 19)

@@ -57,3 +57,13 @@ async def test_one_that_begins_at_the_last_moment_is_waited_for_too() -> None:
     calls.leave()
     async with asyncio.timeout(1):
         await waiting
+
+
+async def test_all_who_wait_hear_of_it() -> None:
+    calls = CallsInFlight()
+    calls.hold()
+    waiting = [asyncio.get_running_loop().create_task(calls.wait_idle()) for _ in range(2)]
+    await asyncio.sleep(0)
+    calls.leave()
+    async with asyncio.timeout(1):
+        await asyncio.gather(*waiting)

@@ -78,6 +78,8 @@ async def test_a_task_that_will_not_end_is_named_and_not_waited_for() -> None:
     with capture_logs() as lines:
         await supervisor.close()
     assert [(line["event"], line["task"]) for line in lines] == [("task_did_not_end", "stubborn")]
+    where = [step.rpartition(":")[0].rpartition(".")[2] for step in lines[0]["at"].split(" > ")]
+    assert where == ["_watched", "stubborn", "wait"]
     go.set()
     await task
 

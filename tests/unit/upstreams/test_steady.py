@@ -9,7 +9,13 @@ import pytest
 
 from tests.support.providers import Announced, TaskGroupSupervisor, make_call, viewer
 from tests.support.scripted import Scripted, text
-from waygate_mcp.errors import LimitError, RpcError, UpstreamTimeoutError, UpstreamUnavailableError
+from waygate_mcp.errors import (
+    LimitError,
+    RpcError,
+    TooLargeError,
+    UpstreamTimeoutError,
+    UpstreamUnavailableError,
+)
 from waygate_mcp.model.call import Call, Reply
 from waygate_mcp.model.catalog import Kind, Listing, Viewer
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
@@ -328,6 +334,51 @@ async def test_a_bound_of_ours_says_nothing_of_the_upstream() -> None:
     with pytest.raises(LimitError):
         await house.call()
     assert house.upstream.status.breaker == "half-open"
+    await house.end()
+
+
+async def test_answers_too_large_for_one_caller_do_not_shut_it_for_the_others() -> None:
+    house = House(failures=2)
+    house.failure = TooLargeError(16)
+    for _ in range(5):
+        with pytest.raises(TooLargeError):
+            await house.call()
+    assert house.counted == ["failed"] * 5
+    assert (house.upstream.status.breaker, house.health()) == ("closed", "ready")
+    house.failure = None
+    assert await house.call() == text("fine")
+    await house.end()
+
+
+async def test_answers_too_large_do_not_hide_that_it_fails_otherwise() -> None:
+    house = House(failures=2)
+    for failure in (UpstreamTimeoutError("up", "no answer"), TooLargeError(16)):
+        house.failure = failure
+        with pytest.raises(type(failure)):
+            await house.call()
+    house.failure = UpstreamTimeoutError("up", "no answer")
+    await house.fail(1)
+    assert house.upstream.status.breaker == "open"
+    await house.end()
+
+
+async def test_a_probe_answered_with_too_much_counts_since_no_caller_chose_it() -> None:
+    house = House(failures=1)
+    await house.call()
+    house.fake.silence = TooLargeError(16)
+    await house.upstream.probe()
+    assert house.upstream.status.breaker == "open"
+    await house.end()
+
+
+async def test_a_list_too_large_counts_and_a_bound_of_ours_does_not() -> None:
+    house = House(failures=1)
+    states: list[str] = []
+    for failure in (LimitError("sessions", limit="sessions"), TooLargeError(16)):
+        house.fake.listing_failure = failure
+        await house.upstream.listing(Kind.TOOL, viewer())
+        states.append(house.upstream.status.breaker)
+    assert states == ["closed", "open"]
     await house.end()
 
 
