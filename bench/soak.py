@@ -7,7 +7,8 @@
 stdio of both eras) and one plugin that counts tasks. Clients of both eras call, are asked and answer, are
 asked and leave, hang up in mid-call, end their sessions or just vanish; upstreams are killed, say garbage,
 send 100 MB, lose sessions. Resident memory, descriptors, tasks, threads and children are read every few
-seconds. Exit 1 where one of them grows, or where a client got what was not its own.
+seconds. A few times all clients leave for a while: what is left then belongs to nobody. Exit 1 where one
+of them grows, or where a client got what was not its own.
 """
 
 import argparse
@@ -39,10 +40,17 @@ KEY = "wg_soak_4f6d1c0a9e8b7d6c5f4e3d2c1b0a99887766554433221100"
 SEED = 20_260_728
 SETTLED = 0.3
 """The part of the time at the beginning that no verdict looks at: pools fill, caches warm up."""
-ALLOWED = {"MB": 0.04, "descriptors": 0.1, "tasks": 0.1, "threads": 1.0, "children": 2.0}
+ALLOWED = {"MB": 0.04, "threads": 1.0, "children": 2.0}
 """Growth over the rest that still is flat: below 1 a part, else a number."""
-IDLE = {"descriptors": 10, "tasks": 6, "children": 2}
-"""How much more there may be after everybody left than before anybody came."""
+IDLE = {"MB": 0.04, "descriptors": 10, "tasks": 6, "children": 2}
+"""How much more there may be in the last break than in the first; below 1 a part, else a number.
+
+Descriptors and tasks are judged by the breaks alone: most of them belong to calls under way, whose number
+follows what else the machine does (4 to 50 calls a second, in one soak on a shared one).
+"""
+BREAKS = 4
+BREAK_S = 40.0
+"""How long nobody comes: what idles for 20 s is ended by then, questions and calls are over."""
 
 CENSUS = '''
 """Counts what only the process itself knows."""
@@ -153,6 +161,8 @@ class Crowd:
         self.said: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._tags = count(1)
+        self.may_come = asyncio.Event()
+        self.may_come.set()
 
     @property
     def failed(self) -> int:
@@ -167,6 +177,7 @@ class Crowd:
 
     async def _come_and_go(self, names: list[str], dice: random.Random) -> None:
         while True:
+            await self.may_come.wait()
             await asyncio.sleep(dice.uniform(0, 1))
             client = Client(self.port, KEY, dice.choice(ERAS))
             try:
@@ -324,8 +335,8 @@ def slope(samples: list[Sample], name: str) -> float:
     return median(pairs)
 
 
-def judge(samples: list[Sample], before: Sample, after: Sample) -> tuple[list[str], bool]:
-    """Give the verdict, one line for each figure: while clients came and went, and idle."""
+def judge(samples: list[Sample], breaks: list[Sample]) -> tuple[list[str], bool]:
+    """Give the verdict, one line for each figure: while clients came and went, and in the breaks."""
     until_s = samples[-1].at_s
     looked = [one for one in samples if one.at_s > until_s * SETTLED]
     lines, is_flat = [], True
@@ -337,11 +348,13 @@ def judge(samples: list[Sample], before: Sample, after: Sample) -> tuple[list[st
         is_flat = is_flat and flat
         verdict = "flat" if flat else "GROWS"
         lines.append(f"| {name} | {middle:.1f} | {growth:+.2f} | {limit:.1f} | {verdict} |")
-    for name, most in IDLE.items():
-        more = after.of(name) - before.of(name)
+    for name, allowed in IDLE.items():
+        first = breaks[0].of(name)
+        more = breaks[-1].of(name) - first
+        most = allowed * first if allowed < 1 else allowed
         is_flat = is_flat and more <= most
         verdict = "flat" if more <= most else "GROWS"
-        lines.append(f"| {name}, idle | {before.of(name):.0f} | {more:+.0f} | {most} | {verdict} |")
+        lines.append(f"| {name}, idle | {first:.1f} | {more:+.2f} | {most:.1f} | {verdict} |")
     return lines, is_flat
 
 
@@ -362,6 +375,7 @@ async def soak(minutes: float, size: int, every_s: float, folder: Path) -> tuple
     gateway = Gateway(folder, upstreams.sections())
     crowd = Crowd(gateway.port, size, dice)
     samples: list[Sample] = []
+    breaks: list[Sample] = []
     head = COLUMNS.format(
         "time", "MB", "descriptors", "tasks", "threads", "children", "calls", "errors"
     )
@@ -378,25 +392,29 @@ async def soak(minutes: float, size: int, every_s: float, folder: Path) -> tuple
             report.append(row(before))
             print(report[-1], flush=True)
             tasks.append(group.create_task(crowd.be_there(list(upstreams.sections()))))
-            while time.monotonic() - began_s < minutes * 60:
-                await asyncio.sleep(every_s)
+            for number in range(1, BREAKS + 1):
+                while time.monotonic() - began_s < minutes * 60 * number / BREAKS:
+                    await asyncio.sleep(every_s)
+                    sample, names = await gateway.sample(began_s, crowd)
+                    samples.append(sample)
+                    report.append(row(sample))
+                    print(report[-1], flush=True)
+                crowd.may_come.clear()
+                await asyncio.sleep(BREAK_S)
                 sample, names = await gateway.sample(began_s, crowd)
-                samples.append(sample)
+                breaks.append(sample)
                 report.append(row(sample))
                 print(report[-1], flush=True)
+                crowd.may_come.set()
             for task in tasks:
                 task.cancel()
-        await asyncio.sleep(40)  # what idles for 20 s is ended, questions and calls are over
-        sample, names = await gateway.sample(began_s, crowd)
-        report.append(row(sample))
-        print(report[-1], flush=True)
     finally:
         code = await asyncio.to_thread(gateway.stop)
         await upstreams.stop()
-    lines, is_flat = judge(samples, before, sample)
+    lines, is_flat = judge(samples, breaks)
     said = ", ".join(f"{code} × {number}" for code, number in crowd.said.most_common())
     report += [
-        "", "The first line is before any client came, the last 40 s after the last one left.", "",
+        "", f"The first line is before any client came, {BREAKS} are {BREAK_S:.0f} s after all had left.", "",
         "| figure | median | growth | allowed | verdict |", "| --- | ---: | ---: | ---: | --- |", *lines, "",
         f"{crowd.calls} calls, {upstreams.kills} upstreams killed from outside; told: {said}.",
         f"Tasks at the end: {names}.",
