@@ -290,7 +290,9 @@ def test_the_container_commands_of_the_page_work(
     (folder / "waygate.yaml").write_text(README.block("yaml").replace("Hi", "Ahoy"))
     (reload,) = re.findall(r"`(docker compose exec [^`]+ -HUP 1\")`", INSTALLATION.text)
     shell(reload)
-    call = listing.replace("tools list", "tools call hello__greet")
+    call = listing.replace(
+        "tools list", "tools call greet"
+    )  # served alone first: it keeps its name
     deadline = time.monotonic() + 15
     while "Ahoy, world!" not in (seen := shell(call)):
         assert time.monotonic() < deadline, seen + shell("docker compose logs --tail 20")

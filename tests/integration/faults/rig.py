@@ -219,7 +219,7 @@ class Rig:
             names,
         )
 
-    async def settled(self, start: Census, within_s: float = 8.0) -> None:
+    async def settled(self, start: Census, within_s: float = 20.0) -> None:
         """Wait until nothing is more than it was."""
         excess = self.census().excess(start)
         try:
