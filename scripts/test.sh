@@ -58,8 +58,5 @@ fi
 
 say "pytest: the whole suite, with branch coverage"
 rm -f .coverage .coverage.*
-# A file's tests stay in one process, because they share the servers they start. They wait more than they compute, so
-# there is one process more than cores; with two of two cores half of the time was nobody's.
-cores=$(nproc 2>/dev/null || echo 2)
-processes=$((cores < 4 ? cores + 1 : 5))
-exec python -m pytest tests --numprocesses "$processes" --dist loadfile --cov --cov-report= --coverage-limits "$@"
+# A file's tests stay in one process, because they share the servers they start.
+exec python -m pytest tests --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report= --coverage-limits "$@"
