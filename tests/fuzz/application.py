@@ -366,14 +366,20 @@ class Channel(Application):
                 GOOD.rpartition(b"\n\n")[2].replace(b'"id":1', b'"id":"%b"' % identifier.encode())
             )
         )
-        answers = [
-            m
-            for m in map(json.loads, self._written)
-            if isinstance(m, dict) and m.get("id") == identifier
-        ]
+        answers = self._await(self._answers_to(identifier))
         assert [answer["result"]["content"][0]["text"] for answer in answers] == ["good"]
         self._written.clear()
         self._check_log()
+
+    async def _answers_to(self, identifier: str) -> list[dict[str, Any]]:
+        """Wait until a request is answered, and give all answers to it."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                messages = map(json.loads, self._written)
+                answers = [m for m in messages if isinstance(m, dict) and m.get("id") == identifier]
+                if answers:
+                    return answers
+                await asyncio.sleep(0.002)
 
     async def _renew(self) -> None:
         """End the conversation and begin another, of the legacy era too."""
