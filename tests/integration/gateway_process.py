@@ -30,6 +30,7 @@ EVERYTHING: Mapping[str, object] = {
 """A document that serves the era-adaptive fixture of the conformance suite, keys required."""
 
 _READY_WITHIN_S = 30.0
+_LOGGED_WITHIN_S = 20.0
 _STOPPED_WITHIN_S = 20.0
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 
@@ -112,6 +113,18 @@ class Gateway:
         return "\n".join(
             file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()
         )
+
+    def wait_for_log(self, text: str) -> None:
+        """Wait until the log holds `text`: lines are written by a thread that lets them gather.
+
+        Raises:
+            AssertionError: it does not in time.
+        """
+        deadline = time.monotonic() + _LOGGED_WITHIN_S
+        while text not in self.log():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{text!r} is not in the log\n{tail(self.log())}")
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """Ask it to stop and require a clean end: exit code 0, no traceback, no key in the log."""

@@ -120,7 +120,7 @@ def test_a_broken_edit_keeps_the_old_code_and_the_log_names_its_line(tmp_path: P
         time.sleep(0.5)  # the watcher began beside the first request
         file = put(tmp_path, "x = 1\n\ndef broken(:\n")
         until(lambda: "reload_failed" in running.log(), "word of the failure")
-        assert f"{file}, line 3: SyntaxError" in running.log()
+        running.wait_for_log(f"{file}, line 3: SyntaxError")
         assert said(running) == "sunny"
         put(tmp_path, TOOLS.format(word="mended"))
         until(lambda: said(running) == "mended", "the mended code")

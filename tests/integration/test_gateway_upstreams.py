@@ -269,7 +269,7 @@ async def test_an_upstream_that_is_down_hinders_nobody_and_comes_by_itself(tmp_p
                     await until(lambda: is_well(gateway), "the upstream")
                     assert text_of(await client.call_tool("web__add", {"a": 2, "b": 3})) == "5"
                     assert metric(gateway, 'waygate_upstream_up{upstream="web"}') == 1
-        assert "cannot be opened" in gateway.log()
+        gateway.wait_for_log("cannot be opened")
 
 
 @pytest.mark.parametrize("kind", ["SDK_HTTP", "SDK_SSE"])
@@ -320,7 +320,7 @@ async def test_after_a_restart_it_is_announced_what_upstreams_can_do_though_all_
     kept.write_text("{")
     with serving(tmp_path, given) as gateway:
         assert not await can_subscribe(gateway, "auto")
-        assert "upstream_facts_ignored" in gateway.log()
+        gateway.wait_for_log("upstream_facts_ignored")
 
 
 async def can_subscribe(gateway: Gateway, era: Era) -> bool:

@@ -294,7 +294,7 @@ def test_the_clients_own_block_is_served_where_it_stands(tmp_path: Path) -> None
 
     with serving(tmp_path, {"mcpServers": block, "plugins": plugins}) as gateway:
         assert "Echo: from the block" in asyncio.run(echo(gateway))
-        log = gateway.log()
+    log = gateway.log()
     assert "note: mcpServers.GitHub Server: is called github-server here" in log
     assert "note: mcpServers.GitHub Server.alwaysAllow: has no effect here" in log
 

@@ -193,7 +193,7 @@ async def test_where_names_clash_the_first_has_them_and_prompts_too(
         [link] = (await client.call_tool("point", {})).content
         assert isinstance(link, types.ResourceLink)
         assert link.uri == f"hidden://by-{owner}"
-    assert "is hidden: the name belongs to" in gateway.log()
+    gateway.wait_for_log("is hidden: the name belongs to")
 
 
 async def test_one_part_for_few_makes_a_list_one_for_few(gateway: Gateway) -> None:
