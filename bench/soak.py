@@ -49,8 +49,9 @@ Descriptors and tasks are judged by the breaks alone: most of them belong to cal
 follows what else the machine does (4 to 50 calls a second, in one soak on a shared one).
 """
 BREAKS = 4
-BREAK_S = 40.0
-"""How long nobody comes: what idles for 20 s is ended by then, questions and calls are over."""
+BREAK_S = 75.0
+"""How long nobody comes: an idle connection to an upstream is closed after 30 s, what idles for 20 s is ended,
+questions and calls are over; and as long again, since each of them begins when the one before has ended."""
 
 CENSUS = '''
 """Counts what only the process itself knows."""
@@ -301,6 +302,23 @@ class Gateway:
             crowd.failed,
         ), names
 
+    def kinds(self) -> str:
+        """Tell what its descriptors are, so that one that is left over has a name."""
+        found: Counter[str] = Counter()
+        sockets = set()
+        for descriptor in (self._proc / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                kind, _, inode = descriptor.readlink().name.partition(":")
+                found[kind] += 1
+                sockets.add(inode.strip("[]"))
+        for line in (self._proc / "net/tcp").read_text().splitlines()[1:]:
+            _, local, _, _, _, _, _, _, _, inode, *_ = line.split()
+            if inode in sockets:
+                found[
+                    "from clients" if local.endswith(f":{self.port:04X}") else "to upstreams"
+                ] += 1
+        return ", ".join(f"{kind} × {number}" for kind, number in found.most_common())
+
     def stop(self) -> int:
         """Stop it, and give its exit code: 10 s for calls under way, 20 s for closing."""
         self.process.send_signal(signal.SIGTERM)
@@ -381,7 +399,7 @@ async def soak(minutes: float, size: int, every_s: float, folder: Path) -> tuple
     )
     report = [head, "|" + " ---: |" * 8]
     print(*report, sep="\n", flush=True)
-    names = ""
+    names, kinds = "", list[str]()
     try:
         await gateway.ready()
         async with asyncio.TaskGroup() as group:
@@ -405,6 +423,7 @@ async def soak(minutes: float, size: int, every_s: float, folder: Path) -> tuple
                 breaks.append(sample)
                 report.append(row(sample))
                 print(report[-1], flush=True)
+                kinds.append(gateway.kinds())
                 crowd.may_come.set()
             for task in tasks:
                 task.cancel()
@@ -418,9 +437,10 @@ async def soak(minutes: float, size: int, every_s: float, folder: Path) -> tuple
         "| figure | median | growth | allowed | verdict |", "| --- | ---: | ---: | ---: | --- |", *lines, "",
         f"{crowd.calls} calls, {upstreams.kills} upstreams killed from outside; told: {said}.",
         f"Tasks at the end: {names}.",
+        *(f"Descriptors in break {number}: {kind}." for number, kind in enumerate(kinds, 1)),
         f"Answers that were not the caller's own: {len(crowd.wrong)}. The gateway ended with {code}.",
     ]  # fmt: skip
-    print(*report[-len(lines) - 8 :], *crowd.wrong[:5], sep="\n")
+    print(*report[-len(lines) - 8 - BREAKS :], *crowd.wrong[:5], sep="\n")
     if code or crowd.wrong:
         print(gateway.output.read_text(errors="replace")[-3000:])
     return report, is_flat and not crowd.wrong and code == 0

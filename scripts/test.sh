@@ -11,6 +11,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/lib/environment.sh
+. scripts/lib/servers.sh
 
 mode=all
 case "${1:-}" in
@@ -55,6 +56,9 @@ fi
 if [ -f scripts/setup-peers.sh ]; then
   check "peers: foreign clients and the conformance suite" ./scripts/setup-peers.sh
 fi
+
+want_server '/usr/lib/postgresql/*/bin/initdb' postgresql PostgreSQL
+want_server '/usr/bin/redis-server' redis-server Redis
 
 say "pytest: the whole suite, with branch coverage"
 rm -f .coverage .coverage.*

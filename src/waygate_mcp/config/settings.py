@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from waygate_mcp.config.hosts import parse_host, parse_origin
@@ -23,6 +29,7 @@ from waygate_mcp.errors import ConfigError, ConfigProblem
 
 PREFIX = "WAYGATE_"
 ENV_FILE = ".env"
+DATABASE_ALIAS = "DATABASE_URL"
 HOME = Path("~/.waygate")
 """Where data, logs and the document lie when nothing else is said."""
 
@@ -78,6 +85,13 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, description="The bootstrap administrator's key.")
     api_key_file: Path | None = Field(
         None, description="File that holds the bootstrap key, readable by its owner only."
+    )
+    db_url: SecretStr | None = Field(
+        None,
+        description=(
+            "The database: `postgresql+asyncpg://USER:PASSWORD@HOST/NAME`, or `sqlite:///FILE`. "
+            "Default: SQLite in the data folder. `DATABASE_URL` is read where this is not set."
+        ),
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe level that is written."
@@ -172,9 +186,19 @@ def read_settings(
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        return Settings(_env_file=env_file, **given)
+        settings = Settings(_env_file=env_file, **given)
+        alias = None if settings.db_url is not None else _database_alias(env_file)
+        return Settings(_env_file=env_file, **given, db_url=alias) if alias else settings
     except ValidationError as exc:
         raise ConfigError(problems=tuple(_problems(exc)), source="environment") from None
+
+
+def _database_alias(env_file: Path | str | None) -> SecretStr | None:
+    """Give what platforms that run services set for them."""
+    found = os.environ.get(DATABASE_ALIAS)
+    if not found and env_file is not None:
+        found = dotenv_values(env_file).get(DATABASE_ALIAS)
+    return SecretStr(found) if found else None
 
 
 def unknown_variables(

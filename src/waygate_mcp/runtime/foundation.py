@@ -15,6 +15,7 @@ from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
+from waygate_mcp.storage.engine import Database
 from waygate_mcp.telemetry.logs import Logs
 from waygate_mcp.telemetry.metrics import Metrics
 
@@ -36,4 +37,5 @@ class Foundation:
     live: LiveState
     key_hash: KeyHash
     upstreams: UpstreamHouse
+    database: Database
     peers: Peers | None = None

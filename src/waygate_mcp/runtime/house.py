@@ -40,6 +40,7 @@ from waygate_mcp.runtime.pulse import Pulse
 from waygate_mcp.runtime.reload import Reloader, ReloadReport
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
+from waygate_mcp.storage.engine import Database, database_url
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
 from waygate_mcp.telemetry.timestamps import Stamp
@@ -178,6 +179,7 @@ class House(Generic[Guard]):
         self.logs.redactor.remember(master.decode("utf-8", "replace"))
         self.metrics = stack.enter_context(_metrics(settings))
         self.supervisor = await stack.enter_async_context(TaskSupervisor())
+        database = await stack.enter_async_context(_database(settings))
         ring = KeyRing.from_master(master)
         workplace = self._workplace
         place = ALONE if workplace is None else workplace.place
@@ -202,6 +204,7 @@ class House(Generic[Guard]):
             self.live,
             KeyHash(master),
             upstreams,
+            database,
             self.peers,
         )
         self.live.sessions.on_end = self._let_go
@@ -272,6 +275,11 @@ class House(Generic[Guard]):
     def _upstreams_up(self) -> dict[str, bool]:
         upstreams = {} if self._current is None else self._current.upstreams
         return {name: upstream.is_up for name, upstream in upstreams.items()}
+
+
+def _database(settings: Settings) -> Database:
+    given = settings.db_url.get_secret_value() if settings.db_url is not None else None
+    return Database(database_url(given, settings.data_dir))
 
 
 def _metrics(settings: Settings) -> Any:

@@ -1,0 +1,1 @@
+"""One module for each revision; what stands in one is never changed once it was published."""
