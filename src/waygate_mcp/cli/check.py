@@ -11,6 +11,7 @@ from waygate_mcp.cli.options import ConfigOption
 from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, problems_as_json, say
 from waygate_mcp.config.client_block import document_notes
 from waygate_mcp.config.load import check_document, find_document
+from waygate_mcp.config.quarantine import quarantine_notes
 from waygate_mcp.config.settings import read_settings, unknown_variables
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.runtime.upstreams import examine_upstreams
@@ -34,7 +35,8 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
         problems = problems_as_json(exc)
         print_json({"valid": False, "source": source, "problems": problems, "warnings": warnings})
         raise typer.Exit(ExitCode.WRONG_USE) from None
-    warnings = (*warnings, *document_notes(document))
+    modes = {name: document.quarantine_of(name) for name in document.enabled_upstreams()}
+    warnings = (*warnings, *document_notes(document), *quarantine_notes(modes))
     if json:
         print_json({"valid": True, "source": source, "problems": [], "warnings": warnings})
         return

@@ -23,6 +23,7 @@ from waygate_mcp.config.patterns import (
     URI_PREFIX_PATTERN,
     USE_PATTERN,
 )
+from waygate_mcp.config.quarantine import Quarantine
 from waygate_mcp.config.section import Section, items
 from waygate_mcp.config.upstream import UpstreamSection
 
@@ -318,6 +319,12 @@ class Document(Section):
     limits: LimitsSection = Field(
         default_factory=LimitsSection, description="Bounds on time, number and size."
     )
+    quarantine: Quarantine = Field(
+        "first-use",
+        description="Definitions of upstreams that nobody approved. `first-use`: what is new is trusted, "
+        "what changed is held back until it is approved. `on`: what is new is held back too. `off`: all is "
+        "trusted, whatever it becomes.",
+    )
     plugins: dict[Name, PluginSection] = Field(
         default_factory=dict, max_length=256, description="Python code that answers calls, by name."
     )
@@ -343,6 +350,11 @@ class Document(Section):
     def enabled_upstreams(self) -> dict[str, UpstreamSection]:
         """Give the upstreams that are to be served, in the order of the document."""
         return {name: section for name, section in self.upstreams.items() if section.enabled}
+
+    def quarantine_of(self, upstream: str) -> Quarantine:
+        """Give what holds for an upstream; what holds for all where it says nothing."""
+        section = self.upstreams.get(upstream)
+        return (None if section is None else section.quarantine) or self.quarantine
 
     @property
     def provider_names(self) -> tuple[str, ...]:

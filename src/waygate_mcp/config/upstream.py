@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from waygate_mcp.config.quarantine import Quarantine
 from waygate_mcp.config.section import Section, items
 
 __all__ = ["UpstreamLimitsSection", "UpstreamSection"]
@@ -155,6 +156,9 @@ class UpstreamSection(Section):
     )
     limits: UpstreamLimitsSection = Field(
         default_factory=UpstreamLimitsSection, description="What it may hold up and use."
+    )
+    quarantine: Quarantine | None = Field(
+        None, description="What `quarantine` says of all upstreams, for this one."
     )
     enabled: bool = Field(True, description="Whether it is served.")
 

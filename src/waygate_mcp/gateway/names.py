@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from waygate_mcp.model.look_alikes import look_alike
+
 __all__ = ["UriMark", "hidden_character", "is_allowed_by", "look_alike", "public_name"]
 
 MAX_NAME_CHARS = 64
@@ -28,56 +30,6 @@ _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _DRAWN_AS_NOTHING = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-# Letters of Cyrillic, Greek and Armenian, and rare Latin ones, that are drawn as one of `A-Za-z` is.
-_LOOKS_LIKE = {
-    "a": "\u0430\u03b1\u0251",
-    "b": "\u042c\u044c\u0185",
-    "c": "\u0441\u03f2",
-    "d": "\u0501",
-    "e": "\u0435\u04bd",
-    "g": "\u0581\u0261",
-    "h": "\u04bb\u0570",
-    "i": "\u0456\u0131\u03b9",
-    "j": "\u0458\u03f3\u0237\u0575",
-    "k": "\u043a\u03ba",
-    "l": "\u04cf",
-    "m": "\u043c",
-    "n": "\u0578\u057c",
-    "o": "\u043e\u03bf\u0585",
-    "p": "\u0440\u03c1",
-    "q": "\u051b\u0563\u0566",
-    "s": "\u0455",
-    "t": "\u0442\u03c4",
-    "u": "\u03c5\u057d",
-    "v": "\u0475\u03bd",
-    "w": "\u051d\u0461",
-    "x": "\u0445\u03c7",
-    "y": "\u0443\u04af\u03b3",
-    "A": "\u0410\u0391",
-    "B": "\u0412\u0392",
-    "C": "\u0421\u03f9",
-    "E": "\u0415\u0395",
-    "G": "\u050c",
-    "H": "\u041d\u0397",
-    "I": "\u0406\u0399\u04c0",
-    "J": "\u0408\u037f",
-    "K": "\u041a\u039a",
-    "L": "\u053c",
-    "M": "\u041c\u039c",
-    "N": "\u039d",
-    "O": "\u041e\u039f\u0555",
-    "P": "\u0420\u03a1",
-    "Q": "\u051a",
-    "S": "\u0405\u054f",
-    "T": "\u0422\u03a4",
-    "U": "\u054d",
-    "W": "\u051c",
-    "X": "\u0425\u03a7",
-    "Y": "\u04ae\u03a5",
-    "Z": "\u0396",
-}
-_DRAWN_ALIKE = {ord(each): letter for letter, all_of in _LOOKS_LIKE.items() for each in all_of}
-_ALPHABETS_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "COPTIC", "ARMENIAN", "CHEROKEE"})
 
 
 def public_name(prefix: str, name: str) -> str:
@@ -131,24 +83,6 @@ def hidden_character(text: str) -> str | None:
         if category in _UNSEEN_CATEGORIES or is_space or _DRAWN_AS_NOTHING.match(character):
             return f"the character U+{ord(character):04X}, which cannot be seen"
     return "white space at an end" if text.strip() != text else None
-
-
-def look_alike(name: str) -> str | None:
-    """Say how a name could be taken for another that is written differently, None where it could not.
-
-    1. It has another form that looks the same (wide letters, ligatures, loose accents).
-    2. All its letters are drawn as letters of `A-Za-z`, and some are not.
-    3. It mixes alphabets that share forms; one alphabet alone is somebody's language.
-    """
-    if name.isascii():
-        return None
-    if unicodedata.normalize("NFKC", name) != name:
-        return "letters that have a plainer form"
-    if name.translate(_DRAWN_ALIKE).isascii():
-        return "letters that look like those of A-Z"
-    alphabets = {unicodedata.name(each, "").partition(" ")[0] for each in name if each.isalpha()}
-    mixed = sorted(alphabets & _ALPHABETS_ALIKE)
-    return f"a mixture of alphabets ({', '.join(mixed)})" if len(mixed) > 1 else None
 
 
 class UriMark(msgspec.Struct, frozen=True):

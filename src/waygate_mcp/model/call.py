@@ -6,7 +6,7 @@ Knows no revision's wire shapes but the client's revision itself, which provider
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -114,8 +114,10 @@ class Call(msgspec.Struct, kw_only=True):
     `name` is the public name or URI as the client said it; `target` the provider's own name for
     it, set by the router together with `provider`. `params` are the parsed parameters, `body` the
     bytes they came in, for providers that relay raw slices. `deadline_s` is on the monotonic clock.
-    `input_responses` maps question keys to raw JSON results, `request_state` is the provider's own
-    state, opened. `headers` are there for modern calls over HTTP only.
+    `gate` is asked last before the call leaves for an upstream: None lets it pass, else what is awaited
+    first, which raises where it must not. `input_responses` maps question keys to raw JSON results,
+    `request_state` is the provider's own state, opened. `headers` are there for modern calls over HTTP
+    only.
     """
 
     request_id: str
@@ -137,6 +139,7 @@ class Call(msgspec.Struct, kw_only=True):
     session_id: str | None = None
     headers: Mapping[bytes, bytes] | None = None
     client_name: str = ""
+    gate: Callable[[Call], Awaitable[None] | None] | None = None
 
     @property
     def arguments(self) -> Mapping[str, Any]:

@@ -53,7 +53,8 @@ class Listing(msgspec.Struct, frozen=True):
 
     `ttl_ms` and `cache_scope` are the provider's caching hints (2026-07-28 server/utilities/caching).
     `version` changes whenever the content may have changed, so that what was built from it can be
-    kept. One that is `missing` has no entries, because nobody knows them.
+    kept. One that is `missing` has no entries, because nobody knows them. `changes` is how many changes
+    of this list the provider had heard of when it began to be read, where it counts them.
     """
 
     entries: tuple[Entry, ...]
@@ -61,6 +62,7 @@ class Listing(msgspec.Struct, frozen=True):
     ttl_ms: int = 0
     cache_scope: Literal["public", "private"] = "public"
     condition: Condition = "current"
+    changes: int = 0
 
 
 class Features(msgspec.Struct, frozen=True):

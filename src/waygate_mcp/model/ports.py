@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names wh
     from waygate_mcp.model.catalog import Features, Kind, Listing, NameClaim, Viewer
     from waygate_mcp.model.event import Event
     from waygate_mcp.model.facts import Facts
+    from waygate_mcp.model.pins import Approval, Pin, Sighting
     from waygate_mcp.model.principal import Principal
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FactStore",
     "Handler",
     "NameStore",
+    "PinStore",
     "Provider",
     "Refreshable",
     "Step",
@@ -179,6 +181,40 @@ class FactStore(Protocol):
 
     def keep(self, name: str, key: str, facts: Facts) -> None:
         """Remember what an upstream said. Never blocks, never raises."""
+
+
+class PinStore(Protocol):
+    """Where pins of definitions are kept, for all processes. How pins change is `model/pins.py`'s."""
+
+    async def load(self, after: int = 0) -> Sequence[Pin]:
+        """Give all pins whose version is greater than `after`, in the order of their versions.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+
+    async def see(self, sightings: Sequence[Sighting]) -> Sequence[Pin]:
+        """Store what was seen, all or nothing, and give the pins in force for all of it.
+
+        Another process may have been first: then its sighting counts, and this one may be a change.
+
+        Raises:
+            StorageError: nothing was stored.
+        """
+
+    async def approve(self, approvals: Sequence[Approval], by: str) -> Sequence[Pin]:
+        """Approve what waits under exactly these digests, and give those pins; others stay.
+
+        Raises:
+            StorageError: nothing was stored.
+        """
+
+    async def reject(self, approvals: Sequence[Approval]) -> Sequence[Pin]:
+        """Drop changes that wait under exactly these digests, and give those pins; others stay.
+
+        Raises:
+            StorageError: nothing was stored.
+        """
 
 
 class Supervisor(Protocol):

@@ -31,11 +31,13 @@ from waygate_mcp.model.event import Event, ResourceUpdated
 from waygate_mcp.model.ports import Announce, Authenticator, Provider
 from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
+from waygate_mcp.policy.pinned import PinnedProvider
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
 from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.runtime.upstreams import examine_upstreams, resolve_upstreams
 from waygate_mcp.upstreams.opening import UpstreamConfig
+from waygate_mcp.upstreams.steady import SteadyUpstream
 from waygate_mcp.upstreams.streamable_http import connect
 
 __all__ = ["MakeGuard", "apply_to_live", "open_generation", "server_info"]
@@ -88,8 +90,9 @@ async def open_generation(
         configs = await _upstreams(document, foundation, folder)
         told = announcer.for_upstreams(foundation.peers, configs)
         upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, told))
+        offering = (*providers, *_pinned(document, foundation, upstreams))
         gateway = Gateway(
-            _plans(document, (*providers, *upstreams)),
+            _plans(document, offering),
             foundation.live,
             (Observe(foundation.metrics), authorize),
             _call_limits(document.limits),
@@ -102,7 +105,7 @@ async def open_generation(
             number=number,
             document=document,
             settings=settings,
-            providers=(*providers, *upstreams),
+            providers=offering,
             upstreams={upstream.name: upstream for upstream in upstreams},
             gateway=gateway,
             guard=guard,
@@ -207,6 +210,21 @@ async def _upstreams(
     except ConfigError:
         problems = await asyncio.to_thread(examine_upstreams, document, folder, data_dir)
         raise ConfigError(problems=problems) from None
+
+
+def _pinned(
+    document: Document, foundation: Foundation, upstreams: Sequence[SteadyUpstream]
+) -> tuple[Provider, ...]:
+    """Put the upstreams behind their pins, where the document does not do without."""
+    modes = {one.name: document.quarantine_of(one.name) for one in upstreams}
+    return tuple(
+        one
+        if modes[one.name] == "off"
+        else PinnedProvider(
+            one, foundation.pins.of(one.name), trusts_first=modes[one.name] == "first-use"
+        )
+        for one in upstreams
+    )
 
 
 def _authenticator(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.policy.pins import Pins
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.runtime.tasks import TaskSupervisor
@@ -38,4 +39,5 @@ class Foundation:
     key_hash: KeyHash
     upstreams: UpstreamHouse
     database: Database
+    pins: Pins
     peers: Peers | None = None

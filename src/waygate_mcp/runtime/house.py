@@ -27,7 +27,9 @@ from waygate_mcp.gateway.name_file import NameFile
 from waygate_mcp.gateway.name_table import NameTable
 from waygate_mcp.gateway.places import ALONE
 from waygate_mcp.gateway.sessions import Session
-from waygate_mcp.model.event import Event
+from waygate_mcp.model.catalog import Kind
+from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.policy.pins import Pins
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
@@ -41,6 +43,7 @@ from waygate_mcp.runtime.reload import Reloader, ReloadReport
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.engine import Database, database_url
+from waygate_mcp.storage.tool_pins import ToolPins
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
 from waygate_mcp.telemetry.timestamps import Stamp
@@ -205,6 +208,7 @@ class House(Generic[Guard]):
             KeyHash(master),
             upstreams,
             database,
+            await self._open_pins(database),
             self.peers,
         )
         self.live.sessions.on_end = self._let_go
@@ -222,6 +226,19 @@ class House(Generic[Guard]):
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
+
+    async def _open_pins(self, database: Database) -> Pins:
+        """Read which definitions of upstreams are trusted, and keep up with it."""
+        pins = Pins(ToolPins(database, self.clock.now), monotonic=self.clock.monotonic)
+        pins.on_change = self._tell_of_pins
+        await pins.open()
+        self.supervisor.start(pins.follow(), name="pins")
+        return pins
+
+    def _tell_of_pins(self, upstream: str, kinds: frozenset[Kind]) -> None:
+        """Let catalogs and clients know that lists look different, since something is held back or not."""
+        for kind in kinds:
+            self._hear(ListChanged(upstream, kind))
 
     def _upstreams(self, facts: FactFile) -> UpstreamHouse:
         """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""
@@ -269,12 +286,18 @@ class House(Generic[Guard]):
         metrics.parked_exchanges.follow(lambda: len(live.parking))
         metrics.config_generation.follow(lambda: self._current.number if self._current else 0)
         metrics.follow_upstreams(self._upstreams_up)
+        metrics.follow_held(self._definitions_held)
         metrics.log_lines_dropped.follow(lambda: self.logs.writer.dropped)
         metrics.log_lines_lost.follow(lambda: self.logs.writer.lost)
 
     def _upstreams_up(self) -> dict[str, bool]:
         upstreams = {} if self._current is None else self._current.upstreams
         return {name: upstream.is_up for name, upstream in upstreams.items()}
+
+    def _definitions_held(self) -> dict[str, int]:
+        names = () if self._current is None else self._current.upstreams
+        held = self.foundation.pins.held_counts()
+        return {name: held.get(name, 0) for name in names}
 
 
 def _database(settings: Settings) -> Database:

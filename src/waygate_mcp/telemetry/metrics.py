@@ -82,6 +82,10 @@ GAUGES: dict[str, str] = {
 }
 UPSTREAM_UP = "upstream_up"
 UPSTREAM_UP_TEXT = "1 where there is a way to the upstream; 0 where some worker has none."
+DEFINITIONS_HELD = "definitions_held"
+DEFINITIONS_HELD_TEXT = (
+    "Definitions of the upstream that wait for approval; the most any worker knows."
+)
 _SEPARATOR = "/"
 """Stands in no name of the document, so that two labels can be kept as one text."""
 
@@ -101,6 +105,7 @@ class Metrics:
         self._auth_failures = Counter(max_cells=200)
         self._upstream_requests = Counter()
         self._upstreams_up: Callable[[], Mapping[str, bool]] = dict
+        self._held: Callable[[], Mapping[str, int]] = dict
         self.active_connections = Gauge()
         self.parked_exchanges = Gauge()
         self.sessions = Gauge()
@@ -148,6 +153,10 @@ class Metrics:
         """Ask `source` from now on which upstreams are up; see `Gauge.follow`."""
         self._upstreams_up = source
 
+    def follow_held(self, source: Callable[[], Mapping[str, int]]) -> None:
+        """Ask `source` from now on how many definitions of each upstream are held back."""
+        self._held = source
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Give the metrics as text and its content type, in the format `accept` asks for."""
         encode, content_type = choose_encoder(accept)
@@ -185,6 +194,10 @@ class Metrics:
             | {
                 f"{UPSTREAM_UP}{_SEPARATOR}{name}": float(is_up)
                 for name, is_up in self._upstreams_up().items()
+            }
+            | {
+                f"{DEFINITIONS_HELD}{_SEPARATOR}{name}": float(held)
+                for name, held in self._held().items()
             },
         )
 
@@ -212,7 +225,8 @@ class _Families(Collector):
         yield _counter("errors_total", _summed(snapshots, "errors"))
         yield _counter("auth_failures_total", _summed(snapshots, "auth_failures"))
         yield _counter("upstream_requests_total", _split(_summed(snapshots, "upstream_requests")))
-        yield _upstreams_up(snapshots)
+        yield _by_upstream(snapshots, UPSTREAM_UP, UPSTREAM_UP_TEXT, min)
+        yield _by_upstream(snapshots, DEFINITIONS_HELD, DEFINITIONS_HELD_TEXT, max)
         yield _counter("log_lines_dropped_total", _summed(snapshots, "log_lines"))
         for name, text in GAUGES.items():
             numbers = [each.gauges[name] for each in snapshots if name in each.gauges]
@@ -301,15 +315,18 @@ def _split(cells: dict[Labels, float]) -> dict[Labels, float]:
     return total
 
 
-def _upstreams_up(snapshots: list[Snapshot]) -> Metric:
-    beginning = UPSTREAM_UP + _SEPARATOR
+def _by_upstream(
+    snapshots: list[Snapshot], name: str, text: str, choose: Callable[[float, float], float]
+) -> Metric:
+    """Give a gauge that each worker has for each upstream; `choose` takes the number that counts."""
+    beginning = name + _SEPARATOR
     found: dict[str, float] = {}
     for snapshot in snapshots:
-        for name, number in snapshot.gauges.items():
-            if name.startswith(beginning):
-                upstream = name.removeprefix(beginning)
-                found[upstream] = min(number, found.get(upstream, 1.0))
-    family = GaugeMetricFamily(PREFIX + UPSTREAM_UP, UPSTREAM_UP_TEXT, labels=["upstream"])
+        for label, number in snapshot.gauges.items():
+            if label.startswith(beginning):
+                upstream = label.removeprefix(beginning)
+                found[upstream] = choose(number, found.get(upstream, number))
+    family = GaugeMetricFamily(PREFIX + name, text, labels=["upstream"])
     for upstream, number in sorted(found.items()):
         family.add_metric([upstream], number)
     return family

@@ -66,7 +66,8 @@ _LIMITS = SteadyLimits()
 class SteadyUpstream:
     """A `model.ports.Provider` over a connector that comes and goes.
 
-    `start` opens the connector in the background, `close` ends it. Until it was opened once it is taken
+    `start` opens the connector in the background, `close` ends it. `changes` counts how often each list
+    may have changed. Until it was opened once it is taken
     to be as `ledger` says, else to have all kinds of entries; lists are empty.
     """
 
@@ -83,6 +84,7 @@ class SteadyUpstream:
     ) -> None:
         self.transport = ""
         self.sandbox = ""
+        self.changes: dict[Kind, int] = dict.fromkeys(Kind, 0)
         self._name = name
         self._open = open_upstream
         self._announce = announce
@@ -360,6 +362,9 @@ class SteadyUpstream:
 
     async def _call(self, call: Call) -> Outcome:
         held = await self._ready()
+        while call.gate is not None and (check := call.gate(call)) is not None:
+            await check
+            held = await self._ready()
         with self._using(held):
             return await held.upstream.call(call)
 
@@ -478,6 +483,7 @@ class SteadyUpstream:
     def _hear(self, event: Event) -> None:
         """Take a changed list for stale, and pass the news on."""
         if isinstance(event, ListChanged):
+            self.changes[event.kind] += 1
             for key, kept in self._kept.items():
                 if key[0] is event.kind:
                     kept.fresh_until_s = 0.0
@@ -520,6 +526,7 @@ class SteadyUpstream:
         began_s = self._now()
         try:
             held = await self._ready()
+            changes = self.changes[key[0]]
             with self._using(held):
                 listing = await held.upstream.listing(key[0], viewer)
         except WaygateError as exc:
@@ -536,7 +543,7 @@ class SteadyUpstream:
             return
         self._count("ok")
         self._note_success(began_s)
-        self._keep(key, held, listing)
+        self._keep(key, held, msgspec.structs.replace(listing, changes=changes))
 
     def _keep(self, key: ListKey, held: Held, listing: Listing) -> None:
         """Keep a list under a version of our own: a new connector counts from one again."""

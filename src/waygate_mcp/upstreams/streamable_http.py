@@ -413,7 +413,9 @@ class Upstream:
         """Call in the modern era; a refusal before execution is answered by trying once more."""
         outcome = await self._tasks.call_modern(call, await self._header_params(call))
         if isinstance(outcome, RemoteError) and outcome.code == jsonrpc.HEADER_MISMATCH:
-            self._listings.forget(Kind.TOOL)
+            self._take_event(ListChanged(self._name, Kind.TOOL))  # it changed, and nobody said so
+            if call.gate is not None and (check := call.gate(call)) is not None:
+                await check
             params = await self._header_params(call, fresh=True)
             outcome = await self._tasks.call_modern(call, params)
         if isinstance(outcome, RemoteError):

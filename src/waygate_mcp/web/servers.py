@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from waygate_mcp.errors import UnknownNameError
 from waygate_mcp.model.catalog import Kind, Viewer
+from waygate_mcp.model.ports import Provider
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.upstreams.steady import Status, SteadyUpstream
 from waygate_mcp.web.access import FAILURES, Needs, admission_of, generation_of
@@ -86,7 +87,7 @@ async def server_tools(
     request: Request, response: Response, name: str, page: PageNumber = 1, limit: Limit = 10
 ) -> OwnTools:
     """List the tools of one upstream as this caller sees them; as last read while it is down."""
-    upstream = _find(request, name)
+    upstream = _offered(request, name)
     viewer = Viewer(admission_of(request).principal, NO_CAPABILITIES)
     entries = (await upstream.listing(Kind.TOOL, viewer)).entries
     shown = cut(entries, page, limit, request, response)
@@ -140,6 +141,16 @@ def _find(request: Request, name: str) -> SteadyUpstream:
     if upstream is None:
         raise UnknownNameError("server", name)
     return upstream
+
+
+def _offered(request: Request, name: str) -> Provider:
+    """Give what is offered of the upstream of that name: what is held back is not.
+
+    Raises:
+        UnknownNameError: none is served under it.
+    """
+    _find(request, name)
+    return next(one for one in generation_of(request).providers if one.name == name)
 
 
 def _shown(upstream: SteadyUpstream) -> Server:
