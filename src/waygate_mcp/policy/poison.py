@@ -74,27 +74,27 @@ _PATTERNS = (
     _pattern(
         "hides",
         "tells the model to hide something from the user",
-        rf"\b{_NOT}(?: ever)? {_TELL}\b(?: \w+){{0,5}}? {_PERSON}\b"
+        rf"\b{_NOT}(?: ever)? {_TELL}\b(?: [\w'-]+){{0,5}}? {_PERSON}\b"
         rf"|\b{_NOT} (?:ever )?{_TELL} (?:them|anyone|anybody)\b",
         grave=True,
     ),
     _pattern(
         "hides",
         "tells the model what to keep from the user",
-        rf"\b{_NOT}(?: ever)? {_SHOW}\b(?: \w+){{0,5}}? {_PERSON}\b",
+        rf"\b{_NOT}(?: ever)? {_SHOW}\b(?: [\w'-]+){{0,5}}? {_PERSON}\b",
     ),
     _pattern(
         "hides",
         "tells the model to hide something from the user",
-        rf"\b(?:hide|conceal|keep)\b(?: \w+){{0,6}}? (?:from|secret from|hidden from) {_PERSON}\b"
+        rf"\b(?:hide|conceal|keep)\b(?: [\w'-]+){{0,6}}? (?:from|secret from|hidden from) {_PERSON}\b"
         rf"|\b{_PERSON} (?:must|should|need|may) (?:not|never) (?:know|see|be told|be informed|notice|be aware)\b",
         grave=True,
     ),
     _pattern(
         "overrides",
         "tells the model to ignore other instructions",
-        r"\b(?:ignore|disregard|forget|override)\b(?: \w+){0,3}? (?:previous|prior|earlier|above|other|existing|system)"
-        r" (?:\w+ )?(?:instructions?|prompts?|rules|directives|messages)\b",
+        r"\b(?:ignore|disregard|forget|override)\b(?: [\w'-]+){0,3}? (?:previous|prior|earlier|above|other|existing|system)"
+        r" (?:[\w'-]+ )?(?:instructions?|prompts?|rules|directives|messages)\b",
         grave=True,
     ),
     _pattern(
@@ -114,21 +114,24 @@ _PATTERNS = (
         r"\b(?:before|after|instead of|prior to|whenever) (?:you )?(?:us(?:e|ing)|call(?:ing)?|invok(?:e|ing)"
         r"|run(?:ning)?) (?:any|all|every|each|an)? ?(?:other|another|tools?\b)"
         r"|\b(?:always|must) (?:first )?(?:call|use|invoke|run) this tool\b"
-        r"|\b(?:all|any|every) other tools?(?: \w+){0,3}? (?:deprecated|broken|unsafe|disabled|forbidden)\b",
+        r"|\b(?:all|any|every) other tools?(?: [\w'-]+){0,3}? (?:deprecated|broken|unsafe|disabled|forbidden)\b",
     ),
     _pattern("secrets", "names a file that holds secrets", _SECRET_FILE),
     _pattern(
         "secrets",
         "asks for secrets or for the conversation",
-        rf"\b{_TAKE}\b(?: \w+){{0,4}}? (?:the |your |all |any |of ){{1,3}}(?:\w+ ){{0,3}}?{_SECRET}\b",
+        rf"\b{_TAKE}\b(?: [\w'-]+){{0,4}}? (?:the |your |all |any |of ){{1,3}}(?:[\w'-]+ ){{0,3}}?{_SECRET}\b",
+    ),
+    _pattern(
+        "address",
+        "holds a picture whose address carries data away",
+        r"!\[[^\]\n]{0,200}\]\(https?://[^)\s]{0,500}[?&=]",
+        grave=True,
     ),
     _pattern(
         "address",
         "holds an address that carries data away",
-        r"!\[[^\]\n]{0,200}\]\(https?://[^)\s]{0,500}[?&=]"
-        r"|\bhttps?://[^\s\"'<>]{0,200}[?&](?:data|d|q|payload|content|secret|token|key|exfil|leak)="
-        r"(?:\{|\$|<|\[|%7b)",
-        grave=True,
+        r"\bhttps?://[^\s\"'<>]{0,200}[?&](?:data|d|payload|exfil|leak|dump)=(?:\{|\$|<|\[|%7b)",
     ),
     _pattern(
         "address",
