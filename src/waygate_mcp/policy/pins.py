@@ -31,6 +31,8 @@ POLL_S = 0.5
 MAX_PINS = 10_000
 """Pins of one upstream. One that renames its tools for ever shows no more new ones."""
 
+MAX_NAME_BYTES = 1024
+
 WRITES_AT_ONCE = 20
 WRITE_EVERY_S = 5.0
 """An upstream that changes all the time makes the store write this often, and no oftener."""
@@ -314,8 +316,9 @@ class UpstreamPins:
         for entry, digest in zip(entries, digests, strict=True):
             key = (kind.value, entry.name)
             known = self._known.get(key)
-            if isinstance(digest, UnsafeDefinitionError):
-                self._drop(kind, entry.name, str(digest))
+            unfit = str(digest) if isinstance(digest, UnsafeDefinitionError) else _unfit(entry.name)
+            if unfit or isinstance(digest, UnsafeDefinitionError):
+                self._drop(kind, entry.name, unfit)
                 continue
             if known is None and len(self._known) >= MAX_PINS:
                 self._drop(kind, entry.name, f"more than {MAX_PINS} definitions were seen")
@@ -360,7 +363,8 @@ class UpstreamPins:
         self, entry: Entry, digest: str, signs: Mapping[str, str], trusts_first: bool
     ) -> Sighting:
         text = entry.definition.decode("utf-8", "replace")
-        trusts = trusts_first and entry.name not in signs
+        is_new = (entry.kind.value, entry.name) not in self._known
+        trusts = trusts_first and is_new and entry.name not in signs
         return Sighting(self.name, entry.kind.value, entry.name, digest, text, trusts)
 
     def _drop(self, kind: Kind, name: str, reason: str) -> None:
@@ -412,6 +416,15 @@ class UpstreamPins:
         may = self._writes >= 1.0
         self._writes -= may
         return may
+
+
+def _unfit(name: str) -> str:
+    """Say why a name cannot be kept in every database, nothing where it can."""
+    if "\0" in name or any("\ud800" <= each <= "\udfff" for each in name):
+        return "its name holds a character that is none"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"its name has more than {MAX_NAME_BYTES} bytes"
+    return ""
 
 
 def _digests(

@@ -93,7 +93,8 @@ _PATTERNS = (
     _pattern(
         "overrides",
         "tells the model to ignore other instructions",
-        r"\b(?:ignore|disregard|forget|override)\b(?: [\w'-]+){0,3}? (?:previous|prior|earlier|above|other|existing|system)"
+        r"\b(?:ignore|disregard|forget|override)\b(?: [\w'-]+){0,3}?"
+        r" (?:previous|prior|earlier|above|other|existing|system)"
         r" (?:[\w'-]+ )?(?:instructions?|prompts?|rules|directives|messages)\b",
         grave=True,
     ),

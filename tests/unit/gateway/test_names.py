@@ -12,7 +12,6 @@ from waygate_mcp.gateway.names import (
     UriMark,
     hidden_character,
     is_allowed_by,
-    look_alike,
     public_name,
 )
 
@@ -121,36 +120,6 @@ def test_white_space_at_an_end_cannot_be_seen_either() -> None:
 )
 def test_what_can_be_seen_is_fit(text: str) -> None:
     assert hidden_character(text) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("gr\u0435et", "letters that look like those of A-Z"),
-        ("\u0441\u043e\u0440\u0443", "letters that look like those of A-Z"),
-        ("\u0251dd", "letters that look like those of A-Z"),
-        ("\uff47et", "letters that have a plainer form"),
-        ("\ufb01nd", "letters that have a plainer form"),
-        ("e\u0301", "letters that have a plainer form"),
-        ("get_\u0434\u0430\u043d\u043d\u044b\u0435", "a mixture of alphabets (CYRILLIC, LATIN)"),
-    ],
-)
-def test_a_name_that_looks_like_another_is_unfit(name: str, reason: str) -> None:
-    assert look_alike(name) == reason
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "greet",
-        "\u00e9t\u00e9",
-        "\u043f\u043e\u0438\u0441\u043a",
-        "\u65e5\u672cGreet",
-        "\u03b3\u03ac\u03c4\u03b1",
-    ],
-)
-def test_a_language_of_its_own_is_fit(name: str) -> None:
-    assert look_alike(name) is None
 
 
 # --- marks of URIs
