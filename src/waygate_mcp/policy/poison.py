@@ -18,7 +18,7 @@ import msgspec
 from waygate_mcp.model.look_alikes import look_alike, plain_form
 from waygate_mcp.policy.definitions import UnsafeDefinitionError, parse_definition
 
-__all__ = ["Sign", "find_signs", "forms_of", "signs_in_text"]
+__all__ = ["Sign", "find_signs", "forms_of", "signs_in_text", "visible"]
 
 MAX_CHARS = 256 * 1024
 MAX_SIGNS = 50
@@ -313,3 +313,15 @@ def _plain_pieces(text: str) -> Iterator[str]:
     plain = _SPACE.sub(" ", seen.replace("*", "")).casefold()
     for start in range(0, max(len(plain), 1), _PIECE_CHARS):
         yield plain[max(start - _OVERLAP_CHARS, 0) : start + _PIECE_CHARS]
+
+
+def visible(text: str) -> str:
+    """Give a text in which every character can be seen: what cannot is escaped as `\\uXXXX`."""
+    return "".join(
+        each if each.isprintable() and not _SUSPECT.match(each) else _escaped(each) for each in text
+    )
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
