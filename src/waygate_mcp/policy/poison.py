@@ -316,7 +316,7 @@ def _plain_pieces(text: str) -> Iterator[str]:
 
 
 def visible(text: str) -> str:
-    """Give a text in which every character can be seen: what cannot is escaped as `\\uXXXX`."""
+    """Give a text in which every character can be seen; others are shown by their number."""
     return "".join(
         each if each.isprintable() and not _SUSPECT.match(each) else _escaped(each) for each in text
     )

@@ -144,7 +144,8 @@ def _pin_of(row: Any) -> Pin:
         kept = _Approved((), None) if row["definition"] is None else _decode(row["definition"])
     except (msgspec.DecodeError, UnicodeError) as exc:
         raise StorageError(f"the pin of {row['upstream']} {row['kind']} is damaged") from exc
-    if row["state"] not in _STATES or (row["state"] == "approved") != (row["seen_digest"] is None):
+    is_settled = row["seen_digest"] is None and bool(kept.accepted)
+    if row["state"] not in _STATES or (row["state"] == "approved") != is_settled:
         raise StorageError(f"the pin of {row['upstream']} {row['kind']} is in no state")
     approved_at = row["approved_at_utc"]
     return Pin(
