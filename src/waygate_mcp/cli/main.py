@@ -27,7 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "add": ("add", "Add an MCP server to the document, and try it."),
     "remove": ("remove", "Take an upstream out of the document."),
     "import": ("import_", "Take over the MCP servers of a desktop client or an editor."),
-    "upstreams": ("upstreams", "List the upstreams of a gateway, and try them."),
+    "upstreams": (
+        "upstreams",
+        "List the upstreams of a gateway, try them, and approve their definitions.",
+    ),
     "tools": ("tools", "List and call the tools of a gateway."),
     "resources": ("resources", "List and read the resources of a gateway."),
     "prompts": ("prompts", "List and get the prompts of a gateway."),

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from waygate_mcp.cli.approvals import approve, diff, reject
 from waygate_mcp.cli.client_commands import KeyFileOption, UrlOption, where_from
 from waygate_mcp.cli.document_desk import DocumentDesk, upstream_names
 from waygate_mcp.cli.gateway_client import Where, read_key
@@ -39,6 +40,7 @@ _RUNNING = (
     "revision",
     "latency_s",
     "in_flight",
+    "held",
     "last_error",
 )
 _OFFLINE = ("name", "enabled", "transport", "what", "era", "sessions", "stands at")
@@ -108,7 +110,7 @@ def try_upstreams(
 
 
 def upstreams() -> None:
-    """List the upstreams of a gateway, and try them."""
+    """List the upstreams of a gateway, try them, and approve their definitions."""
 
 
 def register(app: typer.Typer) -> None:
@@ -117,6 +119,9 @@ def register(app: typer.Typer) -> None:
     group.callback()(upstreams)
     group.command("list")(list_upstreams)
     group.command("test")(try_upstreams)
+    group.command("diff")(diff)
+    group.command("approve")(approve)
+    group.command("reject")(reject)
     app.add_typer(group, name="upstreams")
 
 

@@ -19,7 +19,7 @@ from waygate_mcp.model.pins import Approval, Pin
 from waygate_mcp.policy.definitions import FieldChange, UnsafeDefinitionError, changes_between
 from waygate_mcp.policy.poison import Sign, find_signs, forms_of, visible
 
-__all__ = ["HeldEntry", "diff_lines", "held_entries", "select"]
+__all__ = ["HeldEntry", "diff_lines", "held_entries", "select", "waiting_pins"]
 
 SHORT_DIGEST = 12
 """Characters of a digest that people are asked to repeat."""
@@ -45,26 +45,36 @@ class HeldEntry(msgspec.Struct, frozen=True):
     seen_at: float
 
     @property
+    def label(self) -> str:
+        """What people call it: instructions have no name."""
+        return self.name or self.kind
+
+    @property
     def approval(self) -> Approval:
         """What approves exactly this."""
         return Approval(self.upstream, self.kind, self.name, self.digest)
 
 
-def held_entries(pins: Iterable[Pin], upstream: str | None = None) -> tuple[HeldEntry, ...]:
-    """Give what waits, of one upstream or of all; in the order of upstreams, kinds and names.
+def waiting_pins(pins: Iterable[Pin], upstream: str | None = None) -> list[Pin]:
+    """Give the pins that wait, of one upstream or of all, in the order of upstreams, kinds and names."""
+    waiting = (pin for pin in pins if pin.waiting_digest is not None)
+    return sorted(
+        (pin for pin in waiting if upstream in (None, pin.upstream)), key=lambda pin: pin.key
+    )
 
-    Names of all pins of a kind are compared, so that one that could be taken for another is told.
+
+def held_entries(waiting: Iterable[Pin], known: Iterable[Pin]) -> tuple[HeldEntry, ...]:
+    """Describe pins that wait. Takes a while: not for the thread that serves.
+
+    Their names are compared with those that were approved among `known`, of whatever upstream, so that
+    one that could be taken for another is told.
     """
-    known = tuple(pins)
-    names: dict[str, dict[str, str]] = {}
-    for kind in {pin.kind for pin in known}:
-        settled = [pin.name for pin in known if pin.kind == kind and pin.accepted]
-        names[kind] = forms_of(settled)
-    waiting = [
-        pin for pin in known if pin.waiting_digest is not None and upstream in (None, pin.upstream)
-    ]
-    waiting.sort(key=lambda pin: pin.key)
-    return tuple(_held(pin, names[pin.kind]) for pin in waiting)
+    names: dict[str, set[str]] = {}
+    for pin in known:
+        if pin.accepted:
+            names.setdefault(pin.kind, set()).add(pin.name)
+    forms = {kind: forms_of(found) for kind, found in names.items()}
+    return tuple(_held(pin, forms.get(pin.kind, {})) for pin in waiting)
 
 
 def _held(pin: Pin, names: dict[str, str]) -> HeldEntry:
@@ -91,12 +101,14 @@ def select(entries: Sequence[HeldEntry], wanted: str) -> tuple[HeldEntry, ...]:
 
     With a digest, none whose definition is another one by now.
     """
-    found = tuple(one for one in entries if one.name == wanted)
+    found = tuple(one for one in entries if wanted in (one.label, visible(one.label)))
     name, at, digest = wanted.rpartition("@")
     if found or not at or len(digest) < SHORT_DIGEST:
         return found
     return tuple(
-        one for one in entries if one.name == name and one.digest.startswith(digest.lower())
+        one
+        for one in entries
+        if name in (one.label, visible(one.label)) and one.digest.startswith(digest.lower())
     )
 
 

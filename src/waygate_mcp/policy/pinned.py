@@ -67,6 +67,11 @@ class PinnedProvider:
         """See Provider. Advice is a text for models, and pinned like any other."""
         return self._pins.advice(self._inner.instructions, trusts_first=self._trusts_first)
 
+    @property
+    def held(self) -> int:
+        """How many of its definitions are held back or dropped."""
+        return self._pins.held
+
     async def listing(self, kind: Kind, viewer: Viewer) -> Listing:
         """See Provider: what is held back is not there."""
         listing = await self._inner.listing(kind, viewer)

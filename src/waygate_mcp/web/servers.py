@@ -18,6 +18,7 @@ from starlette.responses import Response
 from waygate_mcp.errors import UnknownNameError
 from waygate_mcp.model.catalog import Kind, Viewer
 from waygate_mcp.model.ports import Provider
+from waygate_mcp.policy.pinned import PinnedProvider
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.upstreams.steady import Status, SteadyUpstream
 from waygate_mcp.web.access import FAILURES, Needs, admission_of, generation_of
@@ -56,6 +57,7 @@ class Server(BaseModel):
     )
     refused_questions: int = Field(description="Questions of it that nobody could be asked.")
     sandbox: str = Field(description="The walls round its process; empty over HTTP.")
+    held: int = Field(description="Definitions of it that wait for approval or were dropped.")
     last_error: str = Field(description="What went wrong last; empty while all is well.")
 
 
@@ -79,7 +81,10 @@ async def servers(
     upstreams = tuple(generation_of(request).upstreams.values())
     shown = cut(upstreams, page, limit, request, response)
     return ServerList(
-        servers=[_shown(each) for each in shown], total=len(upstreams), page=page, limit=limit
+        servers=[_shown(each, request) for each in shown],
+        total=len(upstreams),
+        page=page,
+        limit=limit,
     )
 
 
@@ -108,7 +113,7 @@ async def reload_server(request: Request, response: Response, name: str) -> Serv
     upstream = _find(request, name)
     await upstream.reopen()
     response.headers["cache-control"] = "no-store"
-    return _shown(upstream)
+    return _shown(upstream, request)
 
 
 def add_routes(api: FastAPI) -> None:
@@ -153,8 +158,9 @@ def _offered(request: Request, name: str) -> Provider:
     return next(one for one in generation_of(request).providers if one.name == name)
 
 
-def _shown(upstream: SteadyUpstream) -> Server:
+def _shown(upstream: SteadyUpstream, request: Request) -> Server:
     status: Status = upstream.status
+    offered = _offered(request, upstream.name)
     return Server(
         name=status.name,
         transport=status.transport,
@@ -171,5 +177,6 @@ def _shown(upstream: SteadyUpstream) -> Server:
         interactive=status.is_interactive,
         refused_questions=status.refused_questions,
         sandbox=status.sandbox,
+        held=offered.held if isinstance(offered, PinnedProvider) else 0,
         last_error=status.last_error,
     )
