@@ -56,7 +56,7 @@ async def test_the_permission_of_each_route_is_on_the_page(tmp_path: Path) -> No
             for each in route.dependant.dependencies
             if isinstance(each.call, Needs)
         }
-    assert len(asked) == 6
+    assert len(asked) == 8
     assert {path: written[path] for path in asked} == asked
 
 
@@ -71,7 +71,10 @@ async def test_the_methods_of_each_route_are_on_the_page(tmp_path: Path) -> None
 def test_every_metric_is_on_the_page_with_its_labels_and_meaning() -> None:
     lists = {**metrics.COUNTERS, **metrics.HISTOGRAMS}
     plain = {name: (text, ()) for name, text in metrics.GAUGES.items()}
-    up = {metrics.UPSTREAM_UP: (metrics.UPSTREAM_UP_TEXT, ("upstream",))}
+    up = {
+        metrics.UPSTREAM_UP: (metrics.UPSTREAM_UP_TEXT, ("upstream",)),
+        metrics.DEFINITIONS_HELD: (metrics.DEFINITIONS_HELD_TEXT, ("upstream",)),
+    }
     build = {"build_info": ("1, with the version as labels.", ("version", "python"))}
     wanted = [
         [f"`waygate_{name}`", ", ".join(f"`{label}`" for label in labels) or "–", text]

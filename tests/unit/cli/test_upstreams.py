@@ -27,7 +27,7 @@ mcpServers:
 """
 SERVERS = [
     {"name": "alpha", "state": "ready", "transport": "http", "eras": ["legacy", "modern"],
-     "revision": "2026-07-28", "latency_s": 0.01234567, "in_flight": 2, "last_error": ""},
+     "revision": "2026-07-28", "latency_s": 0.01234567, "in_flight": 2, "held": 3, "last_error": ""},
     {"name": "beta", "state": "down", "transport": "stdio", "eras": [], "revision": "",
      "latency_s": None, "in_flight": 0, "last_error": "its process\nended"},
 ]  # fmt: skip
@@ -104,6 +104,7 @@ def test_a_running_gateway_is_asked_page_by_page(monkeypatch: pytest.MonkeyPatch
         "2026-07-28",
         "0.0123",
         "2",
+        "3",
         "–",
     ]
     assert beta.split()[:2] == ["beta", "down"]

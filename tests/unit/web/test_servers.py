@@ -57,7 +57,7 @@ async def test_each_upstream_is_shown_as_it_is(tmp_path: Path, server: FakeServe
             "name": "web", "transport": "http", "state": "ready", "up": True, "eras": ["modern"],
             "revision": "2026-07-28", "breaker": "closed", "retry_s": 0.0, "latency_s": None,
             "in_flight": 0, "waiting": 0, "opened": 1, "interactive": False,
-            "refused_questions": 0, "sandbox": "", "last_error": "",
+            "refused_questions": 0, "sandbox": "", "held": 0, "last_error": "",
         }  # fmt: skip
 
 

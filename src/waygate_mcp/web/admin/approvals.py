@@ -152,7 +152,13 @@ def add_routes(api: FastAPI, house: House[Guard]) -> None:
     add = partial(api.add_api_route, tags=["approvals"], responses={**FAILURES})
     needs = [Depends(APPROVE)]
     add(PATH, approvals, dependencies=needs, summary="Definitions that wait for approval")
-    add(PATH, decide, methods=["POST"], dependencies=needs, summary="Approve or reject definitions")
+    add(
+        f"{PATH}/decisions",
+        decide,
+        methods=["POST"],
+        dependencies=needs,
+        summary="Approve or reject definitions",
+    )
 
 
 def _shown(entry: HeldEntry) -> Held:
