@@ -1,7 +1,6 @@
 """A server on the official Python SDK whose definitions are what a file says, at every moment.
 
     python -m tests.peers.swapping http PORT FOLDER [listen]
-    python -m tests.peers.swapping stdio FOLDER
 
 `FOLDER/tools.json` is the list of tools, read anew whenever it is asked for. `FOLDER/calls` gets a line with
 the name of each tool that is called. `listen` has the server announce changes: `GET /announce` tells
@@ -10,7 +9,6 @@ whoever listens, in either era, that the list changed; the others never say a wo
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -19,8 +17,6 @@ from typing import Any
 import mcp_types as types
 import uvicorn
 from mcp.server import Server
-from mcp.server.lowlevel import NotificationOptions
-from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from starlette.requests import Request
 from starlette.responses import Response
@@ -64,16 +60,5 @@ def serve(port: int, folder: Path, *, listens: bool) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
 
 
-async def serve_stdio(folder: Path) -> None:
-    """Serve on standard input and output."""
-    server = build(folder, listens=False)
-    options = server.create_initialization_options(NotificationOptions())
-    async with stdio_server() as (incoming, outgoing):
-        await server.run(incoming, outgoing, options)
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "stdio":
-        asyncio.run(serve_stdio(Path(sys.argv[2])))
-    else:
-        serve(int(sys.argv[2]), Path(sys.argv[3]), listens="listen" in sys.argv)
+    serve(int(sys.argv[2]), Path(sys.argv[3]), listens="listen" in sys.argv)

@@ -180,7 +180,7 @@ def _ask(verb: Verb, name: str, wanted: Sequence[HeldEntry]) -> None:
         BadParameter: there is nobody to ask.
         Exit: the answer is no.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not _can_ask():
         raise typer.BadParameter(
             "nobody can be asked here: name the digests that `waygate upstreams diff "
             f"{name}` prints, or give --yes"
@@ -190,6 +190,10 @@ def _ask(verb: Verb, name: str, wanted: Sequence[HeldEntry]) -> None:
     say()
     if not typer.confirm(f"{verb} {len(wanted)} of {name}?"):
         raise typer.Exit(ExitCode.NOT_WELL)
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _show(entry: HeldEntry) -> None:

@@ -122,7 +122,10 @@ class Pins:
                 upstream.begin_anew()
                 self.on_change(name, frozenset(Kind))
         for upstream in tuple(self._upstreams.values()):
+            epoch = upstream.epoch
             await upstream.flush()
+            if epoch != upstream.epoch:
+                self.on_change(upstream.name, frozenset(Kind))
 
     def of(self, upstream: str) -> UpstreamPins:
         """Give the pins of one upstream."""
@@ -238,12 +241,14 @@ class UpstreamPins:
             return kept.shown
         digests = await self._digests_of(kind, entries)
         new = self._compare(kind, entries, digests)
+        is_change = any((kind.value, entry.name) in self._known for entry, _ in new)
         signs = await _grave_signs(new) if new and trusts_first else {}
         sightings = [self._sighting(one, digest, signs, trusts_first) for one, digest in new]
         self._unsaved |= {(one.kind, one.name): one for one in sightings}
         self._tell_of(sightings, signs)
-        if self._unsaved:
-            await self.flush()
+        await self.flush()
+        if is_change:  # others are shown the earlier one still
+            self._owner.on_change(self.name, frozenset({kind}))
         return self._show(kind, entries, digests)
 
     def advice(self, text: str | None, *, trusts_first: bool) -> str | None:
@@ -283,10 +288,6 @@ class UpstreamPins:
         pending, self._unsaved = self._unsaved, {}
         if not await self._owner.see(tuple(pending.values())):
             self._unsaved = pending | self._unsaved
-            return
-        self._owner.on_change(
-            self.name, frozenset(_KINDS.get(kind, Kind.TOOL) for kind, _ in pending)
-        )
 
     # --- looking
 

@@ -64,16 +64,12 @@ class Backoff:
 
 
 class Lines:
-    """Opens the lines of one upstream, with one back-off for all of them.
-
-    `on_break` is told when one broke off: what is opened next may be another version of the server.
-    """
+    """Opens the lines of one upstream, with one back-off for all of them."""
 
     def __init__(self, name: str, open_line: OpenLine, backoff: Backoff) -> None:
         self.name = name
         self.modern = ModernLine(self)
         self.opened = 0
-        self.on_break: Callable[[], None] = _nothing
         self._open_line = open_line
         self._backoff = backoff
 
@@ -105,21 +101,12 @@ class Lines:
             raise
         if channel.is_closed:
             self._backoff.note_end(opened_s)
-
-        def note_break() -> None:
-            self._backoff.note_end(opened_s)
-            self.on_break()
-
-        channel.on_break = note_break
+        channel.on_break = lambda: self._backoff.note_end(opened_s)
         return channel
 
     async def close(self) -> None:
         """Close the modern line; sessions close theirs."""
         await self.modern.close()
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 class ModernLine:

@@ -196,7 +196,6 @@ async def _over_lines(
     try:
         await upstream.open(era)
         upstream.start_sweeping()
-        lines.on_break = upstream.forget_lists
         yield upstream
     finally:
         try:

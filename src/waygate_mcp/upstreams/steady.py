@@ -555,7 +555,8 @@ class SteadyUpstream:
         else:
             version = old.listing.version
         now_s = self._now()
-        fresh_s = min(listing.ttl_ms / 1000, _FRESH_S)
+        is_outrun = listing.changes != self.changes[key[0]]  # it changed while it was read
+        fresh_s = 0.0 if is_outrun else min(listing.ttl_ms / 1000, _FRESH_S)
         listing = msgspec.structs.replace(listing, version=version)
         self._kept[key] = Kept(listing, source, now_s + fresh_s, now_s)
         self._kept.move_to_end(key)

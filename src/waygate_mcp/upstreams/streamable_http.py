@@ -356,7 +356,7 @@ class Upstream:
         if self._limits.watches_changes:
             lists = _watchable(discovered.capabilities)
         self._watcher = Watcher(
-            self._modern, self._supervisor, lists, self._take_event, self.forget_lists
+            self._modern, self._supervisor, lists, self._take_event, self._forget_all
         )
         await self._watcher.start()
 
@@ -379,7 +379,7 @@ class Upstream:
     def _note_revived(self, session: LegacySession) -> None:
         """Take our own session that came back, and every list for changed meanwhile."""
         self._own_session = session
-        self.forget_lists()
+        self._forget_all()
 
     # --- which era
 
@@ -550,7 +550,7 @@ class Upstream:
             self._listings.forget(event.kind)
         self._announce(event)
 
-    def forget_lists(self) -> None:
+    def _forget_all(self) -> None:
         """Take all that is watched for changed, after a time in which nothing was heard."""
         for kind in Kind:
             self._take_event(ListChanged(self._name, kind))
