@@ -152,7 +152,8 @@ async def test_announced_changes_of_single_fields_are_caught_shown_approved_and_
                 assert approved.returncode == 0, approved
                 await shows(client, "other", "read")
                 assert text_of(await client.call_tool("read", {})) == "read"
-            assert "tells the model to hide something from the user" in shown.stdout
+                if changed is SWAPPED:
+                    assert "tells the model to hide something from the user" in shown.stdout
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])

@@ -128,6 +128,6 @@ def test_somebody_without_a_name_decides_too(monkeypatch: pytest.MonkeyPatch) ->
     def nobody() -> str:
         raise KeyError
 
-    monkeypatch.setattr(approvals.getpass, "getuser", nobody)
+    monkeypatch.setattr("getpass.getuser", nobody)
     assert run("approve", "files", "--all", "--yes").exit_code == 0
     assert {str(pin.approved_by).split(",")[1][:6] for pin in store()} == {" user "}

@@ -85,13 +85,14 @@ async def test_each_decision_counts_by_itself(tmp_path: Path) -> None:
 
 async def test_what_is_no_decision_is_refused(tmp_path: Path) -> None:
     async with open_api(tmp_path) as (api, _):
-        for body in (
+        bodies: tuple[Any, ...] = (
             {"definitions": []},
             {"definitions": [decision("read", "b" * 12)]},
             {"definitions": [decision("read", B) | {"more": 1}]},
             {"decision": "trust", "definitions": [decision("read", B)]},
             {"definitions": [decision("x" * 1025, B)]},
-        ):
+        )
+        for body in bodies:
             assert (await api.ask(f"{PATH}/decisions", body)).status == 400, body
 
 
