@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tools": ("tools", "List and call the tools of a gateway."),
     "resources": ("resources", "List and read the resources of a gateway."),
     "prompts": ("prompts", "List and get the prompts of a gateway."),
+    "keys": ("keys", "Make, list, rotate and revoke API keys."),
+    "explain": ("explain", "Say why a key may use a tool, or may not."),
     "plugins": ("plugins", "List, write and check plugins."),
     "connect": ("connect", "Print a client's own configuration for this gateway, or write it."),
     "config": ("config", "Show how the configuration is written."),

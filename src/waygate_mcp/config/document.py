@@ -23,6 +23,7 @@ from waygate_mcp.config.patterns import (
     URI_PREFIX_PATTERN,
     USE_PATTERN,
 )
+from waygate_mcp.config.roles import Permission
 from waygate_mcp.config.section import Section, items
 from waygate_mcp.config.upstream import UpstreamSection
 
@@ -315,6 +316,14 @@ class Document(Section):
         default_factory=ServerSection, description="How the HTTP doors present themselves."
     )
     auth: AuthSection = Field(default_factory=AuthSection, description="Who may call.")
+    roles: dict[Name, Annotated[tuple[Permission, ...], Field(strict=False, max_length=1000)]] = (
+        Field(
+            default_factory=dict,
+            max_length=256,
+            description="Roles by name, beside the built-in viewer, operator and admin: lists of "
+            "permissions such as `tools:call` or `tools:call:files__*`.",
+        )
+    )
     limits: LimitsSection = Field(
         default_factory=LimitsSection, description="Bounds on time, number and size."
     )

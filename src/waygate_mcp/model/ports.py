@@ -9,11 +9,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names what call.py holds
     from waygate_mcp.model.call import Answer, Call, LogEvent, Outcome, Progress, Question
     from waygate_mcp.model.catalog import Features, Kind, Listing, NameClaim, Viewer
     from waygate_mcp.model.event import Event
     from waygate_mcp.model.facts import Facts
+    from waygate_mcp.model.keys import StoredKey
     from waygate_mcp.model.principal import Principal
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "Caller",
     "FactStore",
     "Handler",
+    "KeyStore",
     "NameStore",
     "Provider",
     "Refreshable",
@@ -144,6 +149,37 @@ class NameStore(Protocol):
         Raises:
             StorageError: nothing was stored.
         """
+
+
+class KeyStore(Protocol):
+    """Where API keys are kept. A change is durable once its method has returned."""
+
+    async def changed_since(self, version: int) -> Sequence[StoredKey]:
+        """Give the keys that changed after a version, in the order they did; all for 0.
+
+        Raises:
+            StorageError: the store does not answer; so do all methods here.
+        """
+
+    async def find(self, id_: str) -> StoredKey | None:
+        """Give one key by its public id."""
+
+    async def add(self, key: StoredKey) -> StoredKey:
+        """Keep a new key; gives it with its version."""
+
+    async def rotate(
+        self, id_: str, digest: bytes, previous_until: datetime, now: datetime
+    ) -> StoredKey | None:
+        """Give a key a new text; the one before is good until `previous_until`.
+
+        None where there is no such key that is not revoked.
+        """
+
+    async def revoke(self, id_: str, now: datetime) -> StoredKey | None:
+        """Take a key back, both texts of it. None where there is no such key that is not revoked."""
+
+    async def note_use(self, used: Mapping[str, datetime]) -> None:
+        """Keep when keys were last used; changes no version."""
 
 
 Handler = Callable[["Call"], Awaitable["Outcome"]]

@@ -19,6 +19,7 @@ from waygate_mcp.auth.bootstrap import BootstrapKey
 from waygate_mcp.config.document import EVERYTHING, Document, LimitsSection, PluginSection
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.roles import roles_of
 from waygate_mcp.errors import ConfigError, ConfigProblem
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gateway
 from waygate_mcp.gateway.live import LiveState
@@ -220,7 +221,9 @@ def _authenticator(
                 path="auth.mode",
             )
         return AnonymousAuthenticator()
-    return ApiKeyAuthenticator(foundation.key_hash, (bootstrap().record,))
+    return ApiKeyAuthenticator(
+        foundation.key_hash, (bootstrap().record,), foundation.keys, roles_of(document.roles)
+    )
 
 
 def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPlan]:

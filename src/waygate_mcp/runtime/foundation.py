@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
@@ -38,4 +39,5 @@ class Foundation:
     key_hash: KeyHash
     upstreams: UpstreamHouse
     database: Database
+    keys: KeyBook
     peers: Peers | None = None

@@ -13,6 +13,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from waygate_mcp import __version__
 from waygate_mcp.auth.bootstrap import BootstrapKey, open_bootstrap_key
+from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.load import find_document
 from waygate_mcp.config.secrets import (
@@ -20,7 +21,7 @@ from waygate_mcp.config.secrets import (
     prepare_private_folder,
 )
 from waygate_mcp.config.settings import Settings
-from waygate_mcp.errors import InterruptedCallError, LimitError
+from waygate_mcp.errors import InterruptedCallError, LimitError, StorageError
 from waygate_mcp.gateway.listening import Subscriber, unsubscribe
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.name_file import NameFile
@@ -28,6 +29,7 @@ from waygate_mcp.gateway.name_table import NameTable
 from waygate_mcp.gateway.places import ALONE
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.event import Event
+from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
@@ -40,6 +42,7 @@ from waygate_mcp.runtime.pulse import Pulse
 from waygate_mcp.runtime.reload import Reloader, ReloadReport
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
+from waygate_mcp.storage.api_keys import ApiKeys
 from waygate_mcp.storage.engine import Database, database_url
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
@@ -205,6 +208,7 @@ class House(Generic[Guard]):
             KeyHash(master),
             upstreams,
             database,
+            await self._open_keys(stack, database),
             self.peers,
         )
         self.live.sessions.on_end = self._let_go
@@ -237,6 +241,18 @@ class House(Generic[Guard]):
             count=self.metrics.count_upstream_request,
             hosted=hosted,
         )
+
+    async def _open_keys(self, stack: AsyncExitStack, database: Database) -> KeyBook:
+        """Read all keys, and follow their changes from then on."""
+
+        def end(id_: str) -> None:
+            self.live.dismiss(Principal(f"key:{id_}", ""))
+
+        keys = KeyBook(ApiKeys(database), self.clock.now, end)
+        await keys.refresh()
+        self.supervisor.start(keys.watch(), name="keys")
+        stack.push_async_callback(_keep_use, keys)
+        return keys
 
     def _put_in_force(self, generation: Generation[Guard]) -> None:
         self._current = generation
@@ -275,6 +291,11 @@ class House(Generic[Guard]):
     def _upstreams_up(self) -> dict[str, bool]:
         upstreams = {} if self._current is None else self._current.upstreams
         return {name: upstream.is_up for name, upstream in upstreams.items()}
+
+
+async def _keep_use(keys: KeyBook) -> None:
+    with suppress(StorageError):  # when a key was last used is no reason not to stop
+        await keys.keep_use()
 
 
 def _database(settings: Settings) -> Database:

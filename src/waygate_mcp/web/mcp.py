@@ -111,7 +111,7 @@ class McpDoor:
             if admission is not None and method == "OPTIONS":
                 allowed = generation.guard.preflight(admission)
                 await visit.answer(204 if allowed else 403, b"", allowed or ())
-            elif found is None:
+            elif found is None or not visit.principal.may_enter(endpoint):
                 await say(visit, 404, jsonrpc.INVALID_REQUEST, "Unknown endpoint")
             else:
                 visit.endpoint = endpoint

@@ -23,7 +23,7 @@ from waygate_mcp.errors import WaygateError
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import REQUEST_ID, RequestRecord, get_logger
-from waygate_mcp.web import health, servers, status, tools
+from waygate_mcp.web import admin, health, servers, status, tools
 from waygate_mcp.web.guard import STRANGER, Admission, Guard
 from waygate_mcp.web.problems import (
     CODES,
@@ -222,6 +222,8 @@ def build_api(house: House[Guard], *, has_docs: bool) -> FastAPI:
     status.add_routes(api, house)
     tools.add_routes(api)
     servers.add_routes(api)
+    for router in admin.routers(house):
+        api.include_router(router, prefix=admin.PREFIX)
 
     def answer(request: Request, problem: Problem) -> Response:
         admission: Admission = request.state.admission
