@@ -101,8 +101,10 @@ class KeyDesk:
         narrowed = narrowing or Narrowing()
         self._check(name, roles, narrowed)
         self._check_strength(maker, roles, narrowed)
-        text, id_ = _new_text()
         now = self.now()
+        expires_at = None if expires_in is None else now + expires_in
+        await self._check_bounds(maker, expires_at, limits)
+        text, id_ = _new_text()
         key = StoredKey(
             id=id_,
             digest=self._hash.digest(text.encode()),
@@ -112,7 +114,7 @@ class KeyDesk:
             limits=tuple(limits),
             created_at=now,
             created_by=maker.id,
-            expires_at=None if expires_in is None else now + expires_in,
+            expires_at=expires_at,
         )
         return await self._store.add(key), text
 
@@ -130,6 +132,8 @@ class KeyDesk:
             raise InvalidArgumentsError([f"the overlap is at most {MAX_OVERLAP.days}d"])
         known = await self.show(id_)
         self._check_strength(maker, known.roles, known.narrowing)
+        if maker.id != f"key:{id_}":
+            await self._check_bounds(maker, known.expires_at, known.limits)
         now = self.now()
         state = known.state(now)
         if state in ("revoked", "expired"):
@@ -189,6 +193,20 @@ class KeyDesk:
             for grant in self._roles.get(role, ()):
                 if not _covers(maker, grant):
                     raise ForbiddenError(permission=str(grant), safe_message=_STRONGER)
+
+    async def _check_bounds(
+        self, maker: Principal, expires_at: datetime | None, limits: Sequence[str]
+    ) -> None:
+        """Refuse a key that would outlive its maker, or be free of a limit of his.
+
+        Raises:
+            ForbiddenError: it would.
+        """
+        own = await self._store.find(maker.id.removeprefix("key:"))
+        end = None if own is None else own.expires_at
+        outlives = end is not None and (expires_at is None or expires_at > end)
+        if outlives or not set(maker.limits) <= set(limits):
+            raise ForbiddenError(permission="admin:keys", safe_message=_STRONGER)
 
 
 _STRONGER = "That key may do more than the one that asks for it."

@@ -26,9 +26,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one argument for each option of the com
     key_file: KeyFileOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say which rule lets a key use a tool or refuses it, and why it is missing from its lists.
+    """Say why a key may use a tool, or may not.
 
-    Asks a running gateway with the key you use it by. Exit code 1: it may not; 3: no gateway answers.
+    Names the rule that lets it or refuses it, and why the tool is missing from the key's lists. Asks a
+    running gateway with the key you use it by. Exit code 1: it may not; 3: no gateway answers.
     """
     where = where_from(config, url, key_file=key_file)
     asked = {

@@ -93,6 +93,8 @@ class SseDoor:
         elif not generation.document.server.http_sse:
             text = "The HTTP+SSE transport is off; see server.http_sse"
             await self._say(visit, 404, text)
+        elif not visit.principal.may_enter(DEFAULT_ENDPOINT):
+            await self._say(visit, 404, "Unknown endpoint")
         elif scope["path"] == "/sse" and scope["method"] == "GET":
             await self._open(visit)
         elif scope["path"].startswith(MESSAGES_PATH) and scope["method"] == "POST":

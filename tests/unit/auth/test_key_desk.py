@@ -146,3 +146,24 @@ def test_a_span_is_a_number_and_a_unit(text: str, seconds: int) -> None:
 def test_anything_else_is_no_span(text: str) -> None:
     with pytest.raises(InvalidArgumentsError):
         parse_span(text)
+
+
+async def test_nobody_makes_or_takes_over_a_key_that_outlives_his_own_or_has_no_limit_of_his() -> (
+    None
+):
+    store = MemoryKeys()
+    keys = desk(store)
+    day = timedelta(days=1)
+    own, _ = await keys.create(LOCAL, "own", ["keeper"], limits=["5/minute"], expires_in=day)
+    wider, _ = await keys.create(LOCAL, "wider", ["reader"])
+    maker = principal_of(f"key:{own.id}", "own", ROLES["keeper"], limits=own.limits)
+    for limits, expires_in in (((), day), (own.limits, None), (own.limits, day * 2)):
+        with pytest.raises(ForbiddenError):
+            await keys.create(maker, "more", ["reader"], limits=limits, expires_in=expires_in)
+    with pytest.raises(ForbiddenError):
+        await keys.rotate(maker, wider.id)
+    made, _ = await keys.create(
+        maker, "as much", ["reader"], limits=[*own.limits, "1/second"], expires_in=day
+    )
+    await keys.rotate(maker, made.id)
+    await keys.rotate(maker, own.id)
