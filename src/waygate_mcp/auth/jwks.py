@@ -5,8 +5,8 @@ by the one guarded client, and how long keys serve. Refuses to read tokens.
 
     known and fresh                           serve
     older than FRESH_S                        serve, and are fetched again beside the calls
-    unknown key id, or no keys yet            whoever asks waits for one fetch that all share, at most one in
-                                              RETRY_S without keys, one in UNKNOWN_KEY_S with them
+    unknown key id, or no keys yet            whoever asks waits for one fetch that all share: one in RETRY_S
+                                              without keys, UNKNOWN_KEYS in UNKNOWN_KEY_S with them
     not renewed for the outage limit          serve no more: tokens are answered 503 until a fetch succeeds
 
 What an issuer publishes replaces all that was known of it: a key it withdrew is gone with the next fetch.
@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,14 +41,27 @@ from waygate_mcp.net.transports import open_transport
 from waygate_mcp.net.urls import parse_target
 from waygate_mcp.telemetry.logs import get_logger
 
-__all__ = ["FRESH_S", "RETRY_S", "UNKNOWN_KEY_S", "KeySet", "KeySets", "KeySource", "fetch_keys"]
+__all__ = [
+    "FRESH_S",
+    "RETRY_S",
+    "UNKNOWN_KEYS",
+    "UNKNOWN_KEY_S",
+    "KeySet",
+    "KeySets",
+    "KeySource",
+    "fetch_keys",
+    "metadata_urls",
+]
 
 FRESH_S = 600.0
 """Seconds after which keys are fetched again."""
 RETRY_S = 5.0
 """Seconds between fetches while there are no keys that could serve."""
-UNKNOWN_KEY_S = 30.0
-"""Seconds between fetches because of key ids nobody knows, or because keys grew old."""
+UNKNOWN_KEYS = 3
+UNKNOWN_KEY_S = 60.0
+"""So many fetches in so many seconds because of key ids nobody knows: enough for a key that was changed in a
+hurry, and no more for whoever makes key ids up."""
+_AGAIN_S = 30.0
 
 _FETCH_S = 10.0
 _MAX_BYTES = 256 * 1024
@@ -85,7 +100,7 @@ class KeySet:
         self._fetch = fetch
         self._keys: tuple[VerificationKey, ...] = ()
         self._fetched_s: float | None = None
-        self._tried_s: float | None = None
+        self._tries: deque[float] = deque(maxlen=UNKNOWN_KEYS)
         self._flight: asyncio.Task[None] | None = None
 
     def find(self, key_id: str | None, algorithm: str, outage_s: float) -> VerificationKey | None:
@@ -96,7 +111,7 @@ class KeySet:
         """
         if not self.may_serve(outage_s):
             return None
-        if self._age_s() > FRESH_S and self.may_fetch(outage_s):
+        if self._age_s() > FRESH_S and self._since_s(-1) >= _AGAIN_S and not self._is_fetching:
             with suppress(LimitError):  # the server stops
                 self._begin()
         usable = [key for key in self._keys if algorithm in key.algorithms]
@@ -110,14 +125,15 @@ class KeySet:
 
     def may_fetch(self, outage_s: float) -> bool:
         """Tell whether a fetch is under way, or may begin: whoever floods us makes no more of them."""
-        if self._flight is not None or self._tried_s is None:
+        if self._is_fetching:
             return True
-        pause_s = UNKNOWN_KEY_S if self.may_serve(outage_s) else RETRY_S
-        return self._monotonic() - self._tried_s >= pause_s
+        if self.may_serve(outage_s):
+            return len(self._tries) < UNKNOWN_KEYS or self._since_s(0) >= UNKNOWN_KEY_S
+        return self._since_s(-1) >= RETRY_S
 
     def warm(self) -> None:
         """Begin the first fetch, so that the first token need not wait for it."""
-        if self._tried_s is None and self._flight is None:
+        if not self._tries and not self._is_fetching:
             with suppress(LimitError):  # too many tasks: the first token asks again
                 self._begin()
 
@@ -128,14 +144,23 @@ class KeySet:
             LimitError: the server has no room for it, or stops.
         """
         flight = self._flight
-        if flight is None or flight.done():  # done: cancelled before its first step
+        if flight is None or not self._is_fetching:
             flight = self._begin()
         await asyncio.wait((flight,))  # who is cancelled here ends it for nobody else
+
+    @property
+    def _is_fetching(self) -> bool:
+        return self._flight is not None and not self._flight.done()
+
+    def _since_s(self, index: int) -> float:
+        """Seconds since one of the last fetches began."""
+        return self._monotonic() - self._tries[index] if self._tries else math.inf
 
     def _age_s(self) -> float:
         return 0.0 if self._fetched_s is None else self._monotonic() - self._fetched_s
 
     def _begin(self) -> asyncio.Task[None]:
+        self._tries.append(self._monotonic())
         flight: asyncio.Task[None] = self._supervisor.start(self._run(), name="issuer-keys")
         self._flight = flight
         return flight
@@ -153,9 +178,6 @@ class KeySet:
             if {key.id for key in keys} != {key.id for key in self._keys}:
                 _log.info("issuer_keys_changed", issuer=issuer, keys=len(keys))
             self._keys, self._fetched_s = keys, self._monotonic()
-        finally:
-            self._tried_s = self._monotonic()
-            self._flight = None
 
 
 class KeySets:

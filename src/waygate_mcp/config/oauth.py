@@ -51,6 +51,7 @@ ClaimValue = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Grant = Annotated[str, StringConstraints(pattern=GRANT_PATTERN)]
 """A permission such as `tools:call`, or `*`; or the name of a role."""
 
+Grants = Annotated[tuple[Grant, ...], Field(strict=False, max_length=64)]
 TokenType = Annotated[str, StringConstraints(pattern=TOKEN_TYPE_PATTERN)]
 
 
@@ -96,8 +97,7 @@ class IssuerSection(Section):
         description="The claim that says what a caller may do: `scope`, `scp`, `roles`, or a path such as "
         "`realm_access.roles`.",
     )
-    grants: dict[ClaimValue, tuple[Grant, ...]] = Field(
-        strict=False,
+    grants: dict[ClaimValue, Grants] = Field(
         min_length=1,
         max_length=256,
         description="What each value of that claim grants: permissions such as `tools:call`, or `*`. "
