@@ -175,7 +175,8 @@ def serving(
     """Run `waygate serve` with `document` in `folder` until the block ends, then require a clean stop.
 
     None serves the document that lies there already. With `auth: {mode: none}` in the document pass
-    `key=None`. `port` is one of `free_port`, for documents that name it. A block that raises stops the gateway too; its own error is then the one that is seen.
+    `key=None`. A block that raises stops the gateway too; its own error is then the one that is seen.
+    `port` is one of `free_port`, where the document names it.
     """
     path = folder / "waygate.yaml" if document is None else write_document(folder, document)
     port = port or free_port()

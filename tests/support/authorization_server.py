@@ -15,7 +15,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -43,6 +43,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from waygate_mcp.runtime.clock import Clock
 
 SCOPES = ("mcp:read", "mcp:call", "mcp:admin")
 PERSON = "alice"
@@ -119,6 +121,7 @@ class State:
     """What the server knows, and what it saw."""
 
     issuer: str
+    now: Callable[[], float] = Clock().now
     lives_s: int = 300
     scopes: Sequence[str] = SCOPES
     clients: dict[str, Client] = field(default_factory=dict)
@@ -195,7 +198,7 @@ def authorization_server(port: int) -> Iterator[AuthorizationServer]:
 
 def sign(state: State, audience: Any, scope: str, subject: str, client: str, **claims: Any) -> str:
     """Sign an access token as RFC 9068 has it."""
-    now = int(time.time())
+    now = int(state.now())
     payload = {
         "iss": state.issuer,
         "sub": subject,
@@ -277,7 +280,7 @@ class _Registration(ClientRegistrationEndpoint):
     def generate_client_info(self, request: Any) -> dict[str, Any]:
         return {
             "client_id": self.generate_client_id(request),
-            "client_id_issued_at": int(time.time()),
+            "client_id_issued_at": int(self.server.state.now()),
         }
 
     def save_client(self, client_info: Any, client_metadata: Any, request: Any) -> Client:

@@ -72,6 +72,10 @@ class TokenPrincipal(Principal):
     endpoints: frozenset[str] | None = field(compare=False, repr=False)
     expires_at_s: float = field(compare=False)
 
+    def is_for(self, endpoint: str) -> bool:
+        """Tell whether the token was issued for an endpoint."""
+        return self.endpoints is None or endpoint in self.endpoints
+
 
 @dataclass(frozen=True, slots=True)
 class Issuer:

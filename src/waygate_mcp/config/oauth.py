@@ -49,7 +49,7 @@ Scope = Annotated[str, StringConstraints(pattern=SCOPE_PATTERN)]
 Audience = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_URL)]
 ClaimValue = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Grant = Annotated[str, StringConstraints(pattern=GRANT_PATTERN)]
-"""A permission such as `tools:call`, or `*`; or the name of a role."""
+"""A permission such as `tools:call`, or `*` for all."""
 
 Grants = Annotated[tuple[Grant, ...], Field(strict=False, max_length=64)]
 TokenType = Annotated[str, StringConstraints(pattern=TOKEN_TYPE_PATTERN)]
