@@ -8,10 +8,10 @@ Spec: 2026-07-28 basic/authorization; RFC 9068, RFC 9728, RFC 8725.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints
 
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.patterns import GRANT_PATTERN, SCOPE_PATTERN, TOKEN_TYPE_PATTERN
@@ -82,14 +82,12 @@ class IssuerSection(Section):
     algorithms: tuple[Algorithm, ...] = items(
         "Signature algorithms that are taken; all of them need a key pair.",
         default=_DEFAULT_ALGORITHMS,
-        min_length=1,
         max_length=16,
     )
     token_types: tuple[TokenType, ...] = items(
         "Values of `typ` that are taken, lower case, without `application/`. A token without `typ` "
         "counts as `jwt`.",
         default=("at+jwt", "jwt"),
-        min_length=1,
         max_length=8,
     )
     claim: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
@@ -110,13 +108,21 @@ class IssuerSection(Section):
         return self.claim in SCOPE_CLAIMS
 
 
+def _distinct(issuers: tuple[IssuerSection, ...]) -> tuple[IssuerSection, ...]:
+    if not issuers:
+        raise ValueError("names no issuer; say whose access tokens are taken")
+    if len({issuer.issuer for issuer in issuers}) < len(issuers):
+        raise ValueError("names an issuer twice")
+    return issuers
+
+
 class OAuthSection(Section):
     """Whose access tokens are taken."""
 
-    issuers: tuple[IssuerSection, ...] = items(
+    issuers: Annotated[tuple[IssuerSection, ...], AfterValidator(_distinct)] = items(
         "The authorization servers; clients are told of them in this order.",
-        min_length=1,
         max_length=16,
+        json_schema_extra={"minItems": 1},
     )
     scopes_required: tuple[Scope, ...] = items(
         "Scopes every token must have; without them every request is 403.",
@@ -152,14 +158,6 @@ class OAuthSection(Section):
                     )
                 )
         return tuple(found)
-
-    @model_validator(mode="after")
-    def _names_each_issuer_once(self) -> Self:
-        names = [issuer.issuer for issuer in self.issuers]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"names the issuer {name} twice")
-        return self
 
 
 def _is_power(grants: tuple[str, ...]) -> bool:
