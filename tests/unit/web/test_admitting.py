@@ -23,11 +23,10 @@ def challenge(answer: Answer) -> str:
 
 
 async def warmed(doors: Doors) -> None:
-    """Let the first fetch, which begins with the house, come to its end."""
-    while doors.issuer.gate.is_set() and doors.issuer.fetches == 0:
+    """Let the first fetch, which begins with the house, come as far as it can."""
+    for _ in range(20):
         await asyncio.sleep(0)
-    for _ in range(5):
-        await asyncio.sleep(0)
+    assert doors.issuer.fetches == 1
 
 
 async def test_a_token_calls_and_is_recorded_as_its_principal(
@@ -171,9 +170,12 @@ async def test_a_new_token_waits_for_its_issuers_keys_and_its_body_is_not_read_m
     async with open_doors(tmp_path, monkeypatch, mode="keys+oauth", issuer=issuer) as doors:
         read: list[int] = []
         whole = Visit.whole_body
-        monkeypatch.setattr(
-            Visit, "whole_body", lambda visit, limit: read.append(1) or whole(visit, limit)
-        )
+
+        def noted(visit: Visit, limit: int) -> bytes | None:
+            read.append(limit)
+            return whole(visit, limit)
+
+        monkeypatch.setattr(Visit, "whole_body", noted)
         async with asyncio.TaskGroup() as group:
             waiting = [group.create_task(doors.post(token(), "tools/list")) for _ in range(20)]
             await warmed(doors)
