@@ -131,6 +131,7 @@ class State:
     seen: list[str] = field(default_factory=list)
     issued: list[str] = field(default_factory=list)
     resource: str | None = None
+    keys_url: str | None = None
     person: Any = field(default_factory=lambda: SimpleNamespace(get_user_id=lambda: PERSON))
 
 
@@ -378,7 +379,7 @@ def _metadata(state: State) -> dict[str, Any]:
         "authorization_endpoint": f"{issuer}/authorize",
         "token_endpoint": f"{issuer}/token",
         "registration_endpoint": f"{issuer}/register",
-        "jwks_uri": f"{issuer}/keys",
+        "jwks_uri": state.keys_url or f"{issuer}/keys",
         "scopes_supported": list(SCOPES),
         "response_types_supported": ["code"],
         "grant_types_supported": ["authorization_code", "refresh_token"],
