@@ -221,8 +221,11 @@ def with_token(scene: Scene, left_s: float) -> None:
 
 
 def silent(scene: Scene) -> None:
+    gone = asyncio.Event()
+    asyncio.get_running_loop().call_later(10_000, gone.set)
+
     async def receive() -> Any:
-        await asyncio.sleep(10_000)
+        await gone.wait()
         return {"type": "http.disconnect"}
 
     scene.visit.receive = receive
