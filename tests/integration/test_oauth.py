@@ -25,7 +25,7 @@ from tests.support.authorization_server import AuthorizationServer, authorizatio
 from waygate_mcp.runtime.clock import Clock
 
 WAIT_S = 20.0
-READS = ["session:open", "tools:list", "prompts:list", "resources:list", "listen:open"]
+READS = ["session:open", "tools:list", "prompts:list", "resources:list"]
 GRANTS = {"mcp:read": READS, "mcp:call": ["tools:call"], "mcp:admin": ["*"]}
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",

@@ -14,6 +14,8 @@ from waygate_mcp.auth.jwt import TokenRules
 from waygate_mcp.auth.oauth import Issuer
 from waygate_mcp.config.document import Document, endpoint_path
 from waygate_mcp.config.oauth import IssuerSection
+from waygate_mcp.config.roles import roles_of
+from waygate_mcp.model.permissions import ALL, Grant, expand
 
 __all__ = ["audiences_for", "granted_by", "open_issuers"]
 
@@ -24,6 +26,7 @@ def open_issuers(document: Document, key_sets: KeySets) -> tuple[Issuer, ...]:
     if oauth is None:
         return ()
     found = []
+    roles = roles_of(document.roles)
     for section in oauth.issuers:
         source = KeySource(
             section.issuer, section.jwks_uri, allows_private=section.network == "private"
@@ -40,7 +43,7 @@ def open_issuers(document: Document, key_sets: KeySets) -> tuple[Issuer, ...]:
                 oauth.keys_outage_s,
                 audiences_for(document, section),
                 section.claim,
-                granted_by(section),
+                granted_by(section, roles),
             )
         )
     return tuple(found)
@@ -61,6 +64,17 @@ def audiences_for(document: Document, section: IssuerSection) -> Mapping[str, st
     return found
 
 
-def granted_by(section: IssuerSection) -> Mapping[str, frozenset[str]]:
-    """Map the values of an issuer's claim to permissions."""
-    return {value: frozenset(grants) for value, grants in section.grants.items()}
+def granted_by(
+    section: IssuerSection, roles: Mapping[str, tuple[Grant, ...]]
+) -> Mapping[str, tuple[Grant, ...]]:
+    """Map the values of an issuer's claim to what they grant. A role nobody defined grants nothing."""
+    return {
+        value: tuple(grant for word in words for grant in _grants_of(word, roles))
+        for value, words in section.grants.items()
+    }
+
+
+def _grants_of(word: str, roles: Mapping[str, tuple[Grant, ...]]) -> tuple[Grant, ...]:
+    if word == ALL or ":" in word:
+        return expand(word)
+    return roles.get(word, ())

@@ -38,8 +38,9 @@ from waygate_mcp.errors import (
     UnauthenticatedError,
     UpstreamUnavailableError,
 )
+from waygate_mcp.model.permissions import Grant
 from waygate_mcp.model.ports import Authenticator
-from waygate_mcp.model.principal import Principal
+from waygate_mcp.model.principal import Principal, principal_of
 from waygate_mcp.model.unverified import UnverifiedError
 from waygate_mcp.telemetry.logs import get_logger
 
@@ -72,8 +73,8 @@ class TokenPrincipal(Principal):
     endpoints: frozenset[str] | None = field(compare=False, repr=False)
     expires_at_s: float = field(compare=False)
 
-    def is_for(self, endpoint: str) -> bool:
-        """Tell whether the token was issued for an endpoint."""
+    def may_enter(self, endpoint: str) -> bool:
+        """Tell whether an endpoint exists for this principal: one the token was not issued for does not."""
         return self.endpoints is None or endpoint in self.endpoints
 
 
@@ -81,7 +82,7 @@ class TokenPrincipal(Principal):
 class Issuer:
     """One issuer as configured. `audiences` maps values of `aud` to endpoints, None for all.
 
-    `grants` maps values of `claim` to permissions.
+    `grants` maps values of `claim` to what they grant.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Issuer:
     outage_s: float
     audiences: Mapping[str, str | None]
     claim: str
-    grants: Mapping[str, frozenset[str]]
+    grants: Mapping[str, tuple[Grant, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +243,23 @@ def _principal(claims: Claims, issuer: Issuer) -> TokenPrincipal:
     if not meant:
         raise refused("audience")
     subject, client = identity_of(claims)
-    permissions: set[str] = set()
-    for value in _values(claims, issuer.claim):
-        permissions |= issuer.grants.get(value, frozenset())
-    scopes = frozenset((*_words(claims.get("scope")), *_words(claims.get("scp"))))
-    return TokenPrincipal(
+    granted = [
+        grant for value in _values(claims, issuer.claim) for grant in issuer.grants.get(value, ())
+    ]
+    roles = tuple(dict.fromkeys(grant.role for grant in granted if grant.role))
+    known = principal_of(
         principal_id(issuer.name, subject, client),
         subject[:_MAX_NAME_CHARS],
-        frozenset(permissions),
+        granted,
+        roles=roles,
+    )
+    scopes = frozenset((*_words(claims.get("scope")), *_words(claims.get("scp"))))
+    return TokenPrincipal(
+        known.id,
+        known.name,
+        known.permissions,
+        known.roles,
+        known.grants,
         issuer=issuer.name,
         scopes=scopes,
         endpoints=None if None in meant else frozenset(one for one in meant if one is not None),

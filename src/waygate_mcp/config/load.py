@@ -22,6 +22,7 @@ from waygate_mcp.config.document import (
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.problems import translate
 from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.roles import roles_of
 from waygate_mcp.config.settings import HOME, Settings
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.config.yaml_text import MAX_BYTES, KeyPath, YamlText, dotted, parse_yaml
@@ -182,6 +183,21 @@ def _auth(document: Document, settings: Settings, text: YamlText) -> list[Config
             "must name as their audience"
         )
         problems.append(_problem(text, ("auth", "mode"), message))
+    return [*problems, *_granted_roles(document, text)]
+
+
+def _granted_roles(document: Document, text: YamlText) -> list[ConfigProblem]:
+    """Find the roles that access tokens would grant and that nobody has defined."""
+    known = roles_of(document.roles)
+    issuers = () if document.auth.oauth is None else document.auth.oauth.issuers
+    problems = []
+    for number, issuer in enumerate(issuers):
+        for value, words in issuer.grants.items():
+            for index, word in enumerate(words):
+                if word != EVERYTHING and ":" not in word and word not in known:
+                    path = ("auth", "oauth", "issuers", number, "grants", value, index)
+                    message = f"no role is named `{word}`"
+                    problems.append(_problem(text, path, message, nearest(word, known)))
     return problems
 
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.patterns import GRANT_PATTERN, SCOPE_PATTERN, TOKEN_TYPE_PATTERN
+from waygate_mcp.config.roles import known_permission
 from waygate_mcp.config.section import Section, items
 
 __all__ = ["SCOPE_CLAIMS", "IssuerSection", "OAuthSection"]
@@ -41,6 +42,11 @@ def _url(text: str) -> str:
     return text
 
 
+def _grant(word: str) -> str:
+    """Check a permission; whether a role exists is for the whole document to say."""
+    return known_permission(word) if ":" in word or word == "*" else word
+
+
 Url = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_URL), AfterValidator(_url)]
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -48,8 +54,8 @@ Algorithm = Literal[
 Scope = Annotated[str, StringConstraints(pattern=SCOPE_PATTERN)]
 Audience = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_URL)]
 ClaimValue = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Grant = Annotated[str, StringConstraints(pattern=GRANT_PATTERN)]
-"""A permission such as `tools:call`, or `*` for all."""
+Grant = Annotated[str, StringConstraints(pattern=GRANT_PATTERN), AfterValidator(_grant)]
+"""The name of a role, a permission such as `tools:call` or `tools:call:files__*`, or `*` for all."""
 
 Grants = Annotated[tuple[Grant, ...], Field(strict=False, max_length=64)]
 TokenType = Annotated[str, StringConstraints(pattern=TOKEN_TYPE_PATTERN)]
@@ -98,8 +104,8 @@ class IssuerSection(Section):
     grants: dict[ClaimValue, Grants] = Field(
         min_length=1,
         max_length=256,
-        description="What each value of that claim grants: permissions such as `tools:call`, or `*`. "
-        "Any other value grants nothing.",
+        description="What each value of that claim grants: names of roles, permissions such as "
+        "`tools:call`, or `*`. Any other value grants nothing.",
     )
 
     @property

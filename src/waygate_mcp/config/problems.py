@@ -50,7 +50,7 @@ _PATTERNS = {
     URI_PREFIX_PATTERN: "1 to 32 of `a-z 0-9 . -`, beginning with a letter",
     SCHEME_PATTERN: "the scheme of a URI: 1 to 64 of `a-z 0-9 + . -`, beginning with a letter",
     SCOPE_PATTERN: "one scope: visible ASCII without blanks, quotes and backslashes",
-    GRANT_PATTERN: "a permission such as `tools:call`, or `*`",
+    GRANT_PATTERN: "the name of a role, a permission such as `tools:call`, or `*`",
     TOKEN_TYPE_PATTERN: "a token type such as `at+jwt`, in lower case",
     BOUND_PATTERN: "the name of a plugin, or `*`",
     USE_PATTERN: "`module`, `./file.py`, either with `:attribute`, or the name of an entry point",

@@ -199,7 +199,7 @@ class Guard:
         return admission
 
     def _check_token(self, principal: TokenPrincipal, request_id: str, endpoint: str) -> None:
-        if not principal.is_for(endpoint):
+        if not principal.may_enter(endpoint):
             raise self._refusal(refused("audience"), request_id, endpoint)
         challenge = self.resource.lacks_required(principal, endpoint)
         if challenge is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from waygate_mcp.auth.issuers import granted_by
 from waygate_mcp.config.document import DEFAULT_ENDPOINT, Document, endpoint_path
 from waygate_mcp.config.patterns import NAME_PATTERN
+from waygate_mcp.config.roles import roles_of
 from waygate_mcp.web.problems import BEARER_CHALLENGE
 
 if TYPE_CHECKING:  # annotations only
@@ -143,7 +144,8 @@ def resource_of(document: Document) -> Resource:
     permissions: dict[str, frozenset[str]] = {}
     for issuer in auth.oauth.issuers:
         if issuer.grants_by_scope:
-            for scope, granted in granted_by(issuer).items():
+            for scope, grants in granted_by(issuer, roles_of(document.roles)).items():
+                granted = frozenset(grant.permission for grant in grants)
                 permissions[scope] = permissions.get(scope, frozenset()) | granted
     return Resource(
         document.server.public_url,

@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from waygate_mcp.auth.oauth import TokenPrincipal
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.errors import UnknownNameError
 from waygate_mcp.gateway.catalog import Catalog
@@ -172,9 +171,6 @@ def _catalog(request: Request, endpoint: str) -> Catalog:
         UnknownNameError: there is none of that name.
     """
     found = generation_of(request).gateway.endpoints.get(endpoint)
-    principal = admission_of(request).principal
-    if isinstance(principal, TokenPrincipal) and not principal.is_for(endpoint):
-        found = None
     if found is None or not admission_of(request).principal.may_enter(endpoint):
         raise UnknownNameError("endpoint", endpoint)
     return found.catalog

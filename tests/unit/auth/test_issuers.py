@@ -10,7 +10,9 @@ from tests.support.virtual_time import now, pass_time, virtual_time
 from waygate_mcp.auth.issuers import audiences_for, granted_by, open_issuers
 from waygate_mcp.auth.jwks import KeySets, KeySource
 from waygate_mcp.config.document import Document
+from waygate_mcp.config.roles import roles_of
 from waygate_mcp.errors import UpstreamProtocolError
+from waygate_mcp.model.permissions import Grant
 from waygate_mcp.runtime.tasks import TaskSupervisor
 
 ISSUER: dict[str, Any] = {
@@ -55,8 +57,19 @@ def test_without_a_public_url_no_audience_is_good() -> None:
 def test_a_value_grants_what_is_written() -> None:
     found = document(ISSUER)
     assert found.auth.oauth is not None
-    granted = granted_by(found.auth.oauth.issuers[0])
-    assert granted == {"mcp": {"tools:call", "tools:list"}, "none": set()}
+    granted = granted_by(found.auth.oauth.issuers[0], {})
+    assert granted == {"mcp": (Grant("tools:call"), Grant("tools:list")), "none": ()}
+
+
+def test_a_value_may_grant_a_role_and_one_nobody_defined_grants_nothing() -> None:
+    words = {"ops": ["operator", "tools:call:files__*"], "lost": ["gone"], "all": ["*"]}
+    found = document({**ISSUER, "grants": words})
+    assert found.auth.oauth is not None
+    roles = roles_of({})
+    granted = granted_by(found.auth.oauth.issuers[0], roles)
+    assert granted["ops"] == (*roles["operator"], Grant("tools:call", "files__*"))
+    assert granted["lost"] == ()
+    assert granted["all"] == (Grant("*"),)
 
 
 @virtual_time

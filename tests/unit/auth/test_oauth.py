@@ -23,13 +23,15 @@ from waygate_mcp.errors import (
     UnauthenticatedError,
     UpstreamUnavailableError,
 )
+from waygate_mcp.model.permissions import Grant
 from waygate_mcp.model.principal import LOCAL, Principal
 from waygate_mcp.model.unverified import UnverifiedError
 
 GRANTS = {
-    "mcp:read": frozenset({"tools:list"}),
-    "mcp:call": frozenset({"tools:call", "tools:list"}),
-    "mcp:admin": frozenset({"*"}),
+    "mcp:read": (Grant("tools:list"),),
+    "mcp:call": (Grant("tools:call", role="caller"), Grant("tools:list", role="caller")),
+    "mcp:files": (Grant("tools:call", "files__*", "files"),),
+    "mcp:admin": (Grant("*"),),
 }
 ENDPOINTS = {AUDIENCE: "default", "https://mcp.example.org/servers/dev/mcp": "dev"}
 EVERYWHERE: dict[str, str | None] = {**ENDPOINTS, "https://mcp.example.org": None}
@@ -132,8 +134,8 @@ def test_a_token_says_who_what_and_how_long() -> None:
     assert found.scopes == {"mcp:read", "mcp:call"}
     assert found.expires_at_s == NOW_S + 300
     assert found.endpoints == frozenset({"default"})
-    assert found.is_for("default")
-    assert not found.is_for("dev")
+    assert found.may_enter("default")
+    assert not found.may_enter("dev")
 
 
 def test_the_scheme_is_read_in_any_case() -> None:
@@ -188,6 +190,16 @@ def test_only_what_is_mapped_grants_anything(
     claim: str, claims: dict[str, Any], expected: set[str]
 ) -> None:
     assert Rig(claim=claim).ask(token(**claims)).permissions == expected
+
+
+def test_roles_and_narrow_grants_are_those_of_keys() -> None:
+    found = Rig().ask(token(scope="mcp:read mcp:files"))
+    assert found.roles == ("files",)
+    assert found.may_use("tools:call", "default", "files", "files__read")
+    assert not found.may_use("tools:call", "default", "shell", "shell__run")
+    assert Rig().ask(token(scope="mcp:call")).scope is None, (
+        "nothing narrow: it costs a call nothing"
+    )
 
 
 @pytest.mark.parametrize(

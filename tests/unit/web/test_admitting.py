@@ -251,5 +251,5 @@ def test_a_principal_of_a_token_knows_its_audience() -> None:
     principal = TokenPrincipal(
         "oauth:a|b|c", "b", issuer="a", scopes=frozenset(), endpoints=None, expires_at_s=1.0
     )
-    assert principal.is_for("anything")
+    assert principal.may_enter("anything")
     assert AUDIENCE.endswith("/mcp")

@@ -72,7 +72,7 @@ def test_the_scope_that_grants_least_is_asked_for() -> None:
     assert text is not None
     assert 'scope="base read"' in text.decode()
     text = found.lacks(
-        principal("tools:list"), ["tools:list", "tools:call", "keys:make"], "default"
+        principal("tools:list"), ["tools:list", "tools:call", "metrics:read"], "default"
     )
     assert text is not None
     assert 'scope="base call all"' in text.decode(), "all at once"
@@ -99,7 +99,7 @@ def test_issuers_that_grant_by_scope_add_up_and_roles_are_no_scopes() -> None:
     issuers = [
         {"issuer": "https://one.example", "grants": {"s": ["tools:list"]}},
         {"issuer": "https://two.example", "claim": "scp", "grants": {"s": ["tools:call"]}},
-        {"issuer": "https://three.example", "claim": "roles", "grants": {"boss": ["keys:make"]}},
+        {"issuer": "https://three.example", "claim": "roles", "grants": {"boss": ["metrics:read"]}},
     ]
     document = Document.model_validate(
         {
@@ -110,4 +110,4 @@ def test_issuers_that_grant_by_scope_add_up_and_roles_are_no_scopes() -> None:
     found = resource_of(document)
     assert found.metadata("")["authorization_servers"] == [each["issuer"] for each in issuers]
     assert found.lacks(principal(), ["tools:call"], "default") is not None
-    assert found.lacks(principal(), ["keys:make"], "default") is None
+    assert found.lacks(principal(), ["metrics:read"], "default") is None
