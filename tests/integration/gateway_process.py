@@ -170,14 +170,16 @@ def serving(
     key: str | None = KEY,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[Gateway]:
     """Run `waygate serve` with `document` in `folder` until the block ends, then require a clean stop.
 
     None serves the document that lies there already. With `auth: {mode: none}` in the document pass
     `key=None`. A block that raises stops the gateway too; its own error is then the one that is seen.
+    `port` is one of `free_port`, where the document names it.
     """
     path = folder / "waygate.yaml" if document is None else write_document(folder, document)
-    port = free_port()
+    port = port or free_port()
     output = folder / "output.log"
     command = [waygate(), "serve", "-c", str(path), "--port", str(port), *arguments]
     with output.open("wb") as sink:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from waygate_mcp.config.client_servers import CLIENT_SERVERS_SCHEMA
 from waygate_mcp.config.hosts import LOOPBACK_HOSTS, parse_host, parse_origin
+from waygate_mcp.config.oauth import OAuthSection
 from waygate_mcp.config.patterns import (
     BOUND_PATTERN,
     NAME_PATTERN,
@@ -127,11 +128,25 @@ class ServerSection(Section):
 class AuthSection(Section):
     """Who may call."""
 
-    mode: Literal["keys", "none"] = Field(
+    mode: Literal["keys", "oauth", "keys+oauth", "none"] = Field(
         "keys",
-        description="`keys`: every call carries a key. `none`: nobody is asked; refused unless the "
-        "server listens on loopback.",
+        description="`keys`: every call carries a key. `oauth`: every call carries an access token of an "
+        "issuer in `oauth`. `keys+oauth`: either. `none`: nobody is asked; refused unless the server "
+        "listens on loopback.",
     )
+    oauth: OAuthSection | None = Field(
+        None, description="Whose access tokens are taken, where `mode` names `oauth`."
+    )
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether a key lets a caller in."""
+        return self.mode in ("keys", "keys+oauth")
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether an access token lets a caller in."""
+        return self.mode in ("oauth", "keys+oauth")
 
 
 class LimitsSection(Section):
@@ -374,6 +389,11 @@ class Document(Section):
         """
         enabled = (*self.enabled_plugins(), *self.enabled_upstreams())
         return _bound(self.endpoints[endpoint].bind, enabled)
+
+
+def endpoint_path(name: str) -> str:
+    """Give the path an endpoint is served at."""
+    return "/mcp" if name == DEFAULT_ENDPOINT else f"/servers/{name}/mcp"
 
 
 def _bound(bind: Iterable[str], enabled: Iterable[str]) -> tuple[str, ...]:

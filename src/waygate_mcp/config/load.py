@@ -22,6 +22,7 @@ from waygate_mcp.config.document import (
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.problems import translate
 from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.roles import roles_of
 from waygate_mcp.config.settings import HOME, Settings
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.config.yaml_text import MAX_BYTES, KeyPath, YamlText, dotted, parse_yaml
@@ -149,19 +150,54 @@ def _read(path: Path) -> bytes:
 
 
 def _across(document: Document, settings: Settings, text: YamlText) -> list[ConfigProblem]:
-    problems = []
-    if document.auth.mode == "none" and not is_loopback(settings.host):
-        message = (
-            f"`none` is refused because the server listens on {settings.host}; use `keys`, or "
-            "listen on 127.0.0.1"
-        )
-        problems.append(_problem(text, ("auth", "mode"), message))
+    problems = _auth(document, settings, text)
     for name in document.upstreams:
         if name in document.plugins:
             message = "a plugin has this name too; the two would hide each other's tools"
             problems.append(_problem(text, ("upstreams", name), message))
     for name, endpoint in document.endpoints.items():
         problems.extend(_endpoint(document, name, endpoint, text))
+    return problems
+
+
+def _auth(document: Document, settings: Settings, text: YamlText) -> list[ConfigProblem]:
+    auth = document.auth
+    problems = []
+    if auth.mode == "none" and not is_loopback(settings.host):
+        message = (
+            f"`none` is refused because the server listens on {settings.host}; use `keys`, or "
+            "listen on 127.0.0.1"
+        )
+        problems.append(_problem(text, ("auth", "mode"), message))
+    if auth.takes_tokens and auth.oauth is None:
+        message = f"`{auth.mode}` needs `auth.oauth.issuers`: whose access tokens are taken"
+        problems.append(_problem(text, ("auth", "mode"), message))
+    elif auth.oauth is not None and not auth.takes_tokens:
+        message = (
+            f"nobody reads this while `auth.mode` is `{auth.mode}`; write `keys+oauth` or `oauth`"
+        )
+        problems.append(_problem(text, ("auth", "oauth"), message))
+    if auth.takes_tokens and document.server.public_url is None:
+        message = (
+            "needs `server.public_url`: the URL under which clients reach this server, which tokens "
+            "must name as their audience"
+        )
+        problems.append(_problem(text, ("auth", "mode"), message))
+    return [*problems, *_granted_roles(document, text)]
+
+
+def _granted_roles(document: Document, text: YamlText) -> list[ConfigProblem]:
+    """Find the roles that access tokens would grant and that nobody has defined."""
+    known = roles_of(document.roles)
+    issuers = () if document.auth.oauth is None else document.auth.oauth.issuers
+    problems = []
+    for number, issuer in enumerate(issuers):
+        for value, words in issuer.grants.items():
+            for index, word in enumerate(words):
+                if word != EVERYTHING and ":" not in word and word not in known:
+                    path = ("auth", "oauth", "issuers", number, "grants", value, index)
+                    message = f"no role is named `{word}`"
+                    problems.append(_problem(text, path, message, nearest(word, known)))
     return problems
 
 

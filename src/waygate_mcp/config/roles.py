@@ -13,10 +13,15 @@ from pydantic import AfterValidator, StringConstraints
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.model.permissions import BUILTIN_ROLES, PERMISSIONS, Grant, expand
 
-__all__ = ["Permission", "roles_of"]
+__all__ = ["Permission", "known_permission", "roles_of"]
 
 
-def _known(word: str) -> str:
+def known_permission(word: str) -> str:
+    """Give a permission back as it is written.
+
+    Raises:
+        ValueError: there is none of that name; with the nearest one.
+    """
     try:
         expand(word)
     except ValueError as exc:
@@ -26,7 +31,9 @@ def _known(word: str) -> str:
     return word
 
 
-Permission = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_known)]
+Permission = Annotated[
+    str, StringConstraints(min_length=1, max_length=300), AfterValidator(known_permission)
+]
 """`verb:object`, `verb:object:PATTERN`, `verb:*` or `*`."""
 
 

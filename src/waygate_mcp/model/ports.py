@@ -204,6 +204,8 @@ class Authenticator(Protocol):
         Raises:
             UnauthenticatedError: no credential, or not a valid one.
             RemoteProtocolError: two different credentials in one request.
+            UnverifiedError: the decision takes waiting; see `model/unverified.py`.
+            UpstreamUnavailableError: nobody can decide now.
         """
 
 

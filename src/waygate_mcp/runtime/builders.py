@@ -16,6 +16,9 @@ from typing import Any, TypeVar
 from waygate_mcp import __version__
 from waygate_mcp.auth.api_keys import AnonymousAuthenticator, ApiKeyAuthenticator
 from waygate_mcp.auth.bootstrap import BootstrapKey
+from waygate_mcp.auth.issuers import open_issuers
+from waygate_mcp.auth.jwks import KeySets
+from waygate_mcp.auth.oauth import TokenAuthenticator
 from waygate_mcp.config.document import EVERYTHING, Document, LimitsSection, PluginSection
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.references import resolve_references
@@ -221,9 +224,17 @@ def _authenticator(
                 path="auth.mode",
             )
         return AnonymousAuthenticator()
-    return ApiKeyAuthenticator(
-        foundation.key_hash, (bootstrap().record,), foundation.keys, roles_of(document.roles)
-    )
+    keys = None
+    if document.auth.takes_keys:
+        keys = ApiKeyAuthenticator(
+            foundation.key_hash, (bootstrap().record,), foundation.keys, roles_of(document.roles)
+        )
+    if not document.auth.takes_tokens:
+        assert keys is not None, "the modes are four"
+        return keys
+    clock = foundation.clock
+    key_sets = foundation.key_sets or KeySets(foundation.supervisor, clock.monotonic)
+    return TokenAuthenticator(open_issuers(document, key_sets), clock.now, clock.monotonic, keys)
 
 
 def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPlan]:

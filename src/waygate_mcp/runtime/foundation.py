@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waygate_mcp.auth.jwks import KeySets
 from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
@@ -27,7 +28,8 @@ __all__ = ["Foundation"]
 class Foundation:
     """The process-lifetime things. `live.ring` is the key ring, `key_hash` hashes API keys.
 
-    `peers` are the other workers, None where this process is alone.
+    `peers` are the other workers, None where this process is alone. `key_sets` holds the keys of the
+    issuers of access tokens.
     """
 
     settings: Settings
@@ -41,3 +43,4 @@ class Foundation:
     database: Database
     keys: KeyBook
     peers: Peers | None = None
+    key_sets: KeySets | None = None

@@ -13,6 +13,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from waygate_mcp import __version__
 from waygate_mcp.auth.bootstrap import BootstrapKey, open_bootstrap_key
+from waygate_mcp.auth.jwks import KeySets
 from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.load import find_document
@@ -210,6 +211,7 @@ class House(Generic[Guard]):
             database,
             await self._open_keys(stack, database),
             self.peers,
+            KeySets(self.supervisor, self.clock.monotonic),
         )
         self.live.sessions.on_end = self._let_go
         self.live.sessions.on_roots_changed = lambda one: upstreams.tell_roots_changed(one.id)

@@ -29,7 +29,8 @@ __all__ = [
 async def refuse(visit: Visit, refused: Refused) -> None:
     """Word a refusal of the guard or of the body reader."""
     visit.request_id = visit.request_id or refused.request_id
-    code = {401: 4401, 403: 4403, 413: 4413, 408: 4408}.get(refused.status, jsonrpc.INVALID_REQUEST)
+    codes = {401: 4401, 403: 4403, 413: 4413, 408: 4408, 503: 4503}
+    code = codes.get(refused.status, jsonrpc.INVALID_REQUEST)
     visit.outcome = refused.code
     body = jsonrpc.encode_error(None, code, refused.message)
     await visit.answer(refused.status, body, (JSON, *refused.headers))

@@ -167,7 +167,10 @@ async def _while_connected(
     working = start(work, name="forward")
     tasks = [working]
     try:
-        tasks.append(start(visit.until_disconnect(), name="forward-watch"))
+        # What a GET opens is a stream, which ends with the token that opened it.
+        is_stream = visit.scope["method"] == "GET"
+        over = visit.until_over() if is_stream else visit.until_disconnect()
+        tasks.append(start(over, name="forward-watch"))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         # A client that is gone leaves the other worker's door as well.

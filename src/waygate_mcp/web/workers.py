@@ -119,7 +119,7 @@ def _prepare(settings: Settings, listener: socket.socket) -> Started:
     document = load_document(path, settings)
     prepare_private_folder(settings.data_dir, path="WAYGATE_DATA_DIR")
     key_hash = KeyHash(load_or_create_secret_key(settings))
-    key = open_bootstrap_key(settings, key_hash) if document.auth.mode == "keys" else None
+    key = open_bootstrap_key(settings, key_hash) if document.auth.takes_keys else None
     try:
         clear_metrics(settings.run_dir)
     except OSError as exc:

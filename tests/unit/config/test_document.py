@@ -21,8 +21,11 @@ from waygate_mcp.config.document import (
     ServerSection,
     ToolsSection,
 )
+from waygate_mcp.config.oauth import IssuerSection, OAuthSection
 from waygate_mcp.config.section import Section
 from waygate_mcp.config.upstream import UpstreamLimitsSection, UpstreamSection
+
+ISSUER = {"issuer": "https://login.example.org", "grants": {"mcp": ["tools:call"]}}
 
 
 def sections() -> Sequence[type[BaseModel]]:
@@ -40,7 +43,7 @@ def test_every_key_has_a_default_and_a_description() -> None:
     for section in sections():
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"
-            assert name == "use" or not field.is_required()
+            assert name in ("use", "issuer", "issuers", "grants") or not field.is_required()
 
 
 def test_every_limit_has_its_unit_in_its_name_or_counts_something() -> None:
@@ -61,6 +64,8 @@ def test_nothing_can_be_added_or_changed(section: type[BaseModel]) -> None:
     all_needed: dict[type[BaseModel], dict[str, Any]] = {
         PluginSection: {"use": "x"},
         UpstreamSection: {"command": "x"},
+        IssuerSection: ISSUER,
+        OAuthSection: {"issuers": [ISSUER]},
     }
     needed = all_needed.get(section, {})
     with pytest.raises(ValidationError):
@@ -157,12 +162,14 @@ def test_an_empty_prefix_is_allowed() -> None:
 
 def test_words_that_are_not_listed_are_refused() -> None:
     with pytest.raises(ValidationError):
-        AuthSection.model_validate({"mode": "oauth"})
+        AuthSection.model_validate({"mode": "oauth2"})
 
 
 HEADINGS: dict[str, type[Section]] = {
     "server": ServerSection,
     "auth": AuthSection,
+    "auth.oauth": OAuthSection,
+    "auth.oauth.issuers[]": IssuerSection,
     "limits": LimitsSection,
     "plugins.NAME": PluginSection,
     "upstreams.NAME": UpstreamSection,
