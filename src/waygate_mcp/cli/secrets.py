@@ -230,6 +230,7 @@ async def _rows(settings: Settings, document: Document) -> list[tuple[object, ..
             None if one is None else one.updated_at_utc.isoformat(timespec="seconds"),
             None if one is None else ("in force" if one.is_current else "rewrap"),
             uses.get(name, []),
+                known.problems.get(name),
         ))  # fmt: skip
     return rows
 
