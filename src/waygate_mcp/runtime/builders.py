@@ -93,7 +93,7 @@ async def open_generation(
         gateway = Gateway(
             _plans(document, (*providers, *upstreams)),
             foundation.live,
-            (Observe(foundation.metrics), authorize),
+            (Observe(foundation.metrics, foundation.logs.redactor), authorize),
             _call_limits(document.limits),
             server_info(),
         )

@@ -196,7 +196,7 @@ async def test_who_is_patient_leaves_vault_alone_for_a_while(bench: Bench) -> No
     await bench.house.gather(made)
     assert bench.vault.asked == ["A", "A"]
     bench.vault.says = {"A": UpstreamUnavailableError("Vault", "is down")}
-    await bench.house.gather(made)
+    known = await bench.house.gather(made)
     for _ in range(3):
         known = await bench.house.gather(made, is_patient=True)
     assert "is down" in known.problems["A"]

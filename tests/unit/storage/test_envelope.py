@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,12 @@ from waygate_mcp.storage.envelope import Envelope, SealedSecret
 
 OLD, NEW = b"o" * 40, b"n" * 40
 TEXT = "canary-of-the-envelope"
+
+
+def changed(sealed: SealedSecret, part: str, data: object) -> SealedSecret:
+    """The same but for one part."""
+    more: dict[str, Any] = {part: data}
+    return replace(sealed, **more)
 
 
 @pytest.fixture
@@ -56,9 +63,9 @@ def test_each_changed_byte_is_noticed(sealed: SealedSecret, part: str) -> None:
     for index in range(len(good)):
         bad = bytes([*good[:index], good[index] ^ 1, *good[index + 1 :]])
         with pytest.raises(StorageError, match="damaged"):
-            Envelope(OLD).open(replace(sealed, **{part: bad}))
+            Envelope(OLD).open(changed(sealed, part, bad))
     with pytest.raises(StorageError, match="damaged"):
-        Envelope(OLD).open(replace(sealed, **{part: b""}))
+        Envelope(OLD).open(changed(sealed, part, b""))
 
 
 def test_under_another_master_key_it_says_what_to_do(sealed: SealedSecret) -> None:
