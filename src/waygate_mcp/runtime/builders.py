@@ -18,8 +18,8 @@ from waygate_mcp.auth.api_keys import AnonymousAuthenticator, ApiKeyAuthenticato
 from waygate_mcp.auth.bootstrap import BootstrapKey
 from waygate_mcp.config.document import EVERYTHING, Document, LimitsSection, PluginSection
 from waygate_mcp.config.hosts import is_loopback
-from waygate_mcp.config.roles import roles_of
 from waygate_mcp.config.references import KnownSecrets, resolve_references
+from waygate_mcp.config.roles import roles_of
 from waygate_mcp.errors import ConfigError, ConfigProblem
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gateway
 from waygate_mcp.gateway.live import LiveState

@@ -210,12 +210,7 @@ class House(Generic[Guard]):
             upstreams,
             database,
             await self._open_keys(stack, database),
-            SecretHouse(
-                settings.data_dir,
-                open_store(settings, database, self.clock.now),
-                remember=self.logs.redactor.remember,
-                monotonic=self.clock.monotonic,
-            ),
+            self._secrets(database),
             self.peers,
         )
         self.live.sessions.on_end = self._let_go
@@ -236,6 +231,14 @@ class House(Generic[Guard]):
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
+
+    def _secrets(self, database: Database) -> SecretHouse:
+        return SecretHouse(
+            self.settings.data_dir,
+            open_store(self.settings, database, self.clock.now),
+            remember=self.logs.redactor.remember,
+            monotonic=self.clock.monotonic,
+        )
 
     def _upstreams(self, facts: FactFile) -> UpstreamHouse:
         """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""
