@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("keys", "Make, list, rotate and revoke API keys."),
     "explain": ("explain", "Say why a key may use a tool, or may not."),
     "plugins": ("plugins", "List, write and check plugins."),
+    "secrets": ("secrets", "Keep secrets in the encrypted store, and see where they come from."),
     "connect": ("connect", "Print a client's own configuration for this gateway, or write it."),
     "config": ("config", "Show how the configuration is written."),
 }

@@ -25,6 +25,7 @@ from waygate_mcp.config.patterns import (
     USE_PATTERN,
 )
 from waygate_mcp.config.roles import Permission
+from waygate_mcp.config.secret_sources import SecretsSection
 from waygate_mcp.config.section import Section, items
 from waygate_mcp.config.upstream import UpstreamSection
 
@@ -341,6 +342,9 @@ class Document(Section):
     )
     limits: LimitsSection = Field(
         default_factory=LimitsSection, description="Bounds on time, number and size."
+    )
+    secrets: SecretsSection = Field(
+        default_factory=SecretsSection, description="Where `${secret:NAME}` looks besides."
     )
     plugins: dict[Name, PluginSection] = Field(
         default_factory=dict, max_length=256, description="Python code that answers calls, by name."

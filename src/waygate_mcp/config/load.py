@@ -21,7 +21,7 @@ from waygate_mcp.config.document import (
 )
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.problems import translate
-from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.references import NOTHING_KNOWN, KnownSecrets, resolve_references
 from waygate_mcp.config.roles import roles_of
 from waygate_mcp.config.settings import HOME, Settings
 from waygate_mcp.config.suggest import nearest
@@ -32,8 +32,11 @@ FILE_NAME = "waygate.yaml"
 HELLO = "waygate_mcp.plugins.builtin.hello"
 """What serves when there is no document at all."""
 
-Examine = Callable[[Document, Path | None, Path], Sequence[ConfigProblem]]
-"""Looks at a document, the folder it lies in and the data folder; paths begin at the document."""
+Examine = Callable[[Document, Path | None, Path, KnownSecrets], Sequence[ConfigProblem]]
+"""Looks at a document, the folder it lies in, the data folder and what is known of secrets.
+
+Paths begin at the document.
+"""
 
 
 def find_document(settings: Settings, *, folder: Path | None = None) -> Path | None:
@@ -63,27 +66,35 @@ def load_document(path: Path | None, settings: Settings) -> Document:
 
 
 def check_document(
-    path: Path | None, settings: Settings, examine: Examine | None = None
+    path: Path | None,
+    settings: Settings,
+    examine: Examine | None = None,
+    fetch: Callable[[Document], KnownSecrets] | None = None,
 ) -> Document:
     """Do as `load_document` does, and also try to resolve the references of enabled plugins.
 
     `examine` looks at what this room cannot judge, such as upstreams; what it finds is given its
-    place in the file.
+    place in the file. `fetch` gives what the store and Vault know of secrets.
 
     Raises:
         ConfigError: as `load_document`, or every problem found beyond that.
     """
     document = load_document(path, settings)
     problems: list[ConfigProblem] = []
+    known = NOTHING_KNOWN if fetch is None else fetch(document)
     for name, plugin in document.enabled_plugins().items():
         try:
             resolve_references(
-                plugin.config, data_dir=settings.data_dir, path=f"plugins.{name}.config"
+                plugin.config,
+                data_dir=settings.data_dir,
+                path=f"plugins.{name}.config",
+                known=known,
             )
         except ConfigError as exc:
             problems.extend(exc.problems)
     if examine is not None:
-        problems.extend(examine(document, None if path is None else path.parent, settings.data_dir))
+        folder = None if path is None else path.parent
+        problems.extend(examine(document, folder, settings.data_dir, known))
     if problems:
         raise locate(ConfigError(problems=problems), path)
     return document

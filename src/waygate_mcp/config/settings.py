@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     secret_key_file: Path | None = Field(
         None, description="File that holds the master key, readable by its owner only."
     )
+    secret_key_previous_file: Path | None = Field(
+        None,
+        description="File of the master key before this one; see `waygate secrets rewrap --help`.",
+    )
     api_key: SecretStr | None = Field(None, description="The bootstrap administrator's key.")
     api_key_file: Path | None = Field(
         None, description="File that holds the bootstrap key, readable by its owner only."
@@ -144,7 +148,14 @@ class Settings(BaseSettings):
     def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(parse_host(host) for host in value)
 
-    @field_validator("config", "data_dir", "log_dir", "secret_key_file", "api_key_file")
+    @field_validator(
+        "config",
+        "data_dir",
+        "log_dir",
+        "secret_key_file",
+        "secret_key_previous_file",
+        "api_key_file",
+    )
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser()

@@ -21,7 +21,7 @@ from waygate_mcp.auth.jwks import KeySets
 from waygate_mcp.auth.oauth import TokenAuthenticator
 from waygate_mcp.config.document import EVERYTHING, Document, LimitsSection, PluginSection
 from waygate_mcp.config.hosts import is_loopback
-from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.references import KnownSecrets, resolve_references
 from waygate_mcp.config.roles import roles_of
 from waygate_mcp.errors import ConfigError, ConfigProblem
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gateway
@@ -78,10 +78,11 @@ async def open_generation(
     """
     settings = foundation.settings
     announcer = _Announcer()
+    known = await foundation.secrets.gather(document)
     async with AsyncExitStack() as stack:
         providers = await stack.enter_async_context(
             open_plugins(
-                _resolved(document, foundation),
+                _resolved(document, foundation, known),
                 announcer.for_plugins(foundation.peers),
                 mount=partial(mount, connect=partial(connect, supervisor=foundation.supervisor)),
                 sync_threads=document.limits.sync_threads,
@@ -89,19 +90,20 @@ async def open_generation(
                 on_file=on_file,
             )
         )
-        configs = await _upstreams(document, foundation, folder)
+        configs = await _upstreams(document, foundation, folder, known)
         told = announcer.for_upstreams(foundation.peers, configs)
         upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, told))
         gateway = Gateway(
             _plans(document, (*providers, *upstreams)),
             foundation.live,
-            (Observe(foundation.metrics), authorize),
+            (Observe(foundation.metrics, foundation.logs.redactor), authorize),
             _call_limits(document.limits),
             server_info(),
         )
         announcer.gateway = gateway
         authenticator = partial(_authenticator, document, foundation, bootstrap)
         guard = make_guard(document, authenticator, foundation.metrics.count_auth_failure)
+        foundation.secrets.in_force(document, known)
         return Generation(
             number=number,
             document=document,
@@ -167,7 +169,9 @@ class _Announcer:
         return tell
 
 
-def _resolved(document: Document, foundation: Foundation) -> dict[str, PluginSection]:
+def _resolved(
+    document: Document, foundation: Foundation, known: KnownSecrets
+) -> dict[str, PluginSection]:
     """Give the plugins to load, every reference in their configuration resolved.
 
     Raises:
@@ -182,6 +186,7 @@ def _resolved(document: Document, foundation: Foundation) -> dict[str, PluginSec
                 data_dir=foundation.settings.data_dir,
                 path=f"plugins.{name}.config",
                 on_secret=foundation.logs.redactor.remember,
+                known=known,
             )
         except ConfigError as exc:
             problems.extend(exc.problems)
@@ -193,7 +198,7 @@ def _resolved(document: Document, foundation: Foundation) -> dict[str, PluginSec
 
 
 async def _upstreams(
-    document: Document, foundation: Foundation, folder: Path | None
+    document: Document, foundation: Foundation, folder: Path | None, known: KnownSecrets
 ) -> dict[str, UpstreamConfig]:
     """Give the upstreams to open, every reference in their sections resolved.
 
@@ -207,9 +212,10 @@ async def _upstreams(
             folder,
             data_dir=data_dir,
             on_secret=foundation.logs.redactor.remember,
+            known=known,
         )
     except ConfigError:
-        problems = await asyncio.to_thread(examine_upstreams, document, folder, data_dir)
+        problems = await asyncio.to_thread(examine_upstreams, document, folder, data_dir, known)
         raise ConfigError(problems=problems) from None
 
 

@@ -15,6 +15,7 @@ from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.peers import Peers
+from waygate_mcp.runtime.secrets import SecretHouse
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.engine import Database
@@ -42,5 +43,6 @@ class Foundation:
     upstreams: UpstreamHouse
     database: Database
     keys: KeyBook
+    secrets: SecretHouse
     peers: Peers | None = None
     key_sets: KeySets | None = None

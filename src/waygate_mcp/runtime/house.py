@@ -41,6 +41,7 @@ from waygate_mcp.runtime.host import dial_host
 from waygate_mcp.runtime.peers import Peers, Workplace
 from waygate_mcp.runtime.pulse import Pulse
 from waygate_mcp.runtime.reload import Reloader, ReloadReport
+from waygate_mcp.runtime.secrets import SecretHouse, open_store
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.api_keys import ApiKeys
@@ -210,6 +211,7 @@ class House(Generic[Guard]):
             upstreams,
             database,
             await self._open_keys(stack, database),
+            self._secrets(database),
             self.peers,
             KeySets(self.supervisor, self.clock.monotonic),
         )
@@ -225,9 +227,20 @@ class House(Generic[Guard]):
         )
         stack.push_async_callback(self.reloader.close)
         await self.reloader.first()
+        self.supervisor.start(
+            self.foundation.secrets.watch(self.reloader.request), name="watch-secrets"
+        )
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
+
+    def _secrets(self, database: Database) -> SecretHouse:
+        return SecretHouse(
+            self.settings.data_dir,
+            open_store(self.settings, database, self.clock.now),
+            remember=self.logs.redactor.remember,
+            monotonic=self.clock.monotonic,
+        )
 
     def _upstreams(self, facts: FactFile) -> UpstreamHouse:
         """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""

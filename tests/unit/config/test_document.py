@@ -22,6 +22,12 @@ from waygate_mcp.config.document import (
     ToolsSection,
 )
 from waygate_mcp.config.oauth import IssuerSection, OAuthSection
+from waygate_mcp.config.secret_sources import (
+    AppRoleSection,
+    KubernetesSection,
+    SecretsSection,
+    VaultSection,
+)
 from waygate_mcp.config.section import Section
 from waygate_mcp.config.upstream import UpstreamLimitsSection, UpstreamSection
 
@@ -43,7 +49,9 @@ def test_every_key_has_a_default_and_a_description() -> None:
     for section in sections():
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"
-            assert name in ("use", "issuer", "issuers", "grants") or not field.is_required()
+            is_optional_whole = section in (VaultSection, KubernetesSection, AppRoleSection)
+            is_needed = name in ("use", "issuer", "issuers", "grants") or is_optional_whole
+            assert is_needed or not field.is_required()
 
 
 def test_every_limit_has_its_unit_in_its_name_or_counts_something() -> None:
@@ -66,6 +74,9 @@ def test_nothing_can_be_added_or_changed(section: type[BaseModel]) -> None:
         UpstreamSection: {"command": "x"},
         IssuerSection: ISSUER,
         OAuthSection: {"issuers": [ISSUER]},
+        VaultSection: {"address": "https://vault.example.org", "token": "${env:T}"},
+        KubernetesSection: {"role": "x"},
+        AppRoleSection: {"role_id": "x", "secret_id": "${env:S}"},
     }
     needed = all_needed.get(section, {})
     with pytest.raises(ValidationError):
@@ -171,6 +182,10 @@ HEADINGS: dict[str, type[Section]] = {
     "auth.oauth": OAuthSection,
     "auth.oauth.issuers[]": IssuerSection,
     "limits": LimitsSection,
+    "secrets": SecretsSection,
+    "secrets.vault": VaultSection,
+    "secrets.vault.kubernetes": KubernetesSection,
+    "secrets.vault.approle": AppRoleSection,
     "plugins.NAME": PluginSection,
     "upstreams.NAME": UpstreamSection,
     "upstreams.NAME.limits": UpstreamLimitsSection,

@@ -1,11 +1,16 @@
-"""Counts and times every call that reached the chain, once, however it ends."""
+"""Counts and times every call that reached the chain, once, however it ends.
+
+And the last look at an error that somebody else worded: credentials of ours that an upstream repeats in it
+are hidden (threat model rules 17 and 33). What is no error costs nothing here.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import Protocol
 
-from waygate_mcp.errors import WaygateError
+from waygate_mcp.errors import RpcError, WaygateError
 from waygate_mcp.model.call import Call, InputRequired, Outcome
 from waygate_mcp.model.decision import CallResult
 from waygate_mcp.model.ports import Handler
@@ -14,11 +19,25 @@ from waygate_mcp.telemetry.metrics import Metrics
 __all__ = ["Observe"]
 
 
-class Observe:
-    """The outermost step: it sees the outcome every other step produced."""
+class Hides(Protocol):
+    """Who knows what must not be shown."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def hide(self, text: str) -> str:
+        """Give the text without it."""
+
+    def hide_in_json(self, data: bytes) -> bytes:
+        """Give the JSON without it."""
+
+
+class Observe:
+    """The outermost step: it sees the outcome every other step produced.
+
+    `hides` is given errors that clients are told as they stand.
+    """
+
+    def __init__(self, metrics: Metrics, hides: Hides | None = None) -> None:
         self._metrics = metrics
+        self._hides = hides
 
     async def __call__(self, call: Call, call_next: Handler) -> Outcome:
         """Pass the call on and record how it ended."""
@@ -29,6 +48,8 @@ class Observe:
             result = _result_of(outcome)
         except WaygateError as error:
             self._metrics.count_error(error.code)
+            if isinstance(error, RpcError) and (hidden := self._hidden(error)) is not None:
+                raise hidden from error
             raise
         except asyncio.CancelledError:
             result = CallResult.CANCELLED
@@ -43,6 +64,16 @@ class Observe:
                 result,
                 time.perf_counter() - started,
             )
+
+    def _hidden(self, error: RpcError) -> RpcError | None:
+        """Give an error without what must not be shown; None where there is nothing of it."""
+        if self._hides is None:
+            return None
+        message = self._hides.hide(error.safe_message)
+        data = None if error.data is None else self._hides.hide_in_json(error.data)
+        if (message, data) == (error.safe_message, error.data):
+            return None
+        return RpcError(error.rpc_code, message, data)
 
 
 def _result_of(outcome: Outcome) -> str:
