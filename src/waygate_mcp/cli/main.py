@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "Say why a key may use a tool, or may not."),
     "plugins": ("plugins", "List, write and check plugins."),
     "connect": ("connect", "Print a client's own configuration for this gateway, or write it."),
+    "audit": ("audit", "Read, verify and export the audit journal."),
     "config": ("config", "Show how the configuration is written."),
 }
 """Name → module of `waygate_mcp.cli`, and the first line of its help. A test compares the two."""

@@ -12,6 +12,7 @@ from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.runtime.tasks import TaskSupervisor
@@ -40,4 +41,5 @@ class Foundation:
     upstreams: UpstreamHouse
     database: Database
     keys: KeyBook
+    audit: AuditRoom
     peers: Peers | None = None
