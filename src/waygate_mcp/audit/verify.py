@@ -277,12 +277,13 @@ class _Chain:
 
     def _judge_strange(self) -> None:
         """Tell changed records from added ones: the former leave a gap where they stood."""
+        end = self._expected
         for place, claimed, expected in self._strange:
             number = claimed if claimed and self._gaps.take(claimed) else 0
             if not number and self._gaps.take(expected):
                 number = expected
-            if not number and claimed in (0, self._expected):
-                # The last record of all leaves no gap behind it.
+            if not number and expected == end and claimed in (0, self._expected):
+                # The last records of all leave no gap behind them.
                 number = self._expected
                 self._expected += 1
             if number:

@@ -78,7 +78,7 @@ def test_what_was_written_is_whole_over_several_files(copy: Copy) -> None:
     assert report.is_whole
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(number=NUMBERS, at=st.integers(0, 10_000), byte=st.integers(0, 255))
 def test_each_changed_byte_is_found_at_its_place(
     original: tuple[Path, Head], number: int, at: int, byte: int
@@ -95,7 +95,7 @@ def test_each_changed_byte_is_found_at_its_place(
     assert findings[0].place == f"{copy.path.name}:{number + 1}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(gone=st.sets(NUMBERS, min_size=1, max_size=5))
 def test_each_removed_record_is_found(original: tuple[Path, Head], gone: set[int]) -> None:
     copy = fresh(original)
@@ -112,19 +112,19 @@ def test_each_removed_record_is_found(original: tuple[Path, Head], gone: set[int
     assert said == gone
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(number=NUMBERS, at=st.integers(0, COUNT))
 def test_each_copied_record_is_found(original: tuple[Path, Head], number: int, at: int) -> None:
     copy = fresh(original)
     copy.write([*copy.lines[:at], copy.lines[number], *copy.lines[at:]])
     findings = copy.findings()
-    assert len(findings) == 1
-    # Put before its own place, the copy passes for the record that stands too early.
-    assert findings[0].what in ("added", "reordered")
-    assert findings[0].sequence in (number + 1, at + 1)
+    # Put before its own place, the copy makes what it was put before stand too late.
+    assert [one.sequence for one in findings if one.what == "added"] == [number + 1]
+    late = range(at + 1, number + 1)
+    assert [one.sequence for one in findings if one.what == "reordered"] == list(late)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(at=st.integers(0, COUNT), sequence=st.integers(0, COUNT + 5))
 def test_each_forged_record_is_found(
     original: tuple[Path, Head], at: int, sequence: int
@@ -138,7 +138,7 @@ def test_each_forged_record_is_found(
     assert report.findings[-1].place == f"{copy.path.name}:{at + 1}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(order=st.permutations(range(COUNT)))
 def test_each_order_but_the_right_one_is_found(
     original: tuple[Path, Head], order: list[int]
@@ -154,7 +154,7 @@ def test_each_order_but_the_right_one_is_found(
     assert {one.sequence for one in findings} == late
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(left=st.integers(0, COUNT - 1))
 def test_each_cut_tail_is_found_by_the_anchored_head(
     original: tuple[Path, Head], left: int
@@ -165,7 +165,7 @@ def test_each_cut_tail_is_found_by_the_anchored_head(
     assert [(one.what, one.sequence) for one in beside] == [("cut", left + 1)]
     # Whoever cuts the tail removes the head as well: one that is kept elsewhere finds it all the same.
     (copy.folder / f"{copy.head.chain}.head").unlink()
-    assert whats(copy.findings()) == ({"unanchored"} if left else {"unanchored"})
+    assert whats(copy.findings()) == {"unanchored"}
     assert whats(copy.findings(copy.head)) == {"cut"}
 
 
