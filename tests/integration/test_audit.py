@@ -27,7 +27,7 @@ from tests.integration.gateway_process import (
 from waygate_mcp.audit.files import FOLDER, chains_in
 from waygate_mcp.audit.reading import records
 
-TOOL = "everything__test_simple_text"
+TOOL = "test_simple_text"
 WAIT_S = 20.0
 
 
@@ -218,5 +218,3 @@ def test_what_is_recorded_from_now_on_is_followed(tmp_path: Path) -> None:
                 follower.terminate()
                 follower.wait(WAIT_S)
     assert json.loads(seen.splitlines()[0])["name"] == TOOL
-
-

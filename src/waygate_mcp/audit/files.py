@@ -14,8 +14,8 @@ import fcntl
 import os
 import re
 import secrets
-import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,7 +100,7 @@ class Tombstone(msgspec.Struct, frozen=True):
 
 def new_chain(now_s: float) -> str:
     """Invent the id of a chain that begins now; ids sort by time."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s)) + "-" + secrets.token_hex(6)
+    return f"{datetime.fromtimestamp(now_s, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(6)}"
 
 
 def segments_of(folder: Path, chain: str | None = None) -> list[Segment]:

@@ -28,7 +28,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, number: int = errno.ENOS
     def fail(*_: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(journal_module.os, name, fail)
+    monkeypatch.setattr(f"os.{name}", fail)
 
 
 async def test_a_record_stands_in_the_file_before_append_is_left(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_half_a_record_is_taken_back(tmp_path: Path, monkeypatch: pytest.M
     with open_journal(tmp_path) as journal:
         journal.append(BODY)
         with monkeypatch.context() as patch:
-            patch.setattr(journal_module.os, "write", lambda fd, data: real(fd, data[:50]))
+            patch.setattr("os.write", lambda fd, data: real(fd, data[:50]))
             with pytest.raises(StorageError, match="no space left"):
                 journal.append(BODY)
         assert len(lines_in(tmp_path)) == 1
@@ -152,7 +152,7 @@ async def test_half_a_record_that_cannot_be_taken_back_is_left_behind(
     real: Callable[[int, bytes], int] = os.write
     with open_journal(tmp_path) as journal:
         with monkeypatch.context() as patch:
-            patch.setattr(journal_module.os, "write", lambda fd, data: real(fd, data[:50]))
+            patch.setattr("os.write", lambda fd, data: real(fd, data[:50]))
             failing(patch, "ftruncate", errno.EIO)
             with pytest.raises(StorageError, match="no space left"):
                 journal.append(BODY)
@@ -174,9 +174,9 @@ async def test_a_disk_that_fails_is_told_to_all_who_wait_and_the_next_file_heals
             waits = [journal.wait_durable(journal.append(BODY)) for _ in range(3)]
             told = await asyncio.gather(*waits, return_exceptions=True)
             assert [type(one) for one in told] == [StorageError] * 3
-            assert journal.problem == "Input/output error"
+            assert journal.sync_problem == "Input/output error"
         await journal.wait_durable(journal.append(BODY))
-        assert journal.problem is None
+        assert not journal.problem
         assert (journal.number, journal.durable.sequence) == (2, 4)
 
 
@@ -184,9 +184,11 @@ async def test_a_disk_that_does_not_answer_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal_module, "WAIT_S", 0.0)
-    with open_journal(tmp_path, SLOW) as journal:
-        with pytest.raises(StorageError, match="does not answer"):
-            await journal.wait_durable(journal.append(BODY) + 1)
+    with (
+        open_journal(tmp_path, SLOW) as journal,
+        pytest.raises(StorageError, match="does not answer"),
+    ):
+        await journal.wait_durable(journal.append(BODY) + 1)
 
 
 async def test_a_file_somebody_removed_is_noticed(tmp_path: Path) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-from tests.support.audit import KEYS, lines_in, open_trail, write_journal
+from tests.support.audit import CLOCK, KEYS, lines_in, open_trail, write_journal
 from waygate_mcp.audit.files import read_head, write_beside
 from waygate_mcp.audit.journal import Journal, JournalOptions
 from waygate_mcp.audit.leftovers import find_leftovers, settle
@@ -19,8 +18,8 @@ AT = "2026-07-28T12:00:00.000Z"
 
 def die_with_an_open_call(folder: Path) -> Journal:
     """Write a chain as a killed process leaves it: not closed, the lock free, half a record at its end."""
-    journal = Journal(folder, KEYS, time.time, JournalOptions())
-    trail = Trail(journal, Redactor(), time.time, time.monotonic)
+    journal = Journal(folder, KEYS, CLOCK.now, JournalOptions())
+    trail = Trail(journal, Redactor(), CLOCK.now, CLOCK.monotonic)
     done, left = call_of("tools/call", "done"), call_of("tools/call", "left")
     for call in (done, left):
         trail.begin(call)

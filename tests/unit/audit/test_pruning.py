@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
-from tests.support.audit import KEYS, lines_in, open_journal, write_journal
+from tests.support.audit import CLOCK, KEYS, lines_in, open_journal, write_journal
 from waygate_mcp.audit.files import read_tombstone, segments_of
 from waygate_mcp.audit.journal import JournalOptions
 from waygate_mcp.audit.pruning import prune
@@ -35,7 +34,7 @@ def test_old_files_go_and_their_tombstone_says_what_went(tmp_path: Path) -> None
 
 def test_a_whole_chain_may_go_and_its_end_is_still_known(tmp_path: Path) -> None:
     head = write_journal(tmp_path, 30, rotate_bytes=2000)
-    prune(tmp_path, KEYS, time.time() + 10, AT)
+    prune(tmp_path, KEYS, CLOCK.now() + 10, AT)
     assert segments_of(tmp_path) == []
     assert verify(tmp_path, KEYS, [head]).is_whole
 
@@ -44,7 +43,7 @@ def test_the_file_that_is_being_written_stays(tmp_path: Path) -> None:
     with open_journal(tmp_path, JournalOptions(0.001, 300)) as journal:
         for _ in range(6):
             journal.append(b'"kind":"outcome"')
-        prune(tmp_path, KEYS, time.time() + 10, AT)
+        prune(tmp_path, KEYS, CLOCK.now() + 10, AT)
         assert len(segments_of(tmp_path)) == 1
         journal.append(b'"kind":"outcome"')
     assert verify(tmp_path, KEYS, [journal.head()]).findings == []
@@ -57,9 +56,9 @@ def test_what_was_tampered_with_is_left_for_the_verifier(tmp_path: Path) -> None
     lines = lines_in(tmp_path)
     for forged in (whole.replace(b"tool1", b"fool1"), b"{\n", b"".join(lines[1:3])):
         path.write_bytes(forged)
-        assert prune(tmp_path, KEYS, time.time() + 10, AT) == []
+        assert prune(tmp_path, KEYS, CLOCK.now() + 10, AT) == []
     path.write_bytes(whole)
     (tmp_path / f"{segments_of(tmp_path)[0].chain}.pruned").write_bytes(
         b'{"chain":"x","sequence":1,"mac":"x","count":1,"at":"x"}'
     )
-    assert prune(tmp_path, KEYS, time.time() + 10, AT) == []
+    assert prune(tmp_path, KEYS, CLOCK.now() + 10, AT) == []

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.support.audit import KEYS, lines_in, open_trail
-from waygate_mcp.audit import journal as journal_module
 from waygate_mcp.audit import trail as trail_module
 from waygate_mcp.audit.trail import Trail, TrailRules
 from waygate_mcp.audit.verify import verify
@@ -34,7 +33,7 @@ def recorded(tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def a_call(arguments: str = '{"name":"Ada"}', **more: Any) -> Call:
-    body = '{"jsonrpc":"2.0","id":1,"params":{"name":"greet","arguments":%s}}' % arguments
+    body = '{"jsonrpc":"2.0","id":1,"params":{"name":"greet","arguments":' + arguments + "}}"
     params = {"arguments": json.loads(arguments)}
     return call_of("tools/call", "greet", params, body=body.encode(), principal=ADA, **more)
 
@@ -43,7 +42,7 @@ def break_writing(patch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    patch.setattr(journal_module.os, "write", fail)
+    patch.setattr("os.write", fail)
 
 
 def test_a_call_leaves_its_beginning_and_its_end(trail: Trail, tmp_path: Path) -> None:
@@ -202,9 +201,7 @@ def test_without_a_journal_nothing_begins_and_ends_wait_for_it(
     assert len(recorded(tmp_path)) == 3
 
 
-def test_ends_that_wait_are_bounded(
-    trail: Trail, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ends_that_wait_are_bounded(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail_module, "MAX_WAITING", 2)
     call = a_call()
     trail.begin(call)

@@ -126,9 +126,7 @@ def test_each_copied_record_is_found(original: tuple[Path, Head], number: int, a
 
 @settings(max_examples=30, deadline=None)
 @given(at=st.integers(0, COUNT), sequence=st.integers(0, COUNT + 5))
-def test_each_forged_record_is_found(
-    original: tuple[Path, Head], at: int, sequence: int
-) -> None:
+def test_each_forged_record_is_found(original: tuple[Path, Head], at: int, sequence: int) -> None:
     copy = fresh(original)
     forged = json.loads(copy.lines[0]) | {"sequence": sequence, "mac": "f" * 32}
     line = json.dumps(forged, separators=(",", ":")).encode() + b"\n"
@@ -172,9 +170,7 @@ def test_each_cut_tail_is_found_by_the_anchored_head(
 def test_a_tail_cut_in_the_middle_of_a_record_is_found(copy: Copy) -> None:
     copy.write([*copy.lines[:-1], copy.lines[-1][:40]])
     findings = copy.findings()
-    assert [(one.what, one.place) for one in findings] == [
-        ("cut", f"{copy.path.name}:{COUNT}")
-    ]
+    assert [(one.what, one.place) for one in findings] == [("cut", f"{copy.path.name}:{COUNT}")]
 
 
 def test_a_chain_that_is_gone_altogether_is_found_by_a_head_kept_elsewhere(copy: Copy) -> None:

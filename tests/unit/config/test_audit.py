@@ -18,7 +18,13 @@ def test_every_call_is_recorded_without_a_word_in_the_document() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"sync_ms": 0}, {"rotate_mb": 0}, {"keep_days": 0}, {"durability": "never"}, {"clear_arguments": [""]}],
+    [
+        {"sync_ms": 0},
+        {"rotate_mb": 0},
+        {"keep_days": 0},
+        {"durability": "never"},
+        {"clear_arguments": [""]},
+    ],
 )
 def test_what_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from waygate_mcp.config.audit import AuditSection
 from waygate_mcp.config.document import (
     AuthSection,
     Document,
@@ -164,6 +165,7 @@ HEADINGS: dict[str, type[Section]] = {
     "server": ServerSection,
     "auth": AuthSection,
     "limits": LimitsSection,
+    "audit": AuditSection,
     "plugins.NAME": PluginSection,
     "upstreams.NAME": UpstreamSection,
     "upstreams.NAME.limits": UpstreamLimitsSection,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.audit import lines_in
+from tests.support.audit import lines_in, reached
 from tests.support.house import open_house, settings_in
 from waygate_mcp.audit.files import FOLDER, chains_in, read_head, read_tombstone
 from waygate_mcp.audit.reading import records
@@ -21,8 +20,6 @@ from waygate_mcp.errors import StorageError
 from waygate_mcp.runtime import audit as audit_module
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.testing.fakes import call_of
-
-WAIT_S = 10.0
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +37,6 @@ async def room(tmp_path: Path) -> AsyncIterator[AuditRoom]:
 
 def names(folder: Path) -> list[str]:
     return [record["name"] for record, _ in records(folder)]
-
-
-async def reached(fact: Any) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not fact():
-            await asyncio.sleep(0.01)
 
 
 async def test_what_is_recorded_is_copied_and_anchored(room: AuditRoom) -> None:
@@ -99,9 +90,7 @@ async def test_a_chain_of_a_process_that_died_is_settled_and_copied(tmp_path: Pa
     assert verify(folder, keys).findings == []
 
 
-async def test_old_files_are_let_go(
-    room: AuditRoom, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_files_are_let_go(room: AuditRoom, monkeypatch: pytest.MonkeyPatch) -> None:
     await room.journal.wait_durable(room.journal.tip.sequence)
     room.journal._day = -1  # as if it had been begun long ago
     await reached(lambda: room.journal.number == 2)
@@ -144,9 +133,7 @@ async def test_a_database_that_fails_costs_no_record(
 
 
 async def test_the_document_is_followed(room: AuditRoom) -> None:
-    room.follow(
-        AuditSection(sync_ms=7, rotate_mb=2, clear_arguments=("x",), door_refusals_per_s=3)
-    )
+    room.follow(AuditSection(sync_ms=7, rotate_mb=2, clear_arguments=("x",), door_refusals_per_s=3))
     assert room.journal.options.sync_s == 0.007
     assert room.journal.options.rotate_bytes == 2 * 1024 * 1024
     assert room.trail.rules.clear == ("x",)
