@@ -136,7 +136,9 @@ def time_to_verify(folder: Path, count: int) -> float:
 
 def main() -> int:
     """Measure, print, and keep where wanted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--records", type=int, default=1_000_000, help="records to verify")
     parser.add_argument("--folder", type=Path, default=Path.cwd(), help="on which disk")
     parser.add_argument("--save", action="store_true", help="write results/audit.json")
