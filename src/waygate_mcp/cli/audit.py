@@ -7,6 +7,7 @@ here: one that was made now would verify nothing.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json as jsonlib
 import sys
 import time
@@ -28,8 +29,6 @@ from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, print
 from waygate_mcp.config.secrets import KEY_FILE, load_or_create_secret_key, read_secret_file
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import ConfigError, StorageError
-from waygate_mcp.storage.audit_log import AuditLog
-from waygate_mcp.storage.engine import Database, database_url
 
 _FOLLOW_S = 0.25
 _AT_ONCE = 1000
@@ -213,7 +212,10 @@ def _heads_in_file(path: Path) -> list[Head]:
 
 def _heads_in_database(settings: Settings) -> list[Head]:
     given = settings.db_url.get_secret_value() if settings.db_url is not None else None
-    database = Database(database_url(given, settings.data_dir))
+    # Loaded here: most commands need no database, and its library is half of their time.
+    engine = importlib.import_module("waygate_mcp.storage.engine")
+    audit_log = importlib.import_module("waygate_mcp.storage.audit_log")
+    database = engine.Database(engine.database_url(given, settings.data_dir))
     if database.path is not None and not database.path.exists():
         note("warning: there is no database, so no anchored heads: a tail cut off may stay unseen")
         return []
@@ -221,7 +223,8 @@ def _heads_in_database(settings: Settings) -> list[Head]:
     async def ask() -> list[dict[str, Any]]:
         await database.open(upgrade_tables=False)
         try:
-            return await AuditLog(database).heads()
+            heads: list[dict[str, Any]] = await audit_log.AuditLog(database).heads()
+            return heads
         finally:
             await database.close()
 
