@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plugins": ("plugins", "List, write and check plugins."),
     "secrets": ("secrets", "Keep secrets in the encrypted store, and see where they come from."),
     "connect": ("connect", "Print a client's own configuration for this gateway, or write it."),
+    "audit": ("audit", "Read, verify and export the audit journal."),
     "config": ("config", "Show how the configuration is written."),
 }
 """Name → module of `waygate_mcp.cli`, and the first line of its help. A test compares the two."""

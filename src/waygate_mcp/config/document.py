@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
+from waygate_mcp.config.audit import AuditSection
 from waygate_mcp.config.client_servers import CLIENT_SERVERS_SCHEMA
 from waygate_mcp.config.hosts import LOOPBACK_HOSTS, parse_host, parse_origin
 from waygate_mcp.config.oauth import OAuthSection
@@ -345,6 +346,9 @@ class Document(Section):
     )
     secrets: SecretsSection = Field(
         default_factory=SecretsSection, description="Where `${secret:NAME}` looks besides."
+    )
+    audit: AuditSection = Field(
+        default_factory=AuditSection, description="The record of every call."
     )
     plugins: dict[Name, PluginSection] = Field(
         default_factory=dict, max_length=256, description="Python code that answers calls, by name."

@@ -115,7 +115,8 @@ class Call(msgspec.Struct, kw_only=True):
     it, set by the router together with `provider`. `params` are the parsed parameters, `body` the
     bytes they came in, for providers that relay raw slices. `deadline_s` is on the monotonic clock.
     `input_responses` maps question keys to raw JSON results, `request_state` is the provider's own
-    state, opened. `headers` are there for modern calls over HTTP only.
+    state, opened. `headers` are there for modern calls over HTTP only. `audit_sequence` is the number
+    of the audit record that says it began, 0 before that.
     """
 
     request_id: str
@@ -137,6 +138,7 @@ class Call(msgspec.Struct, kw_only=True):
     session_id: str | None = None
     headers: Mapping[bytes, bytes] | None = None
     client_name: str = ""
+    audit_sequence: int = 0
 
     @property
     def arguments(self) -> Mapping[str, Any]:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names wh
 
 __all__ = [
     "Announce",
+    "AuditTrail",
     "Authenticator",
+    "CallRecorder",
     "Caller",
     "FactStore",
     "Handler",
@@ -227,3 +229,49 @@ class Supervisor(Protocol):
 
         Returns the task, to be cancelled by whoever started it.
         """
+
+
+class AuditTrail(Protocol):
+    """Where acts of administration are recorded, so that nobody can change them afterwards."""
+
+    def record(
+        self,
+        action: str,
+        *,
+        principal: str,
+        outcome: str = "done",
+        details: Mapping[str, Any] | None = None,
+        request_id: str = "",
+    ) -> None:
+        """Write one record: before an act, and again after it where it can fail.
+
+        `action` is a word such as `keys.revoke`, `principal` the id of who acts. `details` are plain
+        JSON; secrets are taken out. Blocks for one small `write`, never for the disk.
+
+        Raises:
+            StorageError: it cannot be written; the act must not be done.
+        """
+
+
+class CallRecorder(Protocol):
+    """Where calls are recorded, before their effect and after it. Called by the event loop only."""
+
+    def begin(self, call: Call) -> None:
+        """Record that a call is allowed and begins; its number goes into `call.audit_sequence`.
+
+        Raises:
+            StorageError: it cannot be written; the call must not be made.
+        """
+
+    async def wait_begun(self, call: Call) -> None:
+        """Wait until the record of its beginning is on the disk.
+
+        Raises:
+            StorageError: it is not, and the call must not be made.
+        """
+
+    def end(self, call: Call, outcome: str, seconds: float) -> None:
+        """Record how a call ended that had begun. Never raises: what cannot be written waits."""
+
+    def refuse(self, call: Call, code: str, seconds: float) -> None:
+        """Record that a call was refused before it began. Never raises."""

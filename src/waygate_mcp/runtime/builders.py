@@ -28,11 +28,12 @@ from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gatewa
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
+from waygate_mcp.gateway.steps.audit import Audit, started
 from waygate_mcp.gateway.steps.authorize import authorize
 from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.gateway.stream_buffer import StreamLimits
 from waygate_mcp.model.event import Event, ResourceUpdated
-from waygate_mcp.model.ports import Announce, Authenticator, Provider
+from waygate_mcp.model.ports import Announce, Authenticator, Provider, Step
 from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
 from waygate_mcp.runtime.foundation import Foundation
@@ -96,13 +97,13 @@ async def open_generation(
         gateway = Gateway(
             _plans(document, (*providers, *upstreams)),
             foundation.live,
-            (Observe(foundation.metrics, foundation.logs.redactor), authorize),
+            _steps(document, foundation),
             _call_limits(document.limits),
             server_info(),
         )
         announcer.gateway = gateway
         authenticator = partial(_authenticator, document, foundation, bootstrap)
-        guard = make_guard(document, authenticator, foundation.metrics.count_auth_failure)
+        guard = make_guard(document, authenticator, _on_failure(document, foundation))
         foundation.secrets.in_force(document, known)
         return Generation(
             number=number,
@@ -217,6 +218,30 @@ async def _upstreams(
     except ConfigError:
         problems = await asyncio.to_thread(examine_upstreams, document, folder, data_dir, known)
         raise ConfigError(problems=problems) from None
+
+
+def _steps(document: Document, foundation: Foundation) -> tuple[Step, ...]:
+    """Give the rings around every call, outermost first."""
+    observe, audit = Observe(foundation.metrics, foundation.logs.redactor), document.audit
+    if not audit.enabled:
+        return (observe, authorize)
+    trail = foundation.audit.trail
+    is_strict = audit.durability == "strict"
+    return (observe, Audit(trail), authorize, started(trail, is_strict=is_strict))
+
+
+def _on_failure(document: Document, foundation: Foundation) -> Callable[[str], None]:
+    """Give who is told of credentials that are refused."""
+    count = foundation.metrics.count_auth_failure
+    if not document.audit.enabled:
+        return count
+    record = foundation.audit.trail.refuse_at_door
+
+    def tell(reason: str) -> None:
+        count(reason)
+        record(reason)
+
+    return tell
 
 
 def _authenticator(

@@ -13,6 +13,7 @@ from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.runtime.secrets import SecretHouse
@@ -44,5 +45,6 @@ class Foundation:
     database: Database
     keys: KeyBook
     secrets: SecretHouse
+    audit: AuditRoom
     peers: Peers | None = None
     key_sets: KeySets | None = None

@@ -32,6 +32,7 @@ from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.event import Event
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.seal import KeyRing
+from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.facts import FILE_NAME, FactFile
@@ -200,6 +201,8 @@ class House(Generic[Guard]):
         await facts.load()
         stack.push_async_callback(facts.close)
         upstreams = await stack.enter_async_context(self._upstreams(facts))
+        audit = AuditRoom(settings, master, self.logs, self.clock, self.supervisor, database)
+        stack.push_async_callback(audit.close)
         self.foundation = Foundation(
             settings,
             self.clock,
@@ -212,6 +215,7 @@ class House(Generic[Guard]):
             database,
             await self._open_keys(stack, database),
             self._secrets(database),
+            audit,
             self.peers,
             KeySets(self.supervisor, self.clock.monotonic),
         )
@@ -272,6 +276,7 @@ class House(Generic[Guard]):
     def _put_in_force(self, generation: Generation[Guard]) -> None:
         self._current = generation
         apply_to_live(generation.document, generation.gateway, self.live)
+        self.foundation.audit.follow(generation.document.audit)
 
     def _hear(self, event: Event) -> None:
         """Take a change another worker tells of."""
@@ -300,6 +305,10 @@ class House(Generic[Guard]):
         metrics.parked_exchanges.follow(lambda: len(live.parking))
         metrics.config_generation.follow(lambda: self._current.number if self._current else 0)
         metrics.follow_upstreams(self._upstreams_up)
+        audit = self.foundation.audit
+        metrics.audit_queue_depth.follow(lambda: audit.behind)
+        metrics.audit_last_record_timestamp.follow(lambda: audit.trail.last_s)
+        metrics.audit_write_failures.follow(lambda: audit.journal.failures)
         metrics.log_lines_dropped.follow(lambda: self.logs.writer.dropped)
         metrics.log_lines_lost.follow(lambda: self.logs.writer.lost)
 

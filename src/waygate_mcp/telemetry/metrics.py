@@ -72,14 +72,25 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Calls and readings of lists for an upstream, by how they ended.",
         ("upstream", "outcome"),
     ),
+    "audit_write_failures_total": (
+        "Audit records that could not be written, or not made durable.",
+        (),
+    ),
     "log_lines_dropped_total": ("Log lines that were not written.", ("reason",)),
 }
 GAUGES: dict[str, str] = {
     "active_connections": "Open connections of clients.",
     "parked_exchanges": "Calls that wait for an answer of their client.",
     "sessions": "Open sessions of legacy clients.",
+    "audit_queue_depth": "Audit records that are not yet copied into the database.",
+    "audit_last_record_timestamp": "When the last audit record was written, in seconds since 1970.",
     "config_generation": "Number of the configuration in force; the oldest among workers.",
 }
+_JOINED: dict[str, Callable[[list[float]], float]] = {
+    "config_generation": min,
+    "audit_last_record_timestamp": max,
+}
+"""How the numbers of workers are joined, where it is not by adding them."""
 UPSTREAM_UP = "upstream_up"
 UPSTREAM_UP_TEXT = "1 where there is a way to the upstream; 0 where some worker has none."
 _SEPARATOR = "/"
@@ -105,6 +116,9 @@ class Metrics:
         self.parked_exchanges = Gauge()
         self.sessions = Gauge()
         self.config_generation = Gauge()
+        self.audit_queue_depth = Gauge()
+        self.audit_last_record_timestamp = Gauge()
+        self.audit_write_failures = Gauge()
         self.log_lines_dropped = Gauge()
         self.log_lines_lost = Gauge()
         self.version = version
@@ -176,6 +190,7 @@ class Metrics:
                 "errors": dict(self._errors.cells),
                 "auth_failures": dict(self._auth_failures.cells),
                 "upstream_requests": dict(self._upstream_requests.cells),
+                "audit_write_failures": {"": self.audit_write_failures.number},
                 "log_lines": {
                     "queue_full": self.log_lines_dropped.number,
                     "sink_failed": self.log_lines_lost.number,
@@ -213,10 +228,12 @@ class _Families(Collector):
         yield _counter("auth_failures_total", _summed(snapshots, "auth_failures"))
         yield _counter("upstream_requests_total", _split(_summed(snapshots, "upstream_requests")))
         yield _upstreams_up(snapshots)
+        failures = sum(_summed(snapshots, "audit_write_failures").values())
+        yield _counter("audit_write_failures_total", {(): failures})
         yield _counter("log_lines_dropped_total", _summed(snapshots, "log_lines"))
         for name, text in GAUGES.items():
             numbers = [each.gauges[name] for each in snapshots if name in each.gauges]
-            number = min(numbers) if name == "config_generation" else sum(numbers)
+            number = _JOINED.get(name, sum)(numbers)
             yield GaugeMetricFamily(PREFIX + name, text, value=number)
         yield _build_info(self._metrics.version)
 

@@ -135,6 +135,7 @@ class HealthRoutes:
             "upstreams": _check_upstreams(house),
             "event_loop": _check_loop(house),
             "configuration": _check_configuration(house),
+            "audit": _check_audit(house),
         }
 
     async def ready(self) -> Response:
@@ -240,6 +241,20 @@ def _check_configuration(house: House[Guard]) -> Check:
     if last is not None and is_stale:
         check["problems"] = list(last.problems)
     return check
+
+
+def _check_audit(house: House[Guard]) -> Check:
+    """Say whether calls can be recorded; while they cannot, they are refused."""
+    if not house.current().document.audit.enabled:
+        return {"status": "healthy", "enabled": False}
+    audit = house.foundation.audit
+    check: Check = {
+        "status": "healthy" if audit.journal.problem is None else "unhealthy",
+        "chain": audit.journal.chain,
+        "records": audit.journal.tip.sequence,
+        "behind": audit.behind,
+    }
+    return check if audit.journal.problem is None else {**check, "error": audit.journal.problem}
 
 
 def _try_disk(folder: Path) -> Check:

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from waygate_mcp.config.audit import AuditSection
 from waygate_mcp.config.document import (
     AuthSection,
     Document,
@@ -186,6 +187,7 @@ HEADINGS: dict[str, type[Section]] = {
     "secrets.vault": VaultSection,
     "secrets.vault.kubernetes": KubernetesSection,
     "secrets.vault.approle": AppRoleSection,
+    "audit": AuditSection,
     "plugins.NAME": PluginSection,
     "upstreams.NAME": UpstreamSection,
     "upstreams.NAME.limits": UpstreamLimitsSection,

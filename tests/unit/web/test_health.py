@@ -62,7 +62,7 @@ async def test_a_healthy_server_says_so_with_its_checks(tmp_path: Path) -> None:
         found = answer.json()
         assert (answer.status, found["status"]) == (200, "healthy")
         assert set(found["checks"]) == {
-            "filesystem", "plugins", "upstreams", "event_loop", "configuration",
+            "filesystem", "plugins", "upstreams", "event_loop", "configuration", "audit",
         }  # fmt: skip
         assert found["checks"]["plugins"] == {
             "status": "healthy",

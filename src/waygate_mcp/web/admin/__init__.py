@@ -1,6 +1,7 @@
 """The admin API, `/admin/v1`: one router for each noun.
 
 keys     make, list, show, rotate and revoke API keys; the roles there are
+audit    questions to the copy of the audit journal
 explain  why somebody may or may not use an entry
 
 A router is a module with `router(house)`; its routes name what they need by `Needs` and answer in the
@@ -12,7 +13,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from waygate_mcp.runtime.house import House
-from waygate_mcp.web.admin import explain, keys
+from waygate_mcp.web.admin import audit, explain, keys
 from waygate_mcp.web.guard import Guard
 
 __all__ = ["PREFIX", "routers"]
@@ -22,4 +23,4 @@ PREFIX = "/admin/v1"
 
 def routers(house: House[Guard]) -> list[APIRouter]:
     """Give all routers, for one house."""
-    return [keys.router(house), explain.router(house)]
+    return [keys.router(house), explain.router(house), audit.router(house)]
