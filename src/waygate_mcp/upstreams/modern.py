@@ -12,6 +12,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -142,8 +143,13 @@ class ModernConnector:
         identifier = self._new_id()
         params = modern_params(call, context, token)
         message = jsonrpc.encode_request(identifier, call.method, params)
-        request = _Request(identifier, message, headers)
-        answered = await self._exchange(request, call.caller, token)
+        begun = await self._channel.send(message, headers, identifier=identifier)
+        if isinstance(begun, Incoming):
+            if begun.error is None:
+                return modern_outcome(self.upstream, call.method, begun.result, extensions)
+            answered = Answered(200, error=begun.error)
+        else:
+            answered = await self._read(begun, identifier, call.caller, token)
         if answered.result is not None:
             return modern_outcome(self.upstream, call.method, answered.result, extensions)
         error = answered.error
@@ -192,9 +198,20 @@ class ModernConnector:
         self, request: _Request, caller: Caller | None, token: str | None
     ) -> Answered:
         """Send a request, hand its events on, give its response."""
-        async with self._channel.request(request.message, request.headers) as conversation:
+        begun = self._channel.request(request.message, request.headers)
+        return await self._read(begun, request.identifier, caller, token)
+
+    async def _read(
+        self,
+        begun: AbstractAsyncContextManager[Conversation],
+        identifier: str,
+        caller: Caller | None,
+        token: str | None,
+    ) -> Answered:
+        """Read what answers a request to its response, and hand on what comes before."""
+        async with begun as conversation:
             async for incoming in conversation.messages():
-                if incoming.is_response and _answers(incoming, request.identifier):
+                if incoming.is_response and _answers(incoming, identifier):
                     return _answered(conversation, incoming)
                 if caller is not None:
                     await _tell(caller, incoming, token)
