@@ -120,6 +120,21 @@ def _read(line: bytes) -> list[Incoming]:
     return [_decode_one(line)] if line.lstrip()[:1] != b"[" else _decode_many(line)
 
 
+def _read_plain(data: bytes) -> Incoming | None:
+    """Read one message written as nearly all are: ASCII, on one line; None for whatever is not so."""
+    if not data.isascii() or b"\n" in data or b"\r" in data:
+        return None
+    try:
+        return _decode_one(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _is_json(response: HttpResponse) -> bool:
+    """Tell whether a body is one JSON text, looking no closer than is needed for the usual header."""
+    return response.headers.get("content-type") == _JSON or media_type(response) == _JSON
+
+
 class Conversation(Protocol):
     """The messages that answer one request, in their order."""
 
@@ -221,10 +236,9 @@ class HttpConversation:
             self._reading = self._read_text(is_json=kind == _JSON and self.status != 202)
         return self._reading
 
-    def take_whole(self, body: bytes) -> Incoming | None:
-        """Take a body that is here already: one message, or what `messages` is to give as well."""
+    def take_whole(self, body: bytes) -> None:
+        """Take a body that was read already, for `messages` to give what is in it."""
         self._taken = self._read(body)
-        return self._taken[0] if len(self._taken) == 1 else None
 
     async def aclose(self) -> None:
         """Let go of what is being read; the channel does so when the exchange is left."""
@@ -335,17 +349,26 @@ class HttpChannel:
         if poster is None:
             return self.request(message, headers)
         response = await poster.post(self._path, (*_POST_HEADERS, *headers), message)
-        conversation = HttpConversation(self.upstream, response, self._limit)
-        if response.status == 200 and media_type(response) == _JSON:
+        conversation: HttpConversation | None = None
+        if response.status == 200 and _is_json(response):
             try:
                 body = response.take_whole(self._limit)
                 if body is None:
                     body = await read_body(response, self._limit)
             finally:
                 response.release()
-            incoming = conversation.take_whole(body)
-            if incoming is not None and incoming.id == identifier and incoming.is_response:
+            incoming = _read_plain(body)
+            if (
+                incoming is not None
+                and incoming.id == identifier
+                and incoming.method is None
+                and (incoming.error is not None or incoming.result is not _NOTHING)
+            ):
                 return incoming
+            conversation = HttpConversation(self.upstream, response, self._limit)
+            conversation.take_whole(body)
+        if conversation is None:
+            conversation = HttpConversation(self.upstream, response, self._limit)
         return _Begun(conversation, response)
 
     @asynccontextmanager

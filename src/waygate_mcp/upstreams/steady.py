@@ -152,7 +152,16 @@ class SteadyUpstream:
                     raise self._left_alone()
                 began_s = self._now()
                 try:
-                    outcome = await self._call(call)
+                    held = self._held
+                    if held is None:
+                        held = await self._ready()
+                    held.users += 1
+                    try:
+                        outcome = await held.upstream.call(call)
+                    finally:
+                        held.users -= 1
+                        if held.is_given_up:
+                            self._close_unused(held)
                 except BaseException as exc:
                     result = self._note_end(exc, call, began_s)
                     raise
@@ -364,16 +373,10 @@ class SteadyUpstream:
     # --- calls
 
     async def _call(self, call: Call) -> Outcome:
-        held = self._held
-        if held is None:
-            held = await self._ready()
-        held.users += 1
-        try:
+        """Call past the breaker and the bulkhead: of work of our own."""
+        held = await self._ready()
+        with self._using(held):
             return await held.upstream.call(call)
-        finally:
-            held.users -= 1
-            if held.is_given_up:
-                self._close_unused(held)
 
     @contextmanager
     def _using(self, held: Held) -> Iterator[None]:

@@ -214,7 +214,7 @@ async def send(response: Posted, limit: int = 1000) -> tuple[Incoming | None, li
 
 @pytest.mark.parametrize("is_here", [True, False])
 async def test_one_response_is_given_at_once(is_here: bool) -> None:
-    response = Posted(200, JSON, b'{"jsonrpc":"2.0","id":"a",\n"result":{"x":1}}', is_here=is_here)
+    response = Posted(200, JSON, b'{"jsonrpc":"2.0","id":"a","result":{"x":1}}', is_here=is_here)
     incoming, rest = await send(response)
     assert incoming is not None
     assert bytes(incoming.result) == b'{"x":1}'
@@ -266,3 +266,18 @@ async def test_an_exchange_without_a_short_way_is_used_as_ever() -> None:
     assert not isinstance(begun, Incoming)
     async with begun as conversation:
         assert [one.id async for one in conversation.messages()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc":"2.0",\n"id":"a","result":{"x":1}}',
+        '{"jsonrpc":"2.0","id":"a","result":{"x":1},"y":"\u00fc"}'.encode(),
+        b'{"jsonrpc":"2.0","id":"a","result":{"x":1},"y":"\\ud83d"}',
+        b'[{"jsonrpc":"2.0","id":"a","result":{"x":1}}]',
+    ],
+)
+async def test_a_response_that_is_not_plainly_written_is_read_with_care(body: bytes) -> None:
+    incoming, rest = await send(Posted(200, JSON, body, is_here=True))
+    found = rest if incoming is None else [incoming]
+    assert [(one.id, bytes(one.result)) for one in found] == [("a", b'{"x":1}')]
