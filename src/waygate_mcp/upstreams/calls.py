@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 URL_REQUIRED_LEGACY = -32042
-_ERA_PARAMS = ("_meta", "inputResponses", "requestState", "task")
+_ERA_PARAMS = frozenset(("inputResponses", "requestState", "task"))
 # Ours on each side, and what may carry private data over the border (protocol.md 9, rule 25).
 _OWN_META = (
     VERSION_KEY, CLIENT_INFO_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY, SUBSCRIPTION_KEY,
@@ -124,10 +124,11 @@ def _params_of(call: Call) -> Members:
 def _entry_params(call: Call) -> tuple[Members, Members]:
     """Give parameters and `_meta` with this provider's own names and without era members."""
     members = _params_of(call)
-    meta = members.get("_meta")
-    for name in _ERA_PARAMS:
-        if name != "inputResponses" or call.method != "tasks/update":
-            members.pop(name, None)
+    meta = members.pop("_meta", None)
+    if not _ERA_PARAMS.isdisjoint(members):
+        for name in _ERA_PARAMS:
+            if name != "inputResponses" or call.method != "tasks/update":
+                members.pop(name, None)
     member = _NAMES.get(call.method)
     if member is not None:
         members[member] = _raw(call.target)
