@@ -304,13 +304,6 @@ class Catalog:
         conditions = tuple(listing.condition for listing in listings)
         if kind is Kind.TOOL and self._offers.keys:
             self._note_keys(parts, conditions)
-        templates = [
-            pair
-            for part in parts
-            for pair in part.templates
-            if not is_narrow or principal.may_reach(endpoint, pair[1].provider.name)
-        ]
-        templates.sort(key=lambda pair: pair[0].specificity)  # equal ones keep the bindings' order
         ttl_ms = min((listing.ttl_ms for listing in listings), default=0)
         is_whole = all(condition == "current" for condition in conditions)
         ttl_ms = max(min(ttl_ms, _MAX_TTL_MS if is_whole else _FAILED_TTL_MS), 0)
@@ -325,7 +318,7 @@ class Catalog:
             expires_s=self._monotonic() + max(ttl_ms / 1000.0, 1.0),
             parts=tuple(parts),
             conditions=conditions,
-            templates=tuple(templates),
+            templates=_templates(parts, principal, endpoint),
             pages={},
         )
 
@@ -584,3 +577,17 @@ def _unavailable(provider: str, problem: str) -> UpstreamUnavailableError:
     return UpstreamUnavailableError(
         provider, problem, safe_message=f"The upstream server {provider} is not available."
     )
+
+
+def _templates(
+    parts: Sequence[Part], principal: Principal, endpoint: str
+) -> tuple[tuple[UriTemplate, Found], ...]:
+    """Give the templates a principal may reach, the most specific first."""
+    found = [
+        pair
+        for part in parts
+        for pair in part.templates
+        if principal.may_reach(endpoint, pair[1].provider.name)
+    ]
+    found.sort(key=lambda pair: pair[0].specificity)  # equal ones keep the bindings' order
+    return tuple(found)
