@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names what call.py holds
+    from waygate_mcp.errors import WaygateError
     from waygate_mcp.model.call import Answer, Call, LogEvent, Outcome, Progress, Question
     from waygate_mcp.model.catalog import Features, Kind, Listing, NameClaim, Viewer
     from waygate_mcp.model.event import Event
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names wh
 __all__ = [
     "Announce",
     "Authenticator",
+    "CallLog",
     "Caller",
     "FactStore",
     "Handler",
@@ -205,6 +207,20 @@ class Authenticator(Protocol):
             UnauthenticatedError: no credential, or not a valid one.
             RemoteProtocolError: two different credentials in one request.
         """
+
+
+class CallLog(Protocol):
+    """Keeps a record of calls that were answered."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a call should wait before it begins; asked for every call."""
+
+    async def wait_for_room(self) -> None:
+        """Wait for what was noted to be stored, within a bound."""
+
+    def note(self, call: Call, result: str, seconds: float, failure: WaygateError | None) -> None:
+        """Note how a call ended: one of `CallResult`. Never blocks, never raises."""
 
 
 class FactStore(Protocol):

@@ -32,6 +32,7 @@ from waygate_mcp.model.event import Event, ResourceUpdated
 from waygate_mcp.model.ports import Announce, Authenticator, Provider
 from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
+from waygate_mcp.runtime.call_notes import CallNotes
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
 from waygate_mcp.runtime.peers import Peers
@@ -92,7 +93,7 @@ async def open_generation(
         gateway = Gateway(
             _plans(document, (*providers, *upstreams)),
             foundation.live,
-            (Observe(foundation.metrics), authorize),
+            (Observe(foundation.metrics, _notes(foundation)), authorize),
             _call_limits(document.limits),
             server_info(),
         )
@@ -262,6 +263,10 @@ def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPl
 def _allowed(patterns: tuple[str, ...]) -> tuple[str, ...] | None:
     """Give the patterns; None for the one that allows all."""
     return None if patterns == (EVERYTHING,) else patterns
+
+
+def _notes(foundation: Foundation) -> CallNotes:
+    return CallNotes(foundation.writer, foundation.clock.now)
 
 
 def _call_limits(limits: LimitsSection) -> CallLimits:

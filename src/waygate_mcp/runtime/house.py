@@ -39,11 +39,13 @@ from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.host import dial_host
 from waygate_mcp.runtime.peers import Peers, Workplace
 from waygate_mcp.runtime.pulse import Pulse
+from waygate_mcp.runtime.records import Records
 from waygate_mcp.runtime.reload import Reloader, ReloadReport
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.api_keys import ApiKeys
 from waygate_mcp.storage.engine import Database, database_url
+from waygate_mcp.storage.writer import BackgroundWriter
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
 from waygate_mcp.telemetry.timestamps import Stamp
@@ -74,6 +76,7 @@ class House(Generic[Guard]):
     supervisor: TaskSupervisor
     pulse: Pulse
     reloader: Reloader[Guard]
+    records: Records
 
     def __init__(
         self,
@@ -183,6 +186,9 @@ class House(Generic[Guard]):
         self.metrics = stack.enter_context(_metrics(settings))
         self.supervisor = await stack.enter_async_context(TaskSupervisor())
         database = await stack.enter_async_context(_database(settings))
+        writer = await stack.enter_async_context(
+            BackgroundWriter(database, self.supervisor, self.metrics.count_record_dropped)
+        )
         ring = KeyRing.from_master(master)
         workplace = self._workplace
         place = ALONE if workplace is None else workplace.place
@@ -208,6 +214,7 @@ class House(Generic[Guard]):
             KeyHash(master),
             upstreams,
             database,
+            writer,
             await self._open_keys(stack, database),
             self.peers,
         )
@@ -223,6 +230,10 @@ class House(Generic[Guard]):
         )
         stack.push_async_callback(self.reloader.close)
         await self.reloader.first()
+        self.records = Records(self.foundation)
+        stack.callback(self.records.close)
+        self.records.open()
+        self.reloader.on_report = self.records.tell_of_reload
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
@@ -285,6 +296,7 @@ class House(Generic[Guard]):
         metrics.parked_exchanges.follow(lambda: len(live.parking))
         metrics.config_generation.follow(lambda: self._current.number if self._current else 0)
         metrics.follow_upstreams(self._upstreams_up)
+        metrics.records_waiting.follow(lambda: len(self.foundation.writer))
         metrics.log_lines_dropped.follow(lambda: self.logs.writer.dropped)
         metrics.log_lines_lost.follow(lambda: self.logs.writer.lost)
 

@@ -128,6 +128,15 @@ class Database:
         async with self.reading() as connection:
             return await connection.run_sync(current_revision)
 
+    async def ping(self) -> None:
+        """Ask for nothing, to see whether anybody answers.
+
+        Raises:
+            StorageError: nobody does.
+        """
+        async with self.reading() as connection:
+            await connection.execute(sa.select(1))
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,

@@ -38,6 +38,14 @@ SURFACE = {
 }
 
 
+BESIDE = {
+    "waygate_log_lines_dropped_total",
+    "waygate_records_dropped_total",
+    "waygate_records_waiting",
+}
+"""Metrics of ours that the surface does not name."""
+
+
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     text, _ = metrics.render()
     return {
@@ -59,6 +67,7 @@ def busy() -> Metrics:
     metrics.count_error("unknown_name")
     metrics.count_auth_failure("missing")
     metrics.count_upstream_request("web", "ok")
+    metrics.count_record_dropped("refused")
     metrics.follow_upstreams(lambda: {"web": True})
     return metrics
 
@@ -71,12 +80,12 @@ def test_the_metrics_are_those_of_the_surface_with_its_labels() -> None:
     for name, expected in SURFACE.items():
         assert found[name] == expected, name
     ours = {name for name in found if name.startswith("waygate_")}
-    assert ours - set(SURFACE) == {"waygate_log_lines_dropped_total"}
+    assert ours - set(SURFACE) == BESIDE
 
 
 def test_the_tables_name_every_metric() -> None:
     named = {f"waygate_{name}" for name in (*HISTOGRAMS, *COUNTERS, *GAUGES, UPSTREAM_UP)}
-    assert named | {"waygate_build_info"} == set(SURFACE) | {"waygate_log_lines_dropped_total"}
+    assert named | {"waygate_build_info"} == set(SURFACE) | BESIDE
 
 
 def test_a_request_is_counted_and_timed() -> None:

@@ -1,4 +1,4 @@
-"""Counts and times every call that reached the chain, once, however it ends."""
+"""Counts, times and notes every call that reached the chain, once, however it ends."""
 
 from __future__ import annotations
 
@@ -8,27 +8,36 @@ import time
 from waygate_mcp.errors import WaygateError
 from waygate_mcp.model.call import Call, InputRequired, Outcome
 from waygate_mcp.model.decision import CallResult
-from waygate_mcp.model.ports import Handler
+from waygate_mcp.model.ports import CallLog, Handler
 from waygate_mcp.telemetry.metrics import Metrics
 
 __all__ = ["Observe"]
 
 
 class Observe:
-    """The outermost step: it sees the outcome every other step produced."""
+    """The outermost step: it sees the outcome every other step produced.
 
-    def __init__(self, metrics: Metrics) -> None:
+    `log` keeps a record of each call; one that cannot keep up slows calls before they begin.
+    """
+
+    def __init__(self, metrics: Metrics, log: CallLog | None = None) -> None:
         self._metrics = metrics
+        self._log = log
 
     async def __call__(self, call: Call, call_next: Handler) -> Outcome:
         """Pass the call on and record how it ended."""
+        log = self._log
+        if log is not None and log.is_full:
+            await log.wait_for_room()
         started = time.perf_counter()
         result: str = CallResult.FAILED
+        failure: WaygateError | None = None
         try:
             outcome = await call_next(call)
             result = _result_of(outcome)
         except WaygateError as error:
             self._metrics.count_error(error.code)
+            failure = error
             raise
         except asyncio.CancelledError:
             result = CallResult.CANCELLED
@@ -36,13 +45,11 @@ class Observe:
         else:
             return outcome
         finally:
-            self._metrics.observe_call(
-                call.endpoint,
-                call.method,
-                call.provider,
-                result,
-                time.perf_counter() - started,
-            )
+            seconds = time.perf_counter() - started
+            self._metrics.observe_call(call.endpoint, call.method, call.provider, result, seconds)
+            if log is not None:
+                log.note(call, result, seconds, failure)
+            failure = None  # its traceback holds this frame: a circle only the collector breaks
 
 
 def _result_of(outcome: Outcome) -> str:
