@@ -37,6 +37,7 @@ from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.host import dial_host
+from waygate_mcp.runtime.opening import open_database
 from waygate_mcp.runtime.peers import Peers, Workplace
 from waygate_mcp.runtime.pulse import Pulse
 from waygate_mcp.runtime.records import Records
@@ -44,7 +45,7 @@ from waygate_mcp.runtime.reload import Reloader, ReloadReport
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.api_keys import ApiKeys
-from waygate_mcp.storage.engine import Database, database_url
+from waygate_mcp.storage.engine import Database
 from waygate_mcp.storage.writer import BackgroundWriter
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
@@ -185,7 +186,7 @@ class House(Generic[Guard]):
         self.logs.redactor.remember(master.decode("utf-8", "replace"))
         self.metrics = stack.enter_context(_metrics(settings))
         self.supervisor = await stack.enter_async_context(TaskSupervisor())
-        database = await stack.enter_async_context(_database(settings))
+        database = await stack.enter_async_context(open_database(settings))
         writer = await stack.enter_async_context(
             BackgroundWriter(database, self.supervisor, self.metrics.count_record_dropped)
         )
@@ -308,11 +309,6 @@ class House(Generic[Guard]):
 async def _keep_use(keys: KeyBook) -> None:
     with suppress(StorageError):  # when a key was last used is no reason not to stop
         await keys.keep_use()
-
-
-def _database(settings: Settings) -> Database:
-    given = settings.db_url.get_secret_value() if settings.db_url is not None else None
-    return Database(database_url(given, settings.data_dir))
 
 
 def _metrics(settings: Settings) -> Any:
