@@ -157,7 +157,7 @@ class Kills:
             if kills_database and self._cluster is not None:
                 self._cluster.kill()
                 self.found.database_kills += 1
-            victims = [gateway, *writers]
+            victims: list[subprocess.Popen[Any]] = [gateway, *writers]
             self._random.shuffle(victims)
             for victim in victims:
                 victim.kill()

@@ -212,13 +212,6 @@ class Authenticator(Protocol):
 class CallLog(Protocol):
     """Keeps a record of calls that were answered."""
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a call should wait before it begins; asked for every call."""
-
-    async def wait_for_room(self) -> None:
-        """Wait for what was noted to be stored, within a bound."""
-
     def note(self, call: Call, result: str, seconds: float, failure: WaygateError | None) -> None:
         """Note how a call ended: one of `CallResult`. Never blocks, never raises."""
 

@@ -26,7 +26,9 @@ from waygate_mcp.storage.tables import (
 )
 
 __all__ = [
+    "NAMED",
     "CallRecord",
+    "CallTally",
     "EventRecord",
     "Figure",
     "write_calls",
@@ -37,8 +39,14 @@ __all__ = [
 MAX_TEXT = 1_000
 KEY = "key:"
 """How the id of a principal begins that is an API key."""
-_NAMED = frozenset({"tools/call", "prompts/get"})
+NAMED = frozenset({"tools/call", "prompts/get"})
 """Methods whose names are of a list that has an end; others are counted under the method."""
+
+
+Use = tuple[str, str, str, str]
+"""Principal, provider, method, name."""
+MAX_USES = 10_000
+OTHER = "other"
 
 
 class CallRecord(NamedTuple):
@@ -76,10 +84,45 @@ class Figure(NamedTuple):
     value: float
 
 
-async def write_calls(connection: AsyncConnection, records: Sequence[CallRecord]) -> None:
-    """Store calls: their history, the words of failures, use of keys and of commands."""
-    await connection.execute(sa.insert(command_history), [_history_row(one) for one in records])
-    failures = [_failure_row(one) for one in records if one.error is not None]
+class CallTally:
+    """Calls of a fraction of a second: each is counted, and as many as the caller likes are kept whole.
+
+    It is handed to the writer with its first call, at `at_s`, and filled until it is closed. A use is
+    who called, whom, by which method, and what: the name is empty where nobody offers it.
+    """
+
+    __slots__ = ("at_s", "is_closed", "kept", "uses")
+
+    def __init__(self, at_s: float) -> None:
+        self.at_s = at_s
+        self.is_closed = False
+        self.kept: list[CallRecord] = []
+        self.uses: dict[Use, list[float]] = {}
+
+    def count(self, use: Use, seconds: float, *, is_error: bool) -> None:
+        """Count one call."""
+        cell = self.uses.get(use)
+        if cell is None:
+            if len(self.uses) >= MAX_USES:
+                use = ("", "", "", OTHER)
+            cell = self.uses.setdefault(use, [0, 0, 0.0, 0.0])
+        cell[0] += 1
+        cell[1] += is_error
+        cell[2] += seconds
+        cell[3] = max(cell[3], seconds)
+
+
+async def write_calls(connection: AsyncConnection, records: Sequence[CallTally]) -> None:
+    """Store calls: the history of those kept whole, words of failures, use of keys and of commands.
+
+    The tallies are closed: what follows belongs to others.
+    """
+    for tally in records:
+        tally.is_closed = True
+    kept = [one for tally in records for one in tally.kept]
+    if kept:
+        await connection.execute(sa.insert(command_history), [_history_row(one) for one in kept])
+    failures = [_failure_row(one) for one in kept if one.error is not None]
     if failures:
         await connection.execute(sa.insert(execution_logs), failures)
     await _count_keys(connection, records)
@@ -116,16 +159,17 @@ async def write_figures(connection: AsyncConnection, records: Sequence[Figure]) 
     await connection.execute(sa.insert(metrics), rows)
 
 
-async def _count_keys(connection: AsyncConnection, records: Sequence[CallRecord]) -> None:
+async def _count_keys(connection: AsyncConnection, records: Sequence[CallTally]) -> None:
     counts: dict[tuple[str, str], list[float]] = {}
     last_s: dict[str, float] = {}
-    for one in records:
-        if one.principal.startswith(KEY):
-            key = one.principal.removeprefix(KEY)
-            found = counts.setdefault((key, _day(one.at_s)), [0, 0])
-            found[0] += 1
-            found[1] += one.error is not None
-            last_s[key] = max(one.at_s, last_s.get(key, 0.0))
+    for tally in records:
+        for (principal, _, _, _), cell in tally.uses.items():
+            if principal.startswith(KEY):
+                key = principal.removeprefix(KEY)
+                found = counts.setdefault((key, _day(tally.at_s)), [0, 0])
+                found[0] += cell[0]
+                found[1] += cell[1]
+                last_s[key] = max(tally.at_s, last_s.get(key, 0.0))
     if not counts:
         return
     # In one order for all processes, so that no two wait for each other's rows.
@@ -150,16 +194,17 @@ async def _count_keys(connection: AsyncConnection, records: Sequence[CallRecord]
     )
 
 
-async def _count_commands(connection: AsyncConnection, records: Sequence[CallRecord]) -> None:
+async def _count_commands(connection: AsyncConnection, records: Sequence[CallTally]) -> None:
     counts: dict[tuple[str, str, str], list[float]] = {}
-    for one in records:
-        if one.provider:
-            command = _storable(one.name) if one.method in _NAMED else one.method
-            found = counts.setdefault((one.provider, command, _day(one.at_s)), [0, 0, 0.0, 0.0])
-            found[0] += 1
-            found[1] += one.error is not None or one.outcome == "tool_error"
-            found[2] += one.seconds * 1000
-            found[3] = max(found[3], one.seconds * 1000)
+    for tally in records:
+        for (_, provider, method, name), cell in tally.uses.items():
+            if provider:
+                command = _storable(name) if method in NAMED else method
+                found = counts.setdefault((provider, command, _day(tally.at_s)), [0, 0, 0.0, 0.0])
+                found[0] += cell[0]
+                found[1] += cell[1]
+                found[2] += cell[2] * 1000
+                found[3] = max(found[3], cell[3] * 1000)
     if not counts:
         return
     rows = [

@@ -13,6 +13,7 @@ from waygate_mcp.storage import retention, tables
 from waygate_mcp.storage.engine import Database
 from waygate_mcp.storage.history import (
     CallRecord,
+    CallTally,
     EventRecord,
     Figure,
     write_calls,
@@ -56,9 +57,23 @@ async def add_key(database: Database, name: str) -> None:
         )  # fmt: skip
 
 
+def tallies(*records: CallRecord) -> list[CallTally]:
+    """A tally for each record, as `runtime.call_notes` fills them."""
+    found = []
+    for one in records:
+        tally = CallTally(one.at_s)
+        is_error = one.outcome in ("failed", "tool_error")
+        tally.count(
+            (one.principal, one.provider, one.method, one.name), one.seconds, is_error=is_error
+        )
+        tally.kept.append(one)
+        found.append(tally)
+    return found
+
+
 async def write(database: Database, *records: CallRecord) -> None:
     async with database.writing() as connection:
-        await write_calls(connection, records)
+        await write_calls(connection, tallies(*records))
 
 
 async def test_a_call_is_in_the_history_and_counted_for_its_key_and_its_command(
@@ -76,7 +91,7 @@ async def test_a_call_is_in_the_history_and_counted_for_its_key_and_its_command(
     (failure,) = await rows(database, tables.execution_logs)
     assert (failure["message"], failure["data"]["code"]) == ("Unknown tool: x", "unknown_name")
     (usage,) = await rows(database, tables.api_key_usage)
-    assert usage == {"key_id": "abc", "day": "2026-11-28", "calls": 3, "errors": 1}
+    assert usage == {"key_id": "abc", "day": "2026-11-28", "calls": 3, "errors": 2}
     (command,) = await rows(database, tables.plugin_metrics)
     assert (command["command"], command["calls"], command["errors"]) == ("files__read", 3, 2)
     assert (command["duration_ms"], command["slowest_ms"]) == (1000, 500)
@@ -151,7 +166,7 @@ async def test_what_is_too_old_goes_and_the_rest_stays(
     for days in range(0, 400, 5):
         moment = AT_S - days * 86_400 - 60
         async with database.writing() as connection:
-            await write_calls(connection, [record(at_s=moment, error=("x", "y"))])
+            await write_calls(connection, tallies(record(at_s=moment, error=("x", "y"))))
             await write_events(connection, [EventRecord(moment, "k", "info", None, "m", {})])
             await write_figures(connection, [Figure(moment, "n", {}, 1)])
     taken = await prune(database, NOW)

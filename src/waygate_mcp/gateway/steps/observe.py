@@ -17,7 +17,7 @@ __all__ = ["Observe"]
 class Observe:
     """The outermost step: it sees the outcome every other step produced.
 
-    `log` keeps a record of each call; one that cannot keep up slows calls before they begin.
+    `log` is told of each call.
     """
 
     def __init__(self, metrics: Metrics, log: CallLog | None = None) -> None:
@@ -26,9 +26,6 @@ class Observe:
 
     async def __call__(self, call: Call, call_next: Handler) -> Outcome:
         """Pass the call on and record how it ended."""
-        log = self._log
-        if log is not None and log.is_full:
-            await log.wait_for_room()
         started = time.perf_counter()
         result: str = CallResult.FAILED
         failure: WaygateError | None = None
@@ -47,8 +44,8 @@ class Observe:
         finally:
             seconds = time.perf_counter() - started
             self._metrics.observe_call(call.endpoint, call.method, call.provider, result, seconds)
-            if log is not None:
-                log.note(call, result, seconds, failure)
+            if self._log is not None:
+                self._log.note(call, result, seconds, failure)
             failure = None  # its traceback holds this frame: a circle only the collector breaks
 
 
