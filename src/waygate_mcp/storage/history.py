@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waygate_mcp.storage.tables import (
     api_key_usage,
-    api_keys,
     command_history,
     execution_logs,
     metrics,
@@ -161,7 +160,6 @@ async def write_figures(connection: AsyncConnection, records: Sequence[Figure]) 
 
 async def _count_keys(connection: AsyncConnection, records: Sequence[CallTally]) -> None:
     counts: dict[tuple[str, str], list[float]] = {}
-    last_s: dict[str, float] = {}
     for tally in records:
         for (principal, _, _, _), cell in tally.uses.items():
             if principal.startswith(KEY):
@@ -169,7 +167,6 @@ async def _count_keys(connection: AsyncConnection, records: Sequence[CallTally])
                 found = counts.setdefault((key, _day(tally.at_s)), [0, 0])
                 found[0] += cell[0]
                 found[1] += cell[1]
-                last_s[key] = max(tally.at_s, last_s.get(key, 0.0))
     if not counts:
         return
     # In one order for all processes, so that no two wait for each other's rows.
@@ -178,20 +175,6 @@ async def _count_keys(connection: AsyncConnection, records: Sequence[CallTally])
         for (key, day), (calls, errors) in sorted(counts.items())
     ]
     await connection.execute(_adding(connection, api_key_usage, ("calls", "errors")), rows)
-    used = (
-        sa.update(api_keys)
-        .where(
-            api_keys.c.id == sa.bindparam("key"),
-            sa.or_(
-                api_keys.c.last_used_at_utc.is_(None),
-                api_keys.c.last_used_at_utc < sa.bindparam("at"),
-            ),
-        )
-        .values(last_used_at_utc=sa.bindparam("at"))
-    )
-    await connection.execute(
-        used, [{"key": key, "at": _moment(at_s)} for key, at_s in sorted(last_s.items())]
-    )
 
 
 async def _count_commands(connection: AsyncConnection, records: Sequence[CallTally]) -> None:
