@@ -27,7 +27,7 @@ from tests.support.postgres import postgres  # noqa: E402
 
 TITLES = (
     "| database | kills | of the database too | keys acknowledged | revocations | lost | calls answered "
-    "| of those 2 s before the kill, not in the history | ready, median s | p99 | slowest | took s |"
+    "| of those 2 s before the kill, not in the history (a busy gateway keeps a part) | ready, median s | p99 | slowest | took s |"
 )
 RESULT = ROOT / "bench" / "results" / "kills.md"
 
@@ -47,7 +47,7 @@ def run(kind: str, cycles: int, seed: int, within_s: float) -> Findings:
 def row(kind: str, found: Findings, seconds: float) -> str:
     """Give the findings as a row of the table."""
     ready = sorted(found.ready_s)
-    p99 = quantiles(ready, n=100)[-1]
+    p99 = quantiles(ready, n=100, method="inclusive")[-1]
     return (
         f"| {kind} | {found.cycles} | {found.database_kills} | {len(found.made)} | {len(found.revoked)} "
         f"| {len(found.problems)} | {found.answered} | {found.late} | {median(ready):.2f} | {p99:.2f} "
