@@ -27,7 +27,8 @@ from tests.support.postgres import postgres  # noqa: E402
 
 TITLES = (
     "| database | kills | of the database too | keys acknowledged | revocations | lost | calls answered "
-    "| of those 2 s before the kill, not in the history (a busy gateway keeps a part) | ready, median s | p99 | slowest | took s |"
+    "| of those 2 s before the kill, not in the history (of many a part is kept) |"
+    " ready, median s | p99 | slowest | took s |"
 )
 RESULT = ROOT / "bench" / "results" / "kills.md"
 
