@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from waygate_mcp.errors import StorageError
@@ -48,6 +49,7 @@ class KeyBook:
         self._used: dict[str, float] = {}
         self._kept_use_s = 0.0
         self._is_silent = False
+        self._stopping = asyncio.Event()
 
     def find(self, id_: str) -> StoredKey | None:
         """Give a key, whatever its state, from memory."""
@@ -69,9 +71,8 @@ class KeyBook:
         self._tell_of_ended()
 
     async def watch(self) -> None:
-        """Follow the store until cancelled."""
-        while True:
-            await asyncio.sleep(POLL_S)
+        """Follow the store until `stop`."""
+        while not await self._is_stopped(POLL_S):
             try:
                 await self.refresh()
                 if self.now() - self._kept_use_s > KEEP_USE_EVERY_S:
@@ -85,6 +86,16 @@ class KeyBook:
                 if self._is_silent:
                     _log.warning("keys are up to date again")
                 self._is_silent = False
+
+    def stop(self) -> None:
+        """Let `watch` end once it has looked."""
+        self._stopping.set()
+
+    async def _is_stopped(self, within_s: float) -> bool:
+        """Wait for the end, for so long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), within_s)
+        return self._stopping.is_set()
 
     async def keep_use(self) -> None:
         """Let the store know when keys were last used.

@@ -35,6 +35,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "Say why a key may use a tool, or may not."),
     "plugins": ("plugins", "List, write and check plugins."),
     "secrets": ("secrets", "Keep secrets in the encrypted store, and see where they come from."),
+    "db": ("db", "Look after the database."),
+    "backup": (
+        "backup",
+        "Copy the database and the data folder into one file, while the server runs.",
+    ),
+    "restore": (
+        "backup",
+        "Put a backup in place of the database and the data folder. The server must be stopped.",
+    ),
     "connect": ("connect", "Print a client's own configuration for this gateway, or write it."),
     "audit": ("audit", "Read, verify and export the audit journal."),
     "config": ("config", "Show how the configuration is written."),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names what call.py holds
+    from waygate_mcp.errors import WaygateError
     from waygate_mcp.model.call import Answer, Call, LogEvent, Outcome, Progress, Question
     from waygate_mcp.model.catalog import Features, Kind, Listing, NameClaim, Viewer
     from waygate_mcp.model.event import Event
@@ -24,6 +25,7 @@ __all__ = [
     "Announce",
     "AuditTrail",
     "Authenticator",
+    "CallLog",
     "CallRecorder",
     "Caller",
     "FactStore",
@@ -209,6 +211,13 @@ class Authenticator(Protocol):
             UnverifiedError: the decision takes waiting; see `model/unverified.py`.
             UpstreamUnavailableError: nobody can decide now.
         """
+
+
+class CallLog(Protocol):
+    """Keeps a record of calls that were answered."""
+
+    def note(self, call: Call, result: str, seconds: float, failure: WaygateError | None) -> None:
+        """Note how a call ended: one of `CallResult`. Never blocks, never raises."""
 
 
 class FactStore(Protocol):

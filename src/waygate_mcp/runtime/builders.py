@@ -36,6 +36,7 @@ from waygate_mcp.model.event import Event, ResourceUpdated
 from waygate_mcp.model.ports import Announce, Authenticator, Provider, Step
 from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
+from waygate_mcp.runtime.call_notes import CallNotes
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
 from waygate_mcp.runtime.peers import Peers
@@ -222,7 +223,10 @@ async def _upstreams(
 
 def _steps(document: Document, foundation: Foundation) -> tuple[Step, ...]:
     """Give the rings around every call, outermost first."""
-    observe, audit = Observe(foundation.metrics, foundation.logs.redactor), document.audit
+    observe, audit = (
+        Observe(foundation.metrics, foundation.logs.redactor, _notes(foundation)),
+        document.audit,
+    )
     if not audit.enabled:
         return (observe, authorize)
     trail = foundation.audit.trail
@@ -304,6 +308,10 @@ def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPl
 def _allowed(patterns: tuple[str, ...]) -> tuple[str, ...] | None:
     """Give the patterns; None for the one that allows all."""
     return None if patterns == (EVERYTHING,) else patterns
+
+
+def _notes(foundation: Foundation) -> CallNotes:
+    return CallNotes(foundation.writer, foundation.clock.now)
 
 
 def _call_limits(limits: LimitsSection) -> CallLimits:

@@ -20,6 +20,7 @@ from waygate_mcp.runtime.secrets import SecretHouse
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.engine import Database
+from waygate_mcp.storage.writer import BackgroundWriter
 from waygate_mcp.telemetry.logs import Logs
 from waygate_mcp.telemetry.metrics import Metrics
 
@@ -43,6 +44,7 @@ class Foundation:
     key_hash: KeyHash
     upstreams: UpstreamHouse
     database: Database
+    writer: BackgroundWriter
     keys: KeyBook
     secrets: SecretHouse
     audit: AuditRoom

@@ -6,6 +6,7 @@ door: HTTP and standard input are given a house. Nothing here is global; a proce
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -39,14 +40,17 @@ from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.host import dial_host
+from waygate_mcp.runtime.opening import open_database
 from waygate_mcp.runtime.peers import Peers, Workplace
 from waygate_mcp.runtime.pulse import Pulse
+from waygate_mcp.runtime.records import Records
 from waygate_mcp.runtime.reload import Reloader, ReloadReport
 from waygate_mcp.runtime.secrets import SecretHouse, open_store
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.api_keys import ApiKeys
-from waygate_mcp.storage.engine import Database, database_url
+from waygate_mcp.storage.engine import Database
+from waygate_mcp.storage.writer import BackgroundWriter
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
 from waygate_mcp.telemetry.timestamps import Stamp
@@ -56,6 +60,7 @@ __all__ = ["House"]
 
 Guard = TypeVar("Guard")
 
+_LAST_LOOK_S = 5.0
 NAMES_FILE = "names.json"
 """In the data folder: whose the public names are."""
 
@@ -77,6 +82,7 @@ class House(Generic[Guard]):
     supervisor: TaskSupervisor
     pulse: Pulse
     reloader: Reloader[Guard]
+    records: Records
 
     def __init__(
         self,
@@ -184,8 +190,12 @@ class House(Generic[Guard]):
         master = load_or_create_secret_key(settings)
         self.logs.redactor.remember(master.decode("utf-8", "replace"))
         self.metrics = stack.enter_context(_metrics(settings))
+        # Before the supervisor: its tasks end before what they read and write is closed.
+        database = await stack.enter_async_context(open_database(settings))
         self.supervisor = await stack.enter_async_context(TaskSupervisor())
-        database = await stack.enter_async_context(_database(settings))
+        writer = await stack.enter_async_context(
+            BackgroundWriter(database, self.supervisor, self.metrics.count_record_dropped)
+        )
         ring = KeyRing.from_master(master)
         workplace = self._workplace
         place = ALONE if workplace is None else workplace.place
@@ -213,12 +223,18 @@ class House(Generic[Guard]):
             KeyHash(master),
             upstreams,
             database,
+            writer,
             await self._open_keys(stack, database),
             self._secrets(database),
             audit,
             self.peers,
             KeySets(self.supervisor, self.clock.monotonic),
         )
+        await self._begin(stack)
+
+    async def _begin(self, stack: AsyncExitStack) -> None:
+        """Put the first generation in force, and start what goes on beside it."""
+        settings, upstreams = self.settings, self.foundation.upstreams
         self.live.sessions.on_end = self._let_go
         self.live.sessions.on_roots_changed = lambda one: upstreams.tell_roots_changed(one.id)
         self.document_path = find_document(settings)
@@ -234,6 +250,10 @@ class House(Generic[Guard]):
         self.supervisor.start(
             self.foundation.secrets.watch(self.reloader.request), name="watch-secrets"
         )
+        self.records = Records(self.foundation)
+        stack.callback(self.records.close)
+        self.records.open()
+        self.reloader.on_report = self.records.tell_of_reload
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
@@ -269,8 +289,8 @@ class House(Generic[Guard]):
 
         keys = KeyBook(ApiKeys(database), self.clock.now, end)
         await keys.refresh()
-        self.supervisor.start(keys.watch(), name="keys")
-        stack.push_async_callback(_keep_use, keys)
+        watching = self.supervisor.start(keys.watch(), name="keys")
+        stack.push_async_callback(_end_keys, keys, watching)
         return keys
 
     def _put_in_force(self, generation: Generation[Guard]) -> None:
@@ -309,6 +329,7 @@ class House(Generic[Guard]):
         metrics.audit_queue_depth.follow(lambda: audit.behind)
         metrics.audit_last_record_timestamp.follow(lambda: audit.trail.last_s)
         metrics.audit_write_failures.follow(lambda: audit.journal.failures)
+        metrics.records_waiting.follow(lambda: len(self.foundation.writer))
         metrics.log_lines_dropped.follow(lambda: self.logs.writer.dropped)
         metrics.log_lines_lost.follow(lambda: self.logs.writer.lost)
 
@@ -317,14 +338,12 @@ class House(Generic[Guard]):
         return {name: upstream.is_up for name, upstream in upstreams.items()}
 
 
-async def _keep_use(keys: KeyBook) -> None:
+async def _end_keys(keys: KeyBook, watching: asyncio.Task[None]) -> None:
+    """Let the last look at the store end by itself: cut off, it would leave a connection behind."""
+    keys.stop()
+    await asyncio.wait([watching], timeout=_LAST_LOOK_S)
     with suppress(StorageError):  # when a key was last used is no reason not to stop
         await keys.keep_use()
-
-
-def _database(settings: Settings) -> Database:
-    given = settings.db_url.get_secret_value() if settings.db_url is not None else None
-    return Database(database_url(given, settings.data_dir))
 
 
 def _metrics(settings: Settings) -> Any:

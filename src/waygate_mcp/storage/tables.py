@@ -200,7 +200,7 @@ command_history = sa.Table(
     _text("outcome"),
     sa.Column("duration_ms", sa.Float(), nullable=False),
 )
-"""Calls that were answered, for people; the audit journal is the record. Kept for 90 days."""
+"""Calls that were answered, for people: of a busy gateway a part, the audit journal has all. Kept for 90 days."""
 
 execution_logs = sa.Table(
     "execution_logs",

@@ -77,6 +77,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         (),
     ),
     "log_lines_dropped_total": ("Log lines that were not written.", ("reason",)),
+    "records_dropped_total": (
+        "Records of calls and events that never reached the database.",
+        ("reason",),
+    ),
 }
 GAUGES: dict[str, str] = {
     "active_connections": "Open connections of clients.",
@@ -84,6 +88,7 @@ GAUGES: dict[str, str] = {
     "sessions": "Open sessions of legacy clients.",
     "audit_queue_depth": "Audit records that are not yet copied into the database.",
     "audit_last_record_timestamp": "When the last audit record was written, in seconds since 1970.",
+    "records_waiting": "Records that wait to be written to the database.",
     "config_generation": "Number of the configuration in force; the oldest among workers.",
 }
 _JOINED: dict[str, Callable[[list[float]], float]] = {
@@ -100,8 +105,8 @@ _SEPARATOR = "/"
 class Metrics:
     """All numbers of this process, and those of the other workers when they are rendered.
 
-    The gauges `active_connections`, `parked_exchanges`, `sessions` and `config_generation` are
-    public: set them, or let them `follow` a function.
+    The gauges `active_connections`, `parked_exchanges`, `sessions`, `records_waiting` and
+    `config_generation` are public: set them, or let them `follow` a function.
     """
 
     def __init__(self, *, version: str = "unknown", shared: SharedFolder | None = None) -> None:
@@ -111,10 +116,12 @@ class Metrics:
         self._errors = Counter(max_cells=200)
         self._auth_failures = Counter(max_cells=200)
         self._upstream_requests = Counter()
+        self._records_dropped = Counter()
         self._upstreams_up: Callable[[], Mapping[str, bool]] = dict
         self.active_connections = Gauge()
         self.parked_exchanges = Gauge()
         self.sessions = Gauge()
+        self.records_waiting = Gauge()
         self.config_generation = Gauge()
         self.audit_queue_depth = Gauge()
         self.audit_last_record_timestamp = Gauge()
@@ -158,6 +165,10 @@ class Metrics:
         """Count one call or reading of a list; `outcome` is one of a few words."""
         self._upstream_requests.add(f"{upstream}{_SEPARATOR}{outcome}")
 
+    def count_record_dropped(self, reason: str) -> None:
+        """Count one record that was given up: `queue_full`, `refused` or `stopped`."""
+        self._records_dropped.add(reason)
+
     def follow_upstreams(self, source: Callable[[], Mapping[str, bool]]) -> None:
         """Ask `source` from now on which upstreams are up; see `Gauge.follow`."""
         self._upstreams_up = source
@@ -191,6 +202,7 @@ class Metrics:
                 "auth_failures": dict(self._auth_failures.cells),
                 "upstream_requests": dict(self._upstream_requests.cells),
                 "audit_write_failures": {"": self.audit_write_failures.number},
+                "records_dropped": dict(self._records_dropped.cells),
                 "log_lines": {
                     "queue_full": self.log_lines_dropped.number,
                     "sink_failed": self.log_lines_lost.number,
@@ -231,6 +243,7 @@ class _Families(Collector):
         failures = sum(_summed(snapshots, "audit_write_failures").values())
         yield _counter("audit_write_failures_total", {(): failures})
         yield _counter("log_lines_dropped_total", _summed(snapshots, "log_lines"))
+        yield _counter("records_dropped_total", _summed(snapshots, "records_dropped"))
         for name, text in GAUGES.items():
             numbers = [each.gauges[name] for each in snapshots if name in each.gauges]
             number = _JOINED.get(name, sum)(numbers)

@@ -65,7 +65,7 @@ async def test_it_follows_the_store_and_survives_its_silence(
     await keys.refresh()
     group = asyncio.TaskGroup()
     await group.__aenter__()
-    watching = group.create_task(keys.watch())
+    group.create_task(keys.watch())
     with caplog.at_level(logging.WARNING):
         store.is_down = True
         await asyncio.sleep(POLL_S * 4)
@@ -81,7 +81,7 @@ async def test_it_follows_the_store_and_survives_its_silence(
     assert len(said) == 2
     assert "stay as they were known" in said[0]
     assert "up to date again" in said[1]
-    watching.cancel()
+    keys.stop()
     await group.__aexit__(None, None, None)
 
 
@@ -96,13 +96,13 @@ async def test_when_a_key_was_last_used_reaches_the_store_now_and_then() -> None
     keys.note_use("abcdefghijkl")
     group = asyncio.TaskGroup()
     await group.__aenter__()
-    watching = group.create_task(keys.watch())
+    group.create_task(keys.watch())
     await asyncio.sleep(POLL_S * 2)
     assert store.keys["abcdefghijkl"].last_used_at is None
     wall.now_s += KEEP_USE_EVERY_S
     await asyncio.sleep(POLL_S * 2)
     assert store.keys["abcdefghijkl"].last_used_at == START + timedelta(seconds=5)
-    watching.cancel()
+    keys.stop()
     await group.__aexit__(None, None, None)
 
 

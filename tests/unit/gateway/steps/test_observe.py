@@ -121,3 +121,31 @@ async def test_credentials_that_an_upstream_repeats_in_an_error_are_hidden(
     assert (caught.value.rpc_code, caught.value.safe_message, caught.value.data) == (
         -32000, message, data,
     )  # fmt: skip
+
+
+class Log:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str, Any]] = []
+
+    def note(self, call: Call, result: str, seconds: float, failure: Any) -> None:
+        assert 0 <= seconds < 60
+        self.noted.append((call.name, result, failure and failure.code))
+
+
+async def test_a_call_is_noted_however_it_ends() -> None:
+    log = Log()
+    step: Any = Observe(Counted(), log=log)  # type: ignore[arg-type]
+    call = make_call("tools/call", {"name": "x"})
+
+    async def answers(call: Call) -> Outcome:
+        return text("done")
+
+    async def fails(call: Call) -> Outcome:
+        raise UnknownNameError("tool", "x")
+
+    await step(call, answers)
+    with pytest.raises(UnknownNameError):
+        await step(call, fails)
+    assert log.noted == [(call.name, "ok", None), (call.name, "failed", "unknown_name")]
