@@ -26,12 +26,15 @@ from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
 from waygate_mcp.gateway.steps.authorize import authorize
+from waygate_mcp.gateway.steps.limit import Limit
 from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.gateway.stream_buffer import StreamLimits
 from waygate_mcp.model.event import Event, ResourceUpdated
 from waygate_mcp.model.ports import Announce, Authenticator, Provider
+from waygate_mcp.model.rate import Rate, parse_rate
 from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
+from waygate_mcp.policy.limits import Limiter, Rules
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
 from waygate_mcp.runtime.peers import Peers
@@ -89,13 +92,16 @@ async def open_generation(
         configs = await _upstreams(document, foundation, folder)
         told = announcer.for_upstreams(foundation.peers, configs)
         upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, told))
+        limiter = _limiter(document, foundation)
         gateway = Gateway(
             _plans(document, (*providers, *upstreams)),
             foundation.live,
-            (Observe(foundation.metrics), authorize),
+            (Observe(foundation.metrics), Limit(limiter.admit), authorize),
             _call_limits(document.limits),
             server_info(),
         )
+        for endpoint in gateway.endpoints.values():
+            endpoint.admit = limiter.admit_upstream
         announcer.gateway = gateway
         authenticator = partial(_authenticator, document, foundation, bootstrap)
         guard = make_guard(document, authenticator, foundation.metrics.count_auth_failure)
@@ -108,6 +114,7 @@ async def open_generation(
             gateway=gateway,
             guard=guard,
             calls=CallsInFlight(),
+            limiter=limiter,
             opened=stack.pop_all(),
         )
 
@@ -224,6 +231,24 @@ def _authenticator(
     return ApiKeyAuthenticator(
         foundation.key_hash, (bootstrap().record,), foundation.keys, roles_of(document.roles)
     )
+
+
+def _limiter(document: Document, foundation: Foundation) -> Limiter:
+    rates = document.limits.rates
+    per_minute = foundation.settings.rate_limit
+    usual = (Rate(per_minute, 60.0, max(1, per_minute // 30)),)
+    rules = Rules(
+        _read_rates(rates.default) or usual,
+        roles={name: _read_rates(texts) for name, texts in rates.roles.items()},
+        keys={name: _read_rates(texts) for name, texts in rates.keys.items()},
+        tools={name: _read_rates(texts) for name, texts in rates.tools.items()},
+        upstreams={name: _read_rates(texts) for name, texts in rates.upstreams.items()},
+    )
+    return Limiter(rules, foundation.counters, foundation.metrics.count_rate_limited)
+
+
+def _read_rates(texts: Sequence[str]) -> tuple[Rate, ...]:
+    return tuple(parse_rate(text) for text in texts)
 
 
 def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPlan]:

@@ -12,6 +12,7 @@ from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.model.ports import CounterStore
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.runtime.tasks import TaskSupervisor
@@ -27,7 +28,8 @@ __all__ = ["Foundation"]
 class Foundation:
     """The process-lifetime things. `live.ring` is the key ring, `key_hash` hashes API keys.
 
-    `peers` are the other workers, None where this process is alone.
+    `counters` outlive reloads, as does what a caller has spent. `peers` are the other workers, None
+    where this process is alone.
     """
 
     settings: Settings
@@ -40,4 +42,5 @@ class Foundation:
     upstreams: UpstreamHouse
     database: Database
     keys: KeyBook
+    counters: CounterStore
     peers: Peers | None = None

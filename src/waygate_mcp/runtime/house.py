@@ -7,6 +7,7 @@ door: HTTP and standard input are given a house. Nothing here is global; a proce
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -29,7 +30,11 @@ from waygate_mcp.gateway.name_table import NameTable
 from waygate_mcp.gateway.places import ALONE
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.event import Event
+from waygate_mcp.model.ports import CounterStore
 from waygate_mcp.model.principal import Principal
+from waygate_mcp.policy.counters import LocalCounters
+from waygate_mcp.policy.shared_counters import FILE_NAME as COUNTERS_FILE
+from waygate_mcp.policy.shared_counters import SharedCounters
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
@@ -209,6 +214,7 @@ class House(Generic[Guard]):
             upstreams,
             database,
             await self._open_keys(stack, database),
+            self._counters(stack),
             self.peers,
         )
         self.live.sessions.on_end = self._let_go
@@ -226,6 +232,15 @@ class House(Generic[Guard]):
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
+
+    def _counters(self, stack: AsyncExitStack) -> CounterStore:
+        """Make what calls are counted with; several workers count together."""
+        alone = LocalCounters(self.clock.monotonic)
+        if self._workplace is None:
+            return alone
+        path = self.settings.run_dir / COUNTERS_FILE
+        missed = partial(self.metrics.count_error, "counters_not_shared")
+        return stack.enter_context(SharedCounters(path, alone, missed))
 
     def _upstreams(self, facts: FactFile) -> UpstreamHouse:
         """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""

@@ -21,6 +21,7 @@ from waygate_mcp.config.document import (
     ServerSection,
     ToolsSection,
 )
+from waygate_mcp.config.rates import RatesSection
 from waygate_mcp.config.section import Section
 from waygate_mcp.config.upstream import UpstreamLimitsSection, UpstreamSection
 
@@ -46,7 +47,7 @@ def test_every_key_has_a_default_and_a_description() -> None:
 def test_every_limit_has_its_unit_in_its_name_or_counts_something() -> None:
     counted = ("_per_principal", "_per_upstream", "_total", "_events", "_max", "_threads", "_size")
     for name in LimitsSection.model_fields:
-        assert name.endswith(("_s", "_bytes", *counted)), name
+        assert name.endswith(("_s", "_bytes", *counted)) or name == "rates", name
 
 
 def test_every_limit_has_both_bounds() -> None:
@@ -164,6 +165,7 @@ HEADINGS: dict[str, type[Section]] = {
     "server": ServerSection,
     "auth": AuthSection,
     "limits": LimitsSection,
+    "limits.rates": RatesSection,
     "plugins.NAME": PluginSection,
     "upstreams.NAME": UpstreamSection,
     "upstreams.NAME.limits": UpstreamLimitsSection,
