@@ -5,7 +5,7 @@ Knows the order of precedence. Refuses to know where the counters are kept; a `C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from waygate_mcp.errors import RateLimitedError
 from waygate_mcp.model.call import Call
@@ -51,7 +51,7 @@ class Rules:
         named = self.keys.get(principal.id)
         if named:
             return "key", named
-        given = tuple(parse_rate(text) for text in principal.limits)
+        given = _readable(principal.limits)
         if given:
             return "key", given
         for role, rates in self.roles.items():
@@ -133,3 +133,11 @@ def buckets_of(scope: str, subject: str, rates: Rates) -> tuple[Bucket, ...]:
         )
         for rate in rates
     )
+
+
+def _readable(texts: Iterable[str]) -> Rates:
+    """Read rates from the database; what is none there leaves a caller to the rates of all others."""
+    try:
+        return tuple(parse_rate(text) for text in texts)
+    except ValueError:
+        return ()

@@ -55,6 +55,7 @@ class Counted:
         (caller("key:other", roles=("batch", "slow")), 2, "role"),
         (caller("key:other", roles=("empty",)), 5, "default"),
         (caller("key:other", roles=("slow",), own=("3/minute",)), 3, "key"),
+        (caller("key:other", own=("3/minute", "nonsense")), 5, "default"),
         (caller("key:named", roles=("slow",), own=("3/minute",)), 4, "key"),
     ],
 )
