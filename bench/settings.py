@@ -93,7 +93,7 @@ def waygate(
     return Spec(
         "waygate",
         (*command, "--port", "{port}"),
-        {"PYTHONPATH": str(HERE), "WAYGATE_API_KEY": key},
+        {"PYTHONPATH": str(HERE), "WAYGATE_API_KEY": key, "WAYGATE_RATE_LIMIT": "1000000000"},
         key=key,
         tool=tool,
         tools=tools,

@@ -22,6 +22,7 @@ from waygate_mcp.model.keys import StoredKey
 from waygate_mcp.model.permissions import ALL, Grant, Narrowing
 from waygate_mcp.model.ports import KeyStore
 from waygate_mcp.model.principal import Principal
+from waygate_mcp.model.rate import parse_rate
 
 __all__ = ["KeyDesk", "parse_span"]
 
@@ -95,11 +96,12 @@ class KeyDesk:
         """Make a key; gives it and its text, which is shown once and nowhere kept.
 
         Raises:
-            InvalidArgumentsError: name, role or narrowing cannot be.
+            InvalidArgumentsError: name, role, narrowing or a rate cannot be.
             ForbiddenError: it would be stronger than its maker.
         """
         narrowed = narrowing or Narrowing()
         self._check(name, roles, narrowed)
+        _check_rates(limits)
         self._check_strength(maker, roles, narrowed)
         now = self.now()
         expires_at = None if expires_in is None else now + expires_in
@@ -227,3 +229,12 @@ def _new_text(id_: str | None = None) -> tuple[str, str]:
     if found is None:  # the checksum is ours
         raise StorageError("a key that was just made cannot be read")
     return text, found
+
+
+def _check_rates(texts: Sequence[str]) -> None:
+    """Refuse a key whose rates nobody could count by."""
+    for text in texts:
+        try:
+            parse_rate(text)
+        except ValueError as exc:
+            raise InvalidArgumentsError([f"{text!r} is no rate: {exc}"]) from None

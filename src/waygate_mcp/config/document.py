@@ -25,6 +25,7 @@ from waygate_mcp.config.patterns import (
     URI_PREFIX_PATTERN,
     USE_PATTERN,
 )
+from waygate_mcp.config.rates import RatesSection
 from waygate_mcp.config.roles import Permission
 from waygate_mcp.config.secret_sources import SecretsSection
 from waygate_mcp.config.section import Section, items
@@ -223,6 +224,9 @@ class LimitsSection(Section):
         ge=0,
         le=3600,
         description="Seconds calls in flight may still run when the server stops.",
+    )
+    rates: RatesSection = Field(
+        default_factory=RatesSection, description="How often callers may call."
     )
 
 

@@ -116,6 +116,14 @@ class Settings(BaseSettings):
         le=1024 * 1024 * 1024,
     )
 
+    rate_limit: int = Field(
+        6000,
+        description="Requests a key may make in a minute where `limits.rates` says nothing else; "
+        "a thirtieth of them, 200 by default, in a row.",
+        ge=1,
+        le=1_000_000_000,
+    )
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:

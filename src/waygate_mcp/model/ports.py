@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -25,15 +26,18 @@ __all__ = [
     "Announce",
     "AuditTrail",
     "Authenticator",
+    "Bucket",
     "CallLog",
     "CallRecorder",
     "Caller",
+    "CounterStore",
     "FactStore",
     "Handler",
     "KeyStore",
     "NameStore",
     "Provider",
     "Refreshable",
+    "Shortage",
     "Step",
     "Supervisor",
     "TaskTeller",
@@ -218,6 +222,40 @@ class CallLog(Protocol):
 
     def note(self, call: Call, result: str, seconds: float, failure: WaygateError | None) -> None:
         """Note how a call ended: one of `CallResult`. Never blocks, never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One counter: `window_s / interval_s` are free when it is whole, one more every `interval_s`.
+
+    `key` tells it from all others, `scope` is one word for the metric.
+    """
+
+    key: str
+    scope: str
+    count: int
+    interval_s: float
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Which bucket was empty, the seconds until it has one, and until it is whole."""
+
+    bucket: Bucket
+    retry_after_s: float
+    reset_s: float
+
+
+class CounterStore(Protocol):
+    """Counts calls against rates."""
+
+    def take(self, buckets: Sequence[Bucket]) -> Shortage | None:
+        """Take one out of every bucket; where one of them is empty, take none and say which.
+
+        Never blocks for longer than a few microseconds, never raises. A clock that does not go back
+        measures the time.
+        """
 
 
 class FactStore(Protocol):

@@ -30,12 +30,15 @@ from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
 from waygate_mcp.gateway.steps.audit import Audit, started
 from waygate_mcp.gateway.steps.authorize import authorize
+from waygate_mcp.gateway.steps.limit import Limit
 from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.gateway.stream_buffer import StreamLimits
 from waygate_mcp.model.event import Event, ResourceUpdated
 from waygate_mcp.model.ports import Announce, Authenticator, Provider, Step
+from waygate_mcp.model.rate import Rate, parse_rate
 from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
+from waygate_mcp.policy.limits import Limiter, Rules
 from waygate_mcp.runtime.call_notes import CallNotes
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
@@ -95,13 +98,16 @@ async def open_generation(
         configs = await _upstreams(document, foundation, folder, known)
         told = announcer.for_upstreams(foundation.peers, configs)
         upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, told))
+        limiter = _limiter(document, foundation)
         gateway = Gateway(
             _plans(document, (*providers, *upstreams)),
             foundation.live,
-            _steps(document, foundation),
+            _steps(document, foundation, Limit(limiter.admit)),
             _call_limits(document.limits),
             server_info(),
         )
+        for endpoint in gateway.endpoints.values():
+            endpoint.admit = limiter.admit_upstream
         announcer.gateway = gateway
         authenticator = partial(_authenticator, document, foundation, bootstrap)
         guard = make_guard(document, authenticator, _on_failure(document, foundation))
@@ -115,6 +121,7 @@ async def open_generation(
             gateway=gateway,
             guard=guard,
             calls=CallsInFlight(),
+            limiter=limiter,
             opened=stack.pop_all(),
         )
 
@@ -221,17 +228,15 @@ async def _upstreams(
         raise ConfigError(problems=problems) from None
 
 
-def _steps(document: Document, foundation: Foundation) -> tuple[Step, ...]:
+def _steps(document: Document, foundation: Foundation, limit: Step) -> tuple[Step, ...]:
     """Give the rings around every call, outermost first."""
-    observe, audit = (
-        Observe(foundation.metrics, foundation.logs.redactor, _notes(foundation)),
-        document.audit,
-    )
+    observe = Observe(foundation.metrics, foundation.logs.redactor, _notes(foundation))
+    audit = document.audit
     if not audit.enabled:
-        return (observe, authorize)
+        return (observe, limit, authorize)
     trail = foundation.audit.trail
     is_strict = audit.durability == "strict"
-    return (observe, Audit(trail), authorize, started(trail, is_strict=is_strict))
+    return (observe, Audit(trail), limit, authorize, started(trail, is_strict=is_strict))
 
 
 def _on_failure(document: Document, foundation: Foundation) -> Callable[[str], None]:
@@ -270,6 +275,24 @@ def _authenticator(
     clock = foundation.clock
     key_sets = foundation.key_sets or KeySets(foundation.supervisor, clock.monotonic)
     return TokenAuthenticator(open_issuers(document, key_sets), clock.now, clock.monotonic, keys)
+
+
+def _limiter(document: Document, foundation: Foundation) -> Limiter:
+    rates = document.limits.rates
+    per_minute = foundation.settings.rate_limit
+    usual = (Rate(per_minute, 60.0, max(1, per_minute // 30)),)
+    rules = Rules(
+        _read_rates(rates.default) or usual,
+        roles={name: _read_rates(texts) for name, texts in rates.roles.items()},
+        keys={name: _read_rates(texts) for name, texts in rates.keys.items()},
+        tools={name: _read_rates(texts) for name, texts in rates.tools.items()},
+        upstreams={name: _read_rates(texts) for name, texts in rates.upstreams.items()},
+    )
+    return Limiter(rules, foundation.counters, foundation.metrics.count_rate_limited)
+
+
+def _read_rates(texts: Sequence[str]) -> tuple[Rate, ...]:
+    return tuple(parse_rate(text) for text in texts)
 
 
 def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPlan]:

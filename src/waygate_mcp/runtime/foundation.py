@@ -13,6 +13,7 @@ from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.model.ports import CounterStore
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.peers import Peers
@@ -32,7 +33,7 @@ class Foundation:
     """The process-lifetime things. `live.ring` is the key ring, `key_hash` hashes API keys.
 
     `peers` are the other workers, None where this process is alone. `key_sets` holds the keys of the
-    issuers of access tokens.
+    issuers of access tokens. `counters` outlive reloads, as does what a caller has spent.
     """
 
     settings: Settings
@@ -48,5 +49,6 @@ class Foundation:
     keys: KeyBook
     secrets: SecretHouse
     audit: AuditRoom
+    counters: CounterStore
     peers: Peers | None = None
     key_sets: KeySets | None = None

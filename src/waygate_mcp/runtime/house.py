@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -31,7 +32,11 @@ from waygate_mcp.gateway.name_table import NameTable
 from waygate_mcp.gateway.places import ALONE
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.event import Event
+from waygate_mcp.model.ports import CounterStore
 from waygate_mcp.model.principal import Principal
+from waygate_mcp.policy.counters import LocalCounters
+from waygate_mcp.policy.shared_counters import FILE_NAME as COUNTERS_FILE
+from waygate_mcp.policy.shared_counters import SharedCounters
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
@@ -227,6 +232,7 @@ class House(Generic[Guard]):
             await self._open_keys(stack, database),
             self._secrets(database),
             audit,
+            self._counters(stack),
             self.peers,
             KeySets(self.supervisor, self.clock.monotonic),
         )
@@ -265,6 +271,15 @@ class House(Generic[Guard]):
             remember=self.logs.redactor.remember,
             monotonic=self.clock.monotonic,
         )
+
+    def _counters(self, stack: AsyncExitStack) -> CounterStore:
+        """Make what calls are counted with; several workers count together."""
+        alone = LocalCounters(self.clock.monotonic)
+        if self._workplace is None:
+            return alone
+        path = self.settings.run_dir / COUNTERS_FILE
+        missed = partial(self.metrics.count_error, "counters_not_shared")
+        return stack.enter_context(SharedCounters(path, alone, missed))
 
     def _upstreams(self, facts: FactFile) -> UpstreamHouse:
         """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""

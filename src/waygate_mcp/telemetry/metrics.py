@@ -68,6 +68,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "errors_total": ("Errors by their code.", ("code",)),
     "auth_failures_total": ("Requests without a valid credential.", ("reason",)),
+    "rate_limited_total": (
+        "Requests refused because a rate was spent, by whose rate it was.",
+        ("scope",),
+    ),
     "upstream_requests_total": (
         "Calls and readings of lists for an upstream, by how they ended.",
         ("upstream", "outcome"),
@@ -115,6 +119,7 @@ class Metrics:
         self._plugins = Histogram(2)
         self._errors = Counter(max_cells=200)
         self._auth_failures = Counter(max_cells=200)
+        self._rate_limited = Counter(max_cells=20)
         self._upstream_requests = Counter()
         self._records_dropped = Counter()
         self._upstreams_up: Callable[[], Mapping[str, bool]] = dict
@@ -161,6 +166,10 @@ class Metrics:
         """Count one refused credential; `reason` is a slug such as `missing` or `invalid`."""
         self._auth_failures.add(reason)
 
+    def count_rate_limited(self, scope: str) -> None:
+        """Count one request that was one too many; `scope` is a word such as `key` or `upstream`."""
+        self._rate_limited.add(scope)
+
     def count_upstream_request(self, upstream: str, outcome: str) -> None:
         """Count one call or reading of a list; `outcome` is one of a few words."""
         self._upstream_requests.add(f"{upstream}{_SEPARATOR}{outcome}")
@@ -200,6 +209,7 @@ class Metrics:
             counters={
                 "errors": dict(self._errors.cells),
                 "auth_failures": dict(self._auth_failures.cells),
+                "rate_limited": dict(self._rate_limited.cells),
                 "upstream_requests": dict(self._upstream_requests.cells),
                 "audit_write_failures": {"": self.audit_write_failures.number},
                 "records_dropped": dict(self._records_dropped.cells),
@@ -238,6 +248,7 @@ class _Families(Collector):
         yield _histogram("plugin_execution_seconds", _merged(snapshots, "plugins"))
         yield _counter("errors_total", _summed(snapshots, "errors"))
         yield _counter("auth_failures_total", _summed(snapshots, "auth_failures"))
+        yield _counter("rate_limited_total", _summed(snapshots, "rate_limited"))
         yield _counter("upstream_requests_total", _split(_summed(snapshots, "upstream_requests")))
         yield _upstreams_up(snapshots)
         failures = sum(_summed(snapshots, "audit_write_failures").values())

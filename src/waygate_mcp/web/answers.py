@@ -11,7 +11,7 @@ from waygate_mcp.protocol.failures import describe_failure
 from waygate_mcp.protocol.jsonrpc import Message
 from waygate_mcp.protocol.ladder import Refusal
 from waygate_mcp.protocol.versions import LATEST_LEGACY, Revision
-from waygate_mcp.web.problems import Refused
+from waygate_mcp.web.problems import Refused, rate_headers
 from waygate_mcp.web.visit import JSON, Visit
 
 __all__ = [
@@ -66,8 +66,7 @@ async def tell_when(visit: Visit, limit: RateLimitedError, message: Message) -> 
     """Answer that there is no room, and when there may be."""
     failure = describe_failure(limit, LATEST_LEGACY)
     visit.outcome = limit.code
-    retry_after = (b"retry-after", b"%d" % limit.retry_after_s)
-    await visit.answer(429, failure.encode(message.id), (JSON, retry_after))
+    await visit.answer(429, failure.encode(message.id), (JSON, *rate_headers(limit)))
 
 
 def prefers_stream(accept: bytes | None) -> bool:

@@ -113,6 +113,8 @@ class RestDoor:
         inner["path"] = visit.path
         inner["root_path"] = ""
         inner["method"] = "GET" if scope["method"] == "HEAD" else scope["method"]
+        if admission.principal is not STRANGER:
+            generation.limiter.admit(admission.principal)
         inner["state"] = {"admission": admission, "generation": generation}
         visit.inner = inner
         with generation.in_use():

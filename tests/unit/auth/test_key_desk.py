@@ -56,6 +56,14 @@ async def test_what_cannot_be_a_key_is_refused_and_nothing_kept(
     assert store.keys == {}
 
 
+@pytest.mark.parametrize("rate", ["often", "0/day", "10/hour"])
+async def test_a_key_with_a_rate_nobody_can_read_is_refused_and_not_kept(rate: str) -> None:
+    store = MemoryKeys()
+    with pytest.raises(InvalidArgumentsError, match="is no rate"):
+        await desk(store).create(LOCAL, "n", ["viewer"], limits=["5/minute", rate])
+    assert store.keys == {}
+
+
 KEEPER = principal_of("key:k", "keeper", ROLES["keeper"])
 NARROW = principal_of("key:n", "narrow", [Grant("*")], Narrowing(upstreams=("files",)))
 

@@ -23,6 +23,7 @@ from waygate_mcp.config.document import (
     ToolsSection,
 )
 from waygate_mcp.config.oauth import IssuerSection, OAuthSection
+from waygate_mcp.config.rates import RatesSection
 from waygate_mcp.config.secret_sources import (
     AppRoleSection,
     KubernetesSection,
@@ -58,7 +59,7 @@ def test_every_key_has_a_default_and_a_description() -> None:
 def test_every_limit_has_its_unit_in_its_name_or_counts_something() -> None:
     counted = ("_per_principal", "_per_upstream", "_total", "_events", "_max", "_threads", "_size")
     for name in LimitsSection.model_fields:
-        assert name.endswith(("_s", "_bytes", *counted)), name
+        assert name.endswith(("_s", "_bytes", *counted)) or name == "rates", name
 
 
 def test_every_limit_has_both_bounds() -> None:
@@ -188,6 +189,7 @@ HEADINGS: dict[str, type[Section]] = {
     "secrets.vault.kubernetes": KubernetesSection,
     "secrets.vault.approle": AppRoleSection,
     "audit": AuditSection,
+    "limits.rates": RatesSection,
     "plugins.NAME": PluginSection,
     "upstreams.NAME": UpstreamSection,
     "upstreams.NAME.limits": UpstreamLimitsSection,

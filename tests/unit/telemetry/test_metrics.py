@@ -30,6 +30,7 @@ SURFACE = {
     "waygate_plugin_execution_seconds": {"plugin", "command"},
     "waygate_auth_failures_total": {"reason"},
     "waygate_upstream_up": {"upstream"},
+    "waygate_rate_limited_total": {"scope"},
     "waygate_upstream_requests_total": {"upstream", "outcome"},
     "waygate_audit_queue_depth": set(),
     "waygate_audit_last_record_timestamp": set(),
