@@ -81,7 +81,6 @@ async def open_generation(
         ConfigError: the document does not fit this process or its plugins.
         PluginError: a plugin could not be opened.
     """
-    settings = foundation.settings
     announcer = _Announcer()
     known = await foundation.secrets.gather(document)
     async with AsyncExitStack() as stack:
@@ -115,7 +114,7 @@ async def open_generation(
         return Generation(
             number=number,
             document=document,
-            settings=settings,
+            settings=foundation.settings,
             providers=(*providers, *upstreams),
             upstreams={upstream.name: upstream for upstream in upstreams},
             gateway=gateway,

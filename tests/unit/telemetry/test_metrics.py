@@ -72,6 +72,7 @@ def busy() -> Metrics:
     metrics.count_auth_failure("missing")
     metrics.count_upstream_request("web", "ok")
     metrics.count_record_dropped("refused")
+    metrics.count_rate_limited("key")
     metrics.follow_upstreams(lambda: {"web": True})
     return metrics
 
