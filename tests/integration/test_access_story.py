@@ -77,3 +77,27 @@ def test_a_key_from_its_making_to_its_end(tmp_path: Path) -> None:
         assert status_within(first, 401) == 401
         assert status_within(second, 401) == 401
         assert json.loads(run("keys", "show", id_))["state"] == "revoked"
+
+        # And all of it is in the audit: what was done to the key, and what was done with it.
+        exported = subprocess.run(
+            [waygate(), "audit", "export"],
+            env=clean_environment(tmp_path), cwd=tmp_path, capture_output=True, text=True,
+            timeout=30, check=True,
+        ).stdout  # fmt: skip
+        records = [json.loads(line) for line in exported.splitlines()]
+        done = [
+            record["name"] for record in records
+            if record["kind"] == "administration" and record["outcome"] == "done"
+        ]  # fmt: skip
+        assert sorted(done) == ["keys.create", "keys.revoke", "keys.rotate"]
+        ours = [record for record in records if record.get("principal") == f"key:{id_}"]
+        assert {record["kind"] for record in ours} >= {"start", "outcome"}
+        assert "files__echo" in {record.get("name") for record in ours}
+        assert "mail__echo" in {record.get("name") for record in ours}
+        assert first not in exported
+        assert second not in exported
+        verified = subprocess.run(
+            [waygate(), "audit", "verify"], env=clean_environment(tmp_path), cwd=tmp_path,
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert verified.returncode == 0, verified.stdout + verified.stderr

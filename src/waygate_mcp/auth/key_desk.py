@@ -7,7 +7,8 @@ Knows what a key may be and that nobody makes one that may more than he may hims
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from waygate_mcp.auth.key_text import KeyHash, find_public_id, make_key
@@ -20,7 +21,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.model.keys import StoredKey
 from waygate_mcp.model.permissions import ALL, Grant, Narrowing
-from waygate_mcp.model.ports import KeyStore
+from waygate_mcp.model.ports import AuditTrail, KeyStore
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.model.rate import parse_rate
 
@@ -48,7 +49,11 @@ def parse_span(text: str) -> timedelta:
 
 
 class KeyDesk:
-    """Changes keys. `roles` are those of the document in force; `now` gives seconds of the wall clock."""
+    """Changes keys.
+
+    `roles` are those of the document in force; `now` gives seconds of the wall clock. `trail` records each
+    change before it is made and how it ended, None where the document wants no record.
+    """
 
     def __init__(
         self,
@@ -56,7 +61,9 @@ class KeyDesk:
         key_hash: KeyHash,
         roles: Mapping[str, Sequence[Grant]],
         now: Callable[[], float],
+        trail: AuditTrail | None = None,
     ) -> None:
+        self._trail = trail
         self._store = store
         self._hash = key_hash
         self._roles = roles
@@ -118,7 +125,8 @@ class KeyDesk:
             created_by=maker.id,
             expires_at=expires_at,
         )
-        return await self._store.add(key), text
+        with self._recorded("keys.create", maker, key):
+            return await self._store.add(key), text
 
     async def rotate(
         self, maker: Principal, id_: str, overlap: timedelta = OVERLAP
@@ -141,9 +149,11 @@ class KeyDesk:
         if state in ("revoked", "expired"):
             raise InvalidArgumentsError([f"the key is {state}; make a new one"])
         text, _ = _new_text(id_)
-        key = await self._store.rotate(id_, self._hash.digest(text.encode()), now + overlap, now)
-        if key is None:
-            raise InvalidArgumentsError(["the key is revoked; make a new one"])
+        digest = self._hash.digest(text.encode())
+        with self._recorded("keys.rotate", maker, known):
+            key = await self._store.rotate(id_, digest, now + overlap, now)
+            if key is None:
+                raise InvalidArgumentsError(["the key is revoked; make a new one"])
         return key, text
 
     async def revoke(self, maker: Principal, id_: str) -> StoredKey:
@@ -155,7 +165,29 @@ class KeyDesk:
         """
         known = await self.show(id_)
         self._check_strength(maker, known.roles, known.narrowing)
-        return await self._store.revoke(id_, self.now()) or await self.show(id_)
+        with self._recorded("keys.revoke", maker, known):
+            return await self._store.revoke(id_, self.now()) or await self.show(id_)
+
+    @contextmanager
+    def _recorded(self, action: str, maker: Principal, key: StoredKey) -> Iterator[None]:
+        """Record an act before it is done, and how it ended (threat model rule 37).
+
+        Raises:
+            StorageError: it cannot be recorded; nothing was done.
+        """
+        details = {"id": key.id, "name": key.name, "roles": list(key.roles)}
+
+        def note(outcome: str) -> None:
+            if self._trail is not None:
+                self._trail.record(action, principal=maker.id, outcome=outcome, details=details)
+
+        note("begun")
+        try:
+            yield
+        except BaseException:
+            note("failed")
+            raise
+        note("done")
 
     def _check(self, name: str, roles: Sequence[str], narrowing: Narrowing) -> None:
         problems = []
@@ -191,6 +223,9 @@ class KeyDesk:
         ):
             if ALL not in mine and not set(wanted) <= set(mine):
                 raise ForbiddenError(permission="admin:keys", safe_message=_STRONGER)
+        if ALL not in maker.permissions and not set(roles) <= self._roles.keys():
+            # What a role that is gone for now granted cannot be compared; it may come back.
+            raise ForbiddenError(permission="admin:keys", safe_message=_STRONGER)
         for role in roles:
             for grant in self._roles.get(role, ()):
                 if not _covers(maker, grant):

@@ -27,8 +27,9 @@ from waygate_mcp.model.keys import StoredKey
 from waygate_mcp.model.permissions import BUILTIN_ROLES, Narrowing
 from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.command_trail import command_trail
+from waygate_mcp.runtime.opening import open_database
 from waygate_mcp.storage.api_keys import ApiKeys
-from waygate_mcp.storage.engine import Database, database_url
 
 _COLUMNS = ("id", "name", "state", "roles", "expires", "last used")
 T = TypeVar("T")
@@ -165,12 +166,19 @@ def _with_desk(config: Path | None, do: Callable[[KeyDesk], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def _desk(config: Path | None) -> AsyncIterator[KeyDesk]:
     documents = DocumentDesk(config)
-    settings = documents.settings
-    roles = roles_of(documents.document().roles)
-    key_hash = KeyHash(load_or_create_secret_key(settings))
-    given = settings.db_url.get_secret_value() if settings.db_url is not None else None
-    async with Database(database_url(given, settings.data_dir), pool_size=1) as database:
-        yield KeyDesk(ApiKeys(database), key_hash, roles, Clock().now)
+    settings, document = documents.settings, documents.document()
+    master = load_or_create_secret_key(settings)
+    async with (
+        open_database(settings) as database,
+        command_trail(settings, master, database) as trail,
+    ):
+        yield KeyDesk(
+            ApiKeys(database),
+            KeyHash(master),
+            roles_of(document.roles),
+            Clock().now,
+            trail if document.audit.enabled else None,
+        )
 
 
 def _id_in(text: str) -> str:

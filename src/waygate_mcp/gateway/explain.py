@@ -74,7 +74,8 @@ async def explain(endpoint: Endpoint, principal: Principal, kind: Kind, name: st
     source = f"the role {grant.role}" if grant.role else "its permissions"
     rules.append(f"Granted by {source}: {grant}.")
     if not is_listed:
-        rules.append(f"It is in no list of the key: {list_permission} is not granted for it.")
+        # What is in no list of a principal is unknown to it whatever it asks.
+        return end(f"{list_permission} is not granted for it: grant both.", provider)
     return Explanation(True, is_listed, provider, tuple(rules))
 
 

@@ -5,6 +5,7 @@ Knows rows. Refuses to know the text of a key, and whether one is good now.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,7 @@ from waygate_mcp.storage.tables import api_keys
 __all__ = ["ApiKeys"]
 
 _c = api_keys.c
+_log = logging.getLogger(__name__)
 
 
 class ApiKeys:
@@ -106,15 +108,36 @@ class ApiKeys:
 
 
 def _key(row: Mapping[Any, Any]) -> StoredKey:
+    """Read a row. One that says what no key of ours does is a key that is good no more.
+
+    It was written by a newer version of us, or by somebody else; to stop at it would be to hear of no
+    revocation after it.
+    """
+    try:
+        return _read(row)
+    except (msgspec.ValidationError, TypeError, ValueError) as exc:
+        _log.error("the key %s cannot be read and is refused: %s", row["id"], exc)
+        return StoredKey(
+            id=str(row["id"]),
+            name=str(row["name"]),
+            roles=(),
+            created_at=row["created_at_utc"],
+            created_by=str(row["created_by"]),
+            revoked_at=row["changed_at_utc"],
+            version=row["version"],
+        )
+
+
+def _read(row: Mapping[Any, Any]) -> StoredKey:
     return StoredKey(
         id=row["id"],
         digest=row["digest"],
         previous_digest=row["previous_digest"],
         previous_until=row["previous_until_utc"],
         name=row["name"],
-        roles=tuple(row["roles"]),
+        roles=msgspec.convert(row["roles"], tuple[str, ...]),
         narrowing=msgspec.convert(row["narrowing"], Narrowing),
-        limits=tuple(row["limits"]),
+        limits=msgspec.convert(row["limits"], tuple[str, ...]),
         created_at=row["created_at_utc"],
         created_by=row["created_by"],
         expires_at=row["expires_at_utc"],

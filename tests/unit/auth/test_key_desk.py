@@ -8,7 +8,13 @@ from tests.support.keys import START, MemoryKeys
 from waygate_mcp.auth.key_desk import MAX_OVERLAP, KeyDesk, parse_span
 from waygate_mcp.auth.key_text import KeyHash, find_public_id
 from waygate_mcp.config.roles import roles_of
-from waygate_mcp.errors import ForbiddenError, InvalidArgumentsError, UnknownNameError
+from waygate_mcp.errors import (
+    ForbiddenError,
+    InvalidArgumentsError,
+    StorageError,
+    UnknownNameError,
+)
+from waygate_mcp.model.keys import StoredKey
 from waygate_mcp.model.permissions import Grant, Narrowing
 from waygate_mcp.model.principal import LOCAL, Principal, principal_of
 
@@ -130,6 +136,68 @@ async def test_a_key_nobody_knows_and_an_overlap_too_long_are_told() -> None:
         await desk().revoke(LOCAL, "nobody")
     with pytest.raises(InvalidArgumentsError, match="at most 30d"):
         await desk().rotate(LOCAL, "nobody", MAX_OVERLAP + timedelta(seconds=1))
+
+
+class Trail:
+    """Keeps what it is told, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, str, str]] = []
+        self.is_broken = False
+
+    def record(self, action: str, *, principal: str, outcome: str = "done", **_: object) -> None:
+        if self.is_broken:
+            raise StorageError("the journal cannot be written")
+        self.records.append((action, principal, outcome))
+
+
+async def test_each_change_is_recorded_before_it_is_made_and_after() -> None:
+    store, trail = MemoryKeys(), Trail()
+    recorded = KeyDesk(store, HASH, ROLES, START.timestamp, trail)
+    key, _ = await recorded.create(LOCAL, "n", ["viewer"])
+    await recorded.rotate(LOCAL, key.id)
+    await recorded.revoke(LOCAL, key.id)
+    assert trail.records == [
+        (f"keys.{act}", "local", outcome)
+        for act in ("create", "rotate", "revoke")
+        for outcome in ("begun", "done")
+    ]
+    assert (await recorded.revoke(LOCAL, key.id)).revoked_at == START
+    with pytest.raises(InvalidArgumentsError):
+        await recorded.rotate(LOCAL, key.id)
+    assert trail.records[6:] == [
+        ("keys.revoke", "local", "begun"),
+        ("keys.revoke", "local", "done"),
+    ]
+
+
+async def test_a_change_that_fails_is_recorded_as_that() -> None:
+    class Full(MemoryKeys):
+        async def add(self, key: StoredKey) -> StoredKey:
+            raise StorageError("the disk is full")
+
+    trail = Trail()
+    with pytest.raises(StorageError):
+        await KeyDesk(Full(), HASH, ROLES, START.timestamp, trail).create(LOCAL, "n", ["viewer"])
+    assert trail.records == [("keys.create", "local", "begun"), ("keys.create", "local", "failed")]
+
+
+async def test_what_cannot_be_recorded_is_not_done() -> None:
+    store, trail = MemoryKeys(), Trail()
+    trail.is_broken = True
+    with pytest.raises(StorageError):
+        await KeyDesk(store, HASH, ROLES, START.timestamp, trail).create(LOCAL, "n", ["viewer"])
+    assert store.keys == {}
+
+
+async def test_a_key_whose_role_is_gone_for_now_is_for_those_alone_who_may_everything() -> None:
+    store = MemoryKeys()
+    key, _ = await desk(store).create(LOCAL, "n", ["reader"])
+    fewer = {name: grants for name, grants in ROLES.items() if name != "reader"}
+    other = KeyDesk(store, HASH, fewer, START.timestamp)
+    with pytest.raises(ForbiddenError):
+        await other.rotate(KEEPER, key.id)
+    assert (await other.rotate(LOCAL, key.id))[0].id == key.id
 
 
 async def test_a_stronger_key_is_neither_rotated_nor_revoked_by_a_weaker_one() -> None:

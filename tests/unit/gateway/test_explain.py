@@ -27,10 +27,10 @@ async def test_what_is_granted_names_the_role_and_who_answers() -> None:
     assert (await told(LOCAL)).rules[-1] == "Granted by its permissions: tools:call."
 
 
-async def test_what_may_be_called_and_not_listed_says_so() -> None:
+async def test_what_may_not_be_listed_is_unknown_and_that_is_said() -> None:
     found = await told(holder(Grant("tools:call", role="r")))
-    assert (found.is_allowed, found.is_listed) == (True, False)
-    assert "in no list" in found.rules[-1]
+    assert (found.is_allowed, found.is_listed) == (False, False)
+    assert found.rules[-1] == "tools:list is not granted for it: grant both."
 
 
 async def test_each_rule_that_refuses_is_named() -> None:
@@ -55,6 +55,6 @@ async def test_what_the_endpoint_has_not_says_why() -> None:
 
 
 async def test_prompts_and_resources_have_their_own_permissions() -> None:
-    one = holder(Grant("prompts:get"), Grant("resources:read", "memo://b*"))
+    one = holder(Grant("prompts:list"), Grant("prompts:get"), Grant("resources:read", "memo://b*"))
     assert (await told(one, Kind.PROMPT, "ask")).is_allowed
     assert not (await told(one, Kind.RESOURCE, "memo://a")).is_allowed

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+import sqlalchemy as sa
+
 from tests.support.keys import START, stored
+from waygate_mcp.storage import tables
 from waygate_mcp.storage.api_keys import ApiKeys
 from waygate_mcp.storage.engine import Database, database_url
 
@@ -21,3 +26,25 @@ async def test_a_key_outlives_the_process_that_made_it(tmp_path: Path) -> None:
         found = await ApiKeys(database).find(kept.id)
         assert found is not None
         assert (found.revoked_at, found.last_used_at) == (START, START)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("narrowing", {"names": 7}), ("roles", "admin"), ("limits", None)]
+)
+async def test_a_row_that_cannot_be_read_is_a_key_that_is_refused_and_stops_nobody(
+    column: str, value: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Database(database_url(None, tmp_path)) as database:
+        keys = ApiKeys(database)
+        bad = await keys.add(stored("a" * 12))
+        good = await keys.add(stored("b" * 12))
+        async with database.writing() as connection:
+            await connection.execute(
+                sa.update(tables.api_keys)
+                .where(tables.api_keys.c.id == bad.id)
+                .values({column: sa.cast(sa.literal(json.dumps(value)), sa.Text)})
+            )
+        found = {key.id: key for key in await keys.changed_since(0)}
+        assert found[good.id] == good
+        assert found[bad.id].state(START) == "revoked"
+        assert "cannot be read" in caplog.text

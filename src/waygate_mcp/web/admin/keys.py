@@ -108,9 +108,13 @@ class KeyRoutes:
 
     def _desk(self, request: Request) -> KeyDesk:
         foundation = self._house.foundation
-        roles = roles_of(generation_of(request).document.roles)
+        document = generation_of(request).document
         return KeyDesk(
-            ApiKeys(foundation.database), foundation.key_hash, roles, foundation.clock.now
+            ApiKeys(foundation.database),
+            foundation.key_hash,
+            roles_of(document.roles),
+            foundation.clock.now,
+            foundation.audit.trail if document.audit.enabled else None,
         )
 
     async def list_keys(
