@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from waygate_mcp.errors import UpstreamUnavailableError, WaygateError
 from waygate_mcp.net.http import Header
-from waygate_mcp.upstreams.channel import Begun, Claim
+from waygate_mcp.upstreams.channel import Claim
 from waygate_mcp.upstreams.multiplex import Line, LineConversation, Multiplex
 
 __all__ = ["Backoff", "Lines", "ModernLine"]
@@ -127,15 +127,6 @@ class ModernLine:
             return None
         self._channel = None
         return channel
-
-    async def send(
-        self, message: bytes, headers: Sequence[Header] = (), *, identifier: str
-    ) -> Begun:
-        """See Channel."""
-        channel = self._channel
-        if channel is None or channel.is_closed:
-            channel = await self._live()
-        return await channel.send(message, headers, identifier=identifier)
 
     @asynccontextmanager
     async def request(
