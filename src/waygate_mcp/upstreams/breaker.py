@@ -22,7 +22,9 @@ BreakerState = Literal["closed", "open", "half-open"]
 class LeftAloneError(UpstreamUnavailableError):
     """It failed of late and was not asked: that says nothing new about it, and is no failure of its own."""
 
-    default_safe_message = "The upstream server fails at the moment; try again later."
+    def __init__(self, upstream: str, message: str = "") -> None:
+        text = f"The upstream server {upstream} fails at the moment; try again later."
+        super().__init__(upstream, message, safe_message=text)
 
 
 class Breaker:

@@ -339,9 +339,9 @@ class SteadyUpstream:
             await asyncio.wait({self._begin_opening()})
         if self._held is None:
             text = "is closed" if self._error is None else str(self._error)
-            was_asked = not isinstance(self._error, LeftAloneError)
-            kind = UpstreamUnavailableError if was_asked else LeftAloneError
-            raise kind(
+            if isinstance(self._error, LeftAloneError):
+                raise LeftAloneError(self._name, text) from self._error
+            raise UpstreamUnavailableError(
                 self._name, text, safe_message=f"The upstream server {self._name} is not available."
             ) from self._error
         return self._held
@@ -377,11 +377,8 @@ class SteadyUpstream:
             self._close_unused(held)
 
     def _left_alone(self) -> LeftAloneError:
-        return LeftAloneError(
-            self._name,
-            f"is left alone for {self._breaker.wait_s:.1f} s: {self._error}",
-            safe_message=f"The upstream server {self._name} fails at the moment; try again later.",
-        )
+        text = f"is left alone for {self._breaker.wait_s:.1f} s: {self._error}"
+        return LeftAloneError(self._name, text)
 
     def _note_end(self, exc: BaseException, call: Call, began_s: float) -> RequestResult:
         """Take note of a call that did not end with a result: what does that say of the upstream?"""

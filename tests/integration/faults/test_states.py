@@ -77,12 +77,12 @@ async def test_an_upstream_that_flaps_is_left_alone_and_comes_back_by_itself(
         start = await rig.at_rest()
         loop = asyncio.get_running_loop()
         for _ in range(20):
-            began_s = loop.time()
             final = await client.call("bad__kill")
             assert final["error"]["code"] == -32603
-            if rig.upstream("bad").status.breaker == "open":
+            if "try again later" in final["error"]["message"]:
                 break
-        assert rig.upstream("bad").status.state == "down"
+        # By the breaker, or by the pause between openings of what broke off: both refuse unasked.
+        assert rig.upstream("bad").status.state in ("down", "failing")
         began_s, runs = loop.time(), bad.noted("run")
         final = await client.call("bad__echo", text="x")
         assert loop.time() - began_s < 1, "it is told at once"
