@@ -58,6 +58,7 @@ if [ -f scripts/setup-peers.sh ]; then
 fi
 
 want_server '/usr/lib/postgresql/*/bin/initdb' postgresql PostgreSQL
+want_server '/usr/bin/redis-server' redis-server Redis
 
 say "pytest: the whole suite, with branch coverage"
 rm -f .coverage .coverage.*

@@ -1,4 +1,4 @@
-# Sourced. Servers the tests start for themselves, from Debian's packages.
+# Sourced. Servers the tests start for themselves: PostgreSQL and Redis, from Debian's packages.
 #
 # shellcheck shell=bash
 
