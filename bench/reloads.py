@@ -200,7 +200,7 @@ def run(who: settings.Interpreters, reloads: int, clients: int) -> tuple[Books, 
         scene.write(0)
         command = (str(who.ours.parent / "waygate"), "serve", "-c", f"{folder}/waygate.yaml")
         spec = Spec(
-            "gateway", (*command, "--port", "{port}"), {"WAYGATE_API_KEY": key},
+            "gateway", (*command, "--port", "{port}"), {"WAYGATE_API_KEY": key, "WAYGATE_RATE_LIMIT": "1000000000"},
             tool="kept__echo", key=key,
         )  # fmt: skip
         with Running(spec, core=None) as gateway:

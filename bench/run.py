@@ -46,6 +46,7 @@ class Plan:
     era: Era
     method: Method
     upstreams: int = 0
+    is_policy: bool = False
 
 
 PLANS = {
@@ -66,6 +67,14 @@ PLANS = {
             "legacy",
             "tools/list",
             upstreams=20,
+        ),
+        Plan(
+            "policy",
+            "tools/call, 2026-07-28, with key, roles, limits and audit journal; "
+            "the floor is the same server without them",
+            "modern",
+            "tools/call",
+            is_policy=True,
         ),
     )
 }
@@ -94,9 +103,9 @@ def specs(
     plan: Plan, who: settings.Interpreters, answer: Path | None, only: list[str]
 ) -> list[Spec]:
     """The servers of a scenario, the floor first. The SDKs have no part in the long lists."""
-    found = [settings.floor(who, answer)]
+    found = [settings.open_waygate(who) if plan.is_policy else settings.floor(who, answer)]
     found.append(gateway_of(plan, who))
-    if plan.method == "tools/call":
+    if plan.method == "tools/call" and not plan.is_policy:
         found += settings.peers(who)
     return [spec for spec in found if not only or spec.name in only]
 

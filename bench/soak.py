@@ -256,7 +256,7 @@ class Gateway:
         }  # fmt: skip
         (folder / "waygate.yaml").write_text(json.dumps(document))
         environment = {
-            "PATH": os.environ["PATH"], "HOME": str(folder), "WAYGATE_API_KEY": KEY,
+            "PATH": os.environ["PATH"], "HOME": str(folder), "WAYGATE_API_KEY": KEY, "WAYGATE_RATE_LIMIT": "1000000000",
             "WAYGATE_DATA_DIR": str(folder / "data"), "WAYGATE_LOG_DIR": "none",
         }  # fmt: skip
         command = [

@@ -62,5 +62,7 @@ want_server '/usr/bin/redis-server' redis-server Redis
 
 say "pytest: the whole suite, with branch coverage"
 rm -f .coverage .coverage.*
+# One process more than there are cores, since tests wait for servers more than they work.
+processes=$(($(getconf _NPROCESSORS_ONLN) + 1))
 # A file's tests stay in one process, because they share the servers they start.
-exec python -m pytest tests --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report= --coverage-limits "$@"
+exec python -m pytest tests --numprocesses "$processes" --maxprocesses 4 --dist loadfile --cov --cov-report= --coverage-limits "$@"

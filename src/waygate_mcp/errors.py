@@ -224,7 +224,11 @@ class LimitError(WaygateError):
 
 
 class RateLimitedError(LimitError):
-    """Too many at once or in a row; the same request may succeed after `retry_after_s` seconds."""
+    """Too many at once or in a row; the same request may succeed after `retry_after_s` seconds.
+
+    Where a rate was exceeded, `count` is what it allows in its period, and `reset_s` the seconds until
+    all of it is free again.
+    """
 
     code = "rate_limited"
     default_safe_message = "Too many requests; try again later."
@@ -236,8 +240,12 @@ class RateLimitedError(LimitError):
         *,
         limit: str = "",
         safe_message: str | None = None,
+        count: int | None = None,
+        reset_s: float = 0.0,
     ) -> None:
         self.retry_after_s = retry_after_s
+        self.count = count
+        self.reset_s = reset_s
         super().__init__(message, limit=limit, safe_message=safe_message)
 
 

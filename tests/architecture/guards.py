@@ -65,6 +65,26 @@ LOG_SETUP_CALLS = frozenset({
     "structlog.configure", "structlog.configure_once", "logging.basicConfig", "logging.config.dictConfig",
 })  # fmt: skip
 
+# Who may open a way out, or wait for one in. All outbound HTTP is `net`'s; see threat model rule 19.
+SOCKET_HOMES = {
+    "net": "the guarded way out",
+    "web.server": "listens where the settings say; dials nobody",
+    "runtime.host": "a Unix socket in the data folder, between processes of one gateway",
+}
+SOCKET_CALLS = frozenset({
+    "socket.socket", "socket.create_connection", "socket.create_server", "socket.socketpair",
+    "asyncio.open_connection", "asyncio.open_unix_connection", "asyncio.start_server", "asyncio.start_unix_server",
+    "ssl.wrap_socket", "ssl.get_server_certificate", "urllib.request.urlopen", "urllib.request.urlretrieve",
+})  # fmt: skip
+SOCKET_VERBS = frozenset({
+    "create_connection", "create_unix_connection", "create_datagram_endpoint", "create_server", "create_unix_server",
+    "sock_connect", "sock_sendto", "connect_ex", "getaddrinfo",
+})  # fmt: skip
+CLIENT_LIBRARIES = frozenset({
+    "http.client", "urllib.request", "urllib3", "httpx", "httpx2", "requests", "aiohttp", "websockets", "ftplib",
+    "smtplib", "poplib", "imaplib", "telnetlib", "xmlrpc.client", "anyio.connect_tcp", "nntplib",
+})  # fmt: skip
+
 # Who may start a task that no TaskGroup owns.
 TASK_HOMES = {
     "runtime.tasks": "the Supervisor itself",
@@ -169,6 +189,18 @@ def wall_clock(module: Module) -> Iterator[str]:
     for name, line in module.calls():
         if name in WALL_CLOCK_CALLS:
             yield f"{module.name}:{line} reads the wall clock by {name}"
+
+
+def ways_out(module: Module) -> Iterator[str]:
+    """No room but `net` opens sockets or clients of its own, so that no address goes unchecked."""
+    if module.is_within(*SOCKET_HOMES):
+        return
+    for name, line in module.imports():
+        if any(name == one or name.startswith(f"{one}.") for one in CLIENT_LIBRARIES):
+            yield f"{module.name}:{line} imports {name}; what goes out goes through net"
+    for name, line in module.calls():
+        if name in SOCKET_CALLS or name.rpartition(".")[2] in SOCKET_VERBS:
+            yield f"{module.name}:{line} calls {name}; what goes out goes through net"
 
 
 def raw_tasks(module: Module) -> Iterator[str]:
@@ -282,6 +314,6 @@ def reasons_for_ignores(module: Module) -> Iterator[str]:
 
 
 GUARDS: tuple[Guard, ...] = (
-    module_size, function_size, argument_count, library_homes, purity, log_setup, wall_clock, raw_tasks,
+    module_size, function_size, argument_count, library_homes, purity, log_setup, wall_clock, ways_out, raw_tasks,
     broad_except, swallowed_cancellation, imports_at_the_top, plain_names, docstrings, reasons_for_ignores,
 )  # fmt: skip

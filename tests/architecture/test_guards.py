@@ -54,6 +54,24 @@ SAMPLES: list[tuple[Guard, str, str, str]] = [
         "from time import monotonic\nmonotonic()",
     ),
     (
+        guards.ways_out,
+        "import socket\nsocket.create_connection(('x', 1))",
+        "waygate_mcp.upstreams.opening",
+        "import socket\nsocket.gethostname()",
+    ),
+    (
+        guards.ways_out,
+        "async def f(loop):\n    await loop.create_connection(None, 'x', 1)",
+        "waygate_mcp.auth.api_keys",
+        "async def f(connector):\n    await connector.connect()",
+    ),
+    (
+        guards.ways_out,
+        "from urllib.request import urlopen",
+        "waygate_mcp.importers.plan",
+        "from urllib.parse import urlsplit",
+    ),
+    (
         guards.wall_clock,
         "import datetime as dt\ndt.datetime.now(dt.UTC)",
         "waygate_mcp.runtime.reload",
@@ -149,6 +167,7 @@ def test_every_exception_to_a_rule_is_still_in_use() -> None:
         for places in (
             guards.BROAD_EXCEPT_HOMES,
             guards.TASK_HOMES,
+            guards.SOCKET_HOMES,
             guards.MANY_ARGUMENTS_HOMES,
             guards.SWALLOWING_HOMES,
             guards.LATE_IMPORT_HOMES,

@@ -51,6 +51,8 @@ def clean_environment(folder: Path, key: str | None = KEY) -> dict[str, str]:
         "HOME": str(folder),
         "WAYGATE_DATA_DIR": str(folder / "data"),
         "WAYGATE_LOG_DIR": str(folder / "logs"),
+        # Tests of other things call faster than people do; those of rates say their own.
+        "WAYGATE_RATE_LIMIT": "1000000000",
     }
     return kept | own | ({} if key is None else {"WAYGATE_API_KEY": key})
 
@@ -170,14 +172,16 @@ def serving(
     key: str | None = KEY,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[Gateway]:
     """Run `waygate serve` with `document` in `folder` until the block ends, then require a clean stop.
 
     None serves the document that lies there already. With `auth: {mode: none}` in the document pass
     `key=None`. A block that raises stops the gateway too; its own error is then the one that is seen.
+    `port` is one of `free_port`, where the document names it.
     """
     path = folder / "waygate.yaml" if document is None else write_document(folder, document)
-    port = free_port()
+    port = port or free_port()
     output = folder / "output.log"
     command = [waygate(), "serve", "-c", str(path), "--port", str(port), *arguments]
     with output.open("wb") as sink:

@@ -38,6 +38,7 @@ def settings_in(folder: Path, document: Mapping[str, Any] | None = None, **more:
         "log_dir": None,
         "api_key": KEY,
         "secret_key": "s" * 40,
+        "rate_limit": 1_000_000_000,
     }
     return Settings(_env_file=None, **(values | more))
 

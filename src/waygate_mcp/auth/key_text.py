@@ -43,9 +43,9 @@ class KeyHash:
         return hashlib.blake2b(key_text, key=self.key, digest_size=_DIGEST_BYTES).digest()
 
 
-def make_key(random: Callable[[int], bytes] = os.urandom) -> str:
-    """Make a new key. Its text is shown once and nowhere kept."""
-    public_id = _base62(int.from_bytes(random(16), "big"), ID_CHARS)
+def make_key(random: Callable[[int], bytes] = os.urandom, *, public_id: str | None = None) -> str:
+    """Make a new key, or another text for the one of that public id. It is shown once and nowhere kept."""
+    public_id = public_id or _base62(int.from_bytes(random(16), "big"), ID_CHARS)
     secret = _base62(int.from_bytes(random(_SECRET_BYTES), "big"), _SECRET_CHARS)
     body = f"{PREFIX}{public_id}_{secret}"
     return body + _checksum(body)

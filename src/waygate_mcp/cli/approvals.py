@@ -13,15 +13,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from waygate_mcp.cli.document_desk import upstream_names
+from waygate_mcp.cli.document_desk import DocumentDesk, upstream_names
 from waygate_mcp.cli.options import ConfigOption, settings_from
 from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, say
+from waygate_mcp.config.secrets import load_or_create_secret_key
 from waygate_mcp.model.pins import Approval, Pin
+from waygate_mcp.policy.approval_desk import ApprovalDesk, Verdict
 from waygate_mcp.policy.held import (
     SHORT_DIGEST,
     HeldEntry,
@@ -31,7 +33,10 @@ from waygate_mcp.policy.held import (
     waiting_pins,
 )
 from waygate_mcp.policy.poison import visible
-from waygate_mcp.runtime.pin_store import open_pin_store
+from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.command_trail import command_trail
+from waygate_mcp.runtime.opening import open_database
+from waygate_mcp.storage.tool_pins import ToolPins
 
 __all__ = ["approve", "diff", "reject"]
 
@@ -50,7 +55,6 @@ AllOption = Annotated[bool, typer.Option("--all", help="All that waits, as it is
 YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask, whatever waits at this moment.")
 ]
-Verb = Literal["approve", "reject"]
 
 
 def diff(name: NameArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -106,7 +110,7 @@ def reject(
 
 
 def _decide(
-    verb: Verb,
+    verb: Verdict,
     name: str,
     entries: Sequence[str],
     config: Path | None,
@@ -173,7 +177,7 @@ def _is_exact(entry: HeldEntry, entries: Sequence[str]) -> bool:
     return any(each not in names and select([entry], each) for each in entries)
 
 
-def _ask(verb: Verb, name: str, wanted: Sequence[HeldEntry]) -> None:
+def _ask(verb: Verdict, name: str, wanted: Sequence[HeldEntry]) -> None:
     """Show what is about to be decided, and ask.
 
     Raises:
@@ -229,16 +233,24 @@ def _plain(pin: Pin) -> dict[str, str]:
 
 
 async def _held(config: Path | None, upstream: str) -> tuple[HeldEntry, ...]:
-    async with open_pin_store(settings_from(config=config)) as store:
-        pins = await store.load()
+    async with open_database(settings_from(config=config)) as database:
+        pins = await ToolPins(database, Clock().now).load()
     return held_entries(waiting_pins(pins, upstream), pins)
 
 
-async def _store(config: Path | None, verb: Verb, approvals: Sequence[Approval]) -> Sequence[Pin]:
-    async with open_pin_store(settings_from(config=config)) as store:
-        if verb == "reject":
-            return await store.reject(approvals)
-        return await store.approve(approvals, f"command line, {_who()}")
+async def _store(
+    config: Path | None, verb: Verdict, approvals: Sequence[Approval]
+) -> Sequence[Pin]:
+    documents = DocumentDesk(config)
+    settings, document = documents.settings, documents.document()
+    master = load_or_create_secret_key(settings)
+    async with (
+        open_database(settings) as database,
+        command_trail(settings, master, database) as trail,
+    ):
+        store = ToolPins(database, Clock().now)
+        desk = ApprovalDesk(store, trail if document.audit.enabled else None)
+        return await desk.decide(verb, approvals, by=f"command line, {_who()}")
 
 
 def _who() -> str:

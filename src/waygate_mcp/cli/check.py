@@ -1,19 +1,25 @@
 """`waygate check`: is the configuration valid?
 
-Knows how to show what `config` found. Nothing is started and nothing is written.
+Knows how to show what `config` found. Nothing is started and nothing is written. Secrets that lie neither
+in the environment nor in a file are looked for where they are kept.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 import typer
 
 from waygate_mcp.cli.options import ConfigOption
 from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, problems_as_json, say
 from waygate_mcp.config.client_block import document_notes
+from waygate_mcp.config.document import Document
 from waygate_mcp.config.load import check_document, find_document
 from waygate_mcp.config.quarantine import quarantine_notes
-from waygate_mcp.config.settings import read_settings, unknown_variables
+from waygate_mcp.config.references import KnownSecrets
+from waygate_mcp.config.settings import Settings, read_settings, unknown_variables
 from waygate_mcp.errors import ConfigError
+from waygate_mcp.runtime.secrets import fetch_for_command, secret_uses
 from waygate_mcp.runtime.upstreams import examine_upstreams
 
 
@@ -27,7 +33,9 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
     try:
         settings = read_settings({"config": config})
         source = find_document(settings)
-        document = check_document(source, settings, examine_upstreams)
+        document = check_document(
+            source, settings, examine_upstreams, lambda one: _secrets(settings, one)
+        )
     except ConfigError as exc:
         if not json:
             _warn(warnings)
@@ -47,6 +55,11 @@ def check(config: ConfigOption = None, json: JsonOption = False) -> None:
         f"plugins enabled: {plugins}, upstreams enabled: {upstreams}, "
         f"endpoints: {len(document.endpoints)}, auth: {document.auth.mode}"
     )
+
+
+def _secrets(settings: Settings, document: Document) -> KnownSecrets:
+    wanted = secret_uses(document)
+    return asyncio.run(fetch_for_command(settings, wanted, document.secrets))
 
 
 def register(app: typer.Typer) -> None:

@@ -125,7 +125,7 @@ def _target(where: Where, name: str, config: Path | None, *, with_key: bool) -> 
 def _asks_for_keys(settings: Settings) -> bool:
     """Tell whether the configured gateway wants keys; one that cannot be read surely does."""
     try:
-        return load_document(find_document(settings), settings).auth.mode != "none"
+        return load_document(find_document(settings), settings).auth.takes_keys
     except ConfigError:
         return True
 

@@ -7,6 +7,7 @@ What `waygate add`, `remove` and `import` share.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,14 +23,16 @@ from waygate_mcp.config.load import (
     load_document,
     parse_document,
 )
+from waygate_mcp.config.secret_sources import SecretsSection
 from waygate_mcp.config.settings import Settings, read_settings
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import MAX_BYTES
 from waygate_mcp.errors import ConfigError, ConfigProblem
 from waygate_mcp.importers.files import alone_in, keep_beside, read_text, write_whole
+from waygate_mcp.runtime.secrets import fetch_for_command, secret_uses
 from waygate_mcp.runtime.upstreams import examine_upstreams
 
-__all__ = ["DocumentDesk", "upstream_names"]
+__all__ = ["DocumentDesk", "secret_sources", "upstream_names"]
 
 
 class DocumentDesk:
@@ -90,7 +93,17 @@ class DocumentDesk:
     def faults(self, name: str, section: UpstreamSection) -> tuple[ConfigProblem, ...]:
         """Say what keeps an upstream from being opened, as far as that is known without opening it."""
         document = Document().model_copy(update={"upstreams": {name: section}})
-        return tuple(examine_upstreams(document, self.folder, self.settings.data_dir))
+        wanted, sources = secret_uses(document), secret_sources(self.settings)
+        known = asyncio.run(fetch_for_command(self.settings, wanted, sources))
+        return tuple(examine_upstreams(document, self.folder, self.settings.data_dir, known))
+
+
+def secret_sources(settings: Settings) -> SecretsSection:
+    """Give where the document in its place says that secrets are; the default where it is not valid."""
+    try:
+        return load_document(find_document(settings), settings).secrets
+    except ConfigError:
+        return SecretsSection()
 
 
 def upstream_names(ctx: typer.Context, incomplete: str) -> list[str]:

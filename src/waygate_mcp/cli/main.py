@@ -34,8 +34,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tools": ("tools", "List and call the tools of a gateway."),
     "resources": ("resources", "List and read the resources of a gateway."),
     "prompts": ("prompts", "List and get the prompts of a gateway."),
+    "keys": ("keys", "Make, list, rotate and revoke API keys."),
+    "explain": ("explain", "Say why a key may use a tool, or may not."),
     "plugins": ("plugins", "List, write and check plugins."),
+    "secrets": ("secrets", "Keep secrets in the encrypted store, and see where they come from."),
+    "db": ("db", "Look after the database."),
+    "backup": (
+        "backup",
+        "Copy the database and the data folder into one file, while the server runs.",
+    ),
+    "restore": (
+        "backup",
+        "Put a backup in place of the database and the data folder. The server must be stopped.",
+    ),
     "connect": ("connect", "Print a client's own configuration for this gateway, or write it."),
+    "audit": ("audit", "Read, verify and export the audit journal."),
     "config": ("config", "Show how the configuration is written."),
 }
 """Name → module of `waygate_mcp.cli`, and the first line of its help. A test compares the two."""

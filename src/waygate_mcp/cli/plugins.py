@@ -7,6 +7,7 @@ administrator enabled).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -31,7 +32,7 @@ from waygate_mcp.cli.output import (
 )
 from waygate_mcp.config.document import Document, PluginSection
 from waygate_mcp.config.load import FILE_NAME, find_document, load_document
-from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.references import KnownSecrets, names_in, resolve_references
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.errors import ConfigError, ConfigProblem, WaygateError
@@ -40,6 +41,7 @@ from waygate_mcp.plugins.discovery import installed_plugins
 from waygate_mcp.plugins.files import PluginFiles, is_file_use, mend_of_open_paths
 from waygate_mcp.plugins.inspection import PluginReport, inspect_plugin
 from waygate_mcp.plugins.scaffold import write_plugin
+from waygate_mcp.runtime.secrets import fetch_for_command
 
 _FILE = re.compile(r"(?P<file>.*\.py)(?P<attribute>:[A-Za-z_][A-Za-z0-9_.]*)?")
 _COLUMNS = ("name", "use", "from", "enabled", "tools", "resources", "prompts", "problem")
@@ -58,13 +60,21 @@ class _Desk:
         """Construct a plugin and drop it; what it prints meanwhile is no part of our answer."""
         try:
             config = resolve_references(
-                section.config, data_dir=self.settings.data_dir, path=f"plugins.{name}.config"
+                section.config,
+                data_dir=self.settings.data_dir,
+                path=f"plugins.{name}.config",
+                known=self._secrets(name, section),
             )
             resolved = section.model_copy(update={"config": config})
             with PluginFiles(self.folder) as files, contextlib.redirect_stdout(sys.stderr):
                 return inspect_plugin(name, resolved, files)
         except WaygateError as exc:
             return exc
+
+    def _secrets(self, name: str, section: PluginSection) -> KnownSecrets:
+        """Fetch what the plugin refers to and is not near."""
+        wanted = [secret for secret, _ in names_in(section.config, name)]
+        return asyncio.run(fetch_for_command(self.settings, wanted, self.document.secrets))
 
     def named(self, wanted: str) -> tuple[str, PluginSection]:
         """Give the plugin that a NAME or FILE of the command line means.

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from waygate_mcp.cli.document_desk import secret_sources
 from waygate_mcp.cli.output import note, say
+from waygate_mcp.config.references import names_in
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.config.upstream import UpstreamLimitsSection, UpstreamSection
 from waygate_mcp.errors import ConfigError, WaygateError
@@ -26,6 +28,7 @@ from waygate_mcp.model.event import Event
 from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.protocol.capabilities import ClientCapabilities
 from waygate_mcp.protocol.versions import MODERN
+from waygate_mcp.runtime.secrets import fetch_for_command
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse, resolve_upstreams
 from waygate_mcp.telemetry.redaction import Redactor
@@ -219,8 +222,15 @@ async def _probe_one(
     probe = Probe(name)
     began_s = time.monotonic()
     try:
+        wanted = [secret for secret, _ in names_in(section.referring)]
+        sources = secret_sources(settings)
+        known = await fetch_for_command(settings, wanted, sources, remember=redactor.remember)
         configs = resolve_upstreams(
-            {name: section}, folder, data_dir=settings.data_dir, on_secret=redactor.remember
+            {name: section},
+            folder,
+            data_dir=settings.data_dir,
+            on_secret=redactor.remember,
+            known=known,
         )
         async with house.use(configs, _hear_nothing) as (provider,):
             await _look_at(provider, probe, section.limits)

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
+from waygate_mcp.config.audit import AuditSection
 from waygate_mcp.config.client_servers import CLIENT_SERVERS_SCHEMA
 from waygate_mcp.config.hosts import LOOPBACK_HOSTS, parse_host, parse_origin
+from waygate_mcp.config.oauth import OAuthSection
 from waygate_mcp.config.patterns import (
     BOUND_PATTERN,
     NAME_PATTERN,
@@ -24,6 +26,9 @@ from waygate_mcp.config.patterns import (
     USE_PATTERN,
 )
 from waygate_mcp.config.quarantine import Quarantine
+from waygate_mcp.config.rates import RatesSection
+from waygate_mcp.config.roles import Permission
+from waygate_mcp.config.secret_sources import SecretsSection
 from waygate_mcp.config.section import Section, items
 from waygate_mcp.config.upstream import UpstreamSection
 
@@ -127,11 +132,25 @@ class ServerSection(Section):
 class AuthSection(Section):
     """Who may call."""
 
-    mode: Literal["keys", "none"] = Field(
+    mode: Literal["keys", "oauth", "keys+oauth", "none"] = Field(
         "keys",
-        description="`keys`: every call carries a key. `none`: nobody is asked; refused unless the "
-        "server listens on loopback.",
+        description="`keys`: every call carries a key. `oauth`: every call carries an access token of an "
+        "issuer in `oauth`. `keys+oauth`: either. `none`: nobody is asked; refused unless the server "
+        "listens on loopback.",
     )
+    oauth: OAuthSection | None = Field(
+        None, description="Whose access tokens are taken, where `mode` names `oauth`."
+    )
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether a key lets a caller in."""
+        return self.mode in ("keys", "keys+oauth")
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether an access token lets a caller in."""
+        return self.mode in ("oauth", "keys+oauth")
 
 
 class LimitsSection(Section):
@@ -206,6 +225,9 @@ class LimitsSection(Section):
         ge=0,
         le=3600,
         description="Seconds calls in flight may still run when the server stops.",
+    )
+    rates: RatesSection = Field(
+        default_factory=RatesSection, description="How often callers may call."
     )
 
 
@@ -316,6 +338,14 @@ class Document(Section):
         default_factory=ServerSection, description="How the HTTP doors present themselves."
     )
     auth: AuthSection = Field(default_factory=AuthSection, description="Who may call.")
+    roles: dict[Name, Annotated[tuple[Permission, ...], Field(strict=False, max_length=1000)]] = (
+        Field(
+            default_factory=dict,
+            max_length=256,
+            description="Roles by name, beside the built-in viewer, operator and admin: lists of "
+            "permissions such as `tools:call` or `tools:call:files__*`.",
+        )
+    )
     limits: LimitsSection = Field(
         default_factory=LimitsSection, description="Bounds on time, number and size."
     )
@@ -324,6 +354,12 @@ class Document(Section):
         description="Definitions of upstreams that nobody approved. `first-use`: what is new is trusted, "
         "what changed is held back until it is approved. `on`: what is new is held back too. `off`: all is "
         "trusted, whatever it becomes.",
+    )
+    secrets: SecretsSection = Field(
+        default_factory=SecretsSection, description="Where `${secret:NAME}` looks besides."
+    )
+    audit: AuditSection = Field(
+        default_factory=AuditSection, description="The record of every call."
     )
     plugins: dict[Name, PluginSection] = Field(
         default_factory=dict, max_length=256, description="Python code that answers calls, by name."
@@ -377,6 +413,11 @@ class Document(Section):
         """
         enabled = (*self.enabled_plugins(), *self.enabled_upstreams())
         return _bound(self.endpoints[endpoint].bind, enabled)
+
+
+def endpoint_path(name: str) -> str:
+    """Give the path an endpoint is served at."""
+    return "/mcp" if name == DEFAULT_ENDPOINT else f"/servers/{name}/mcp"
 
 
 def _bound(bind: Iterable[str], enabled: Iterable[str]) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from waygate_mcp.config.document import (
 )
 from waygate_mcp.config.hosts import is_loopback
 from waygate_mcp.config.problems import translate
-from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.references import NOTHING_KNOWN, KnownSecrets, resolve_references
+from waygate_mcp.config.roles import roles_of
 from waygate_mcp.config.settings import HOME, Settings
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.config.yaml_text import MAX_BYTES, KeyPath, YamlText, dotted, parse_yaml
@@ -31,8 +32,11 @@ FILE_NAME = "waygate.yaml"
 HELLO = "waygate_mcp.plugins.builtin.hello"
 """What serves when there is no document at all."""
 
-Examine = Callable[[Document, Path | None, Path], Sequence[ConfigProblem]]
-"""Looks at a document, the folder it lies in and the data folder; paths begin at the document."""
+Examine = Callable[[Document, Path | None, Path, KnownSecrets], Sequence[ConfigProblem]]
+"""Looks at a document, the folder it lies in, the data folder and what is known of secrets.
+
+Paths begin at the document.
+"""
 
 
 def find_document(settings: Settings, *, folder: Path | None = None) -> Path | None:
@@ -62,27 +66,35 @@ def load_document(path: Path | None, settings: Settings) -> Document:
 
 
 def check_document(
-    path: Path | None, settings: Settings, examine: Examine | None = None
+    path: Path | None,
+    settings: Settings,
+    examine: Examine | None = None,
+    fetch: Callable[[Document], KnownSecrets] | None = None,
 ) -> Document:
     """Do as `load_document` does, and also try to resolve the references of enabled plugins.
 
     `examine` looks at what this room cannot judge, such as upstreams; what it finds is given its
-    place in the file.
+    place in the file. `fetch` gives what the store and Vault know of secrets.
 
     Raises:
         ConfigError: as `load_document`, or every problem found beyond that.
     """
     document = load_document(path, settings)
     problems: list[ConfigProblem] = []
+    known = NOTHING_KNOWN if fetch is None else fetch(document)
     for name, plugin in document.enabled_plugins().items():
         try:
             resolve_references(
-                plugin.config, data_dir=settings.data_dir, path=f"plugins.{name}.config"
+                plugin.config,
+                data_dir=settings.data_dir,
+                path=f"plugins.{name}.config",
+                known=known,
             )
         except ConfigError as exc:
             problems.extend(exc.problems)
     if examine is not None:
-        problems.extend(examine(document, None if path is None else path.parent, settings.data_dir))
+        folder = None if path is None else path.parent
+        problems.extend(examine(document, folder, settings.data_dir, known))
     if problems:
         raise locate(ConfigError(problems=problems), path)
     return document
@@ -149,19 +161,54 @@ def _read(path: Path) -> bytes:
 
 
 def _across(document: Document, settings: Settings, text: YamlText) -> list[ConfigProblem]:
-    problems = []
-    if document.auth.mode == "none" and not is_loopback(settings.host):
-        message = (
-            f"`none` is refused because the server listens on {settings.host}; use `keys`, or "
-            "listen on 127.0.0.1"
-        )
-        problems.append(_problem(text, ("auth", "mode"), message))
+    problems = _auth(document, settings, text)
     for name in document.upstreams:
         if name in document.plugins:
             message = "a plugin has this name too; the two would hide each other's tools"
             problems.append(_problem(text, ("upstreams", name), message))
     for name, endpoint in document.endpoints.items():
         problems.extend(_endpoint(document, name, endpoint, text))
+    return problems
+
+
+def _auth(document: Document, settings: Settings, text: YamlText) -> list[ConfigProblem]:
+    auth = document.auth
+    problems = []
+    if auth.mode == "none" and not is_loopback(settings.host):
+        message = (
+            f"`none` is refused because the server listens on {settings.host}; use `keys`, or "
+            "listen on 127.0.0.1"
+        )
+        problems.append(_problem(text, ("auth", "mode"), message))
+    if auth.takes_tokens and auth.oauth is None:
+        message = f"`{auth.mode}` needs `auth.oauth.issuers`: whose access tokens are taken"
+        problems.append(_problem(text, ("auth", "mode"), message))
+    elif auth.oauth is not None and not auth.takes_tokens:
+        message = (
+            f"nobody reads this while `auth.mode` is `{auth.mode}`; write `keys+oauth` or `oauth`"
+        )
+        problems.append(_problem(text, ("auth", "oauth"), message))
+    if auth.takes_tokens and document.server.public_url is None:
+        message = (
+            "needs `server.public_url`: the URL under which clients reach this server, which tokens "
+            "must name as their audience"
+        )
+        problems.append(_problem(text, ("auth", "mode"), message))
+    return [*problems, *_granted_roles(document, text)]
+
+
+def _granted_roles(document: Document, text: YamlText) -> list[ConfigProblem]:
+    """Find the roles that access tokens would grant and that nobody has defined."""
+    known = roles_of(document.roles)
+    issuers = () if document.auth.oauth is None else document.auth.oauth.issuers
+    problems = []
+    for number, issuer in enumerate(issuers):
+        for value, words in issuer.grants.items():
+            for index, word in enumerate(words):
+                if word != EVERYTHING and ":" not in word and word not in known:
+                    path = ("auth", "oauth", "issuers", number, "grants", value, index)
+                    message = f"no role is named `{word}`"
+                    problems.append(_problem(text, path, message, nearest(word, known)))
     return problems
 
 

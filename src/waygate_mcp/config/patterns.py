@@ -24,3 +24,12 @@ URI_PREFIX_PATTERN = r"^[a-z][a-z0-9.-]{0,31}$"
 
 SCHEME_PATTERN = r"^[a-z][a-z0-9+.-]{0,63}$"
 """The scheme of a URI."""
+
+SCOPE_PATTERN = r"^[\x21\x23-\x5b\x5d-\x7e]{1,256}$"
+"""An OAuth scope (RFC 6749, 3.3): nothing in it can end a quoted text."""
+
+GRANT_PATTERN = r"^(\*|[a-z0-9][a-z0-9_-]{0,62}(:\S{1,256})?)$"
+"""What a claim's value may grant."""
+
+TOKEN_TYPE_PATTERN = r"^[a-z0-9.+-]{1,64}$"
+"""The `typ` of a token, in lower case."""

@@ -14,10 +14,13 @@ from pydantic_core import ErrorDetails
 
 from waygate_mcp.config.patterns import (
     BOUND_PATTERN,
+    GRANT_PATTERN,
     NAME_PATTERN,
     PREFIX_PATTERN,
     PUBLIC_NAME_PATTERN,
     SCHEME_PATTERN,
+    SCOPE_PATTERN,
+    TOKEN_TYPE_PATTERN,
     URI_PREFIX_PATTERN,
     USE_PATTERN,
 )
@@ -46,6 +49,9 @@ _PATTERNS = {
     PUBLIC_NAME_PATTERN: "1 to 64 of `A-Z a-z 0-9 _ -`",
     URI_PREFIX_PATTERN: "1 to 32 of `a-z 0-9 . -`, beginning with a letter",
     SCHEME_PATTERN: "the scheme of a URI: 1 to 64 of `a-z 0-9 + . -`, beginning with a letter",
+    SCOPE_PATTERN: "one scope: visible ASCII without blanks, quotes and backslashes",
+    GRANT_PATTERN: "the name of a role, a permission such as `tools:call`, or `*`",
+    TOKEN_TYPE_PATTERN: "a token type such as `at+jwt`, in lower case",
     BOUND_PATTERN: "the name of a plugin, or `*`",
     USE_PATTERN: "`module`, `./file.py`, either with `:attribute`, or the name of an entry point",
 }

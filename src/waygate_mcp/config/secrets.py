@@ -59,6 +59,19 @@ def load_or_create_secret_key(settings: Settings) -> bytes:
     return _long_enough(read_secret_file(path, path="WAYGATE_DATA_DIR").encode(), str(path))
 
 
+def load_previous_secret_key(settings: Settings) -> bytes | None:
+    """Give the master key before this one, None where none is named.
+
+    Raises:
+        ConfigError: its file cannot be read, or others can read it, or it is too short.
+    """
+    if settings.secret_key_previous_file is None:
+        return None
+    where = "WAYGATE_SECRET_KEY_PREVIOUS_FILE"
+    text = read_secret_file(settings.secret_key_previous_file, path=where)
+    return _long_enough(text.encode(), where)
+
+
 def load_api_key(settings: Settings) -> SecretStr | None:
     """Give the bootstrap key of `WAYGATE_API_KEY` or its file; None if neither is set.
 

@@ -13,13 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from waygate_mcp.config.hosts import parse_host, parse_origin
@@ -82,6 +76,10 @@ class Settings(BaseSettings):
     secret_key_file: Path | None = Field(
         None, description="File that holds the master key, readable by its owner only."
     )
+    secret_key_previous_file: Path | None = Field(
+        None,
+        description="File of the master key before this one; see `waygate secrets rewrap --help`.",
+    )
     api_key: SecretStr | None = Field(None, description="The bootstrap administrator's key.")
     api_key_file: Path | None = Field(
         None, description="File that holds the bootstrap key, readable by its owner only."
@@ -110,6 +108,14 @@ class Settings(BaseSettings):
         description="Largest request body in bytes; a larger one is refused with 413.",
         ge=1024,
         le=1024 * 1024 * 1024,
+    )
+
+    rate_limit: int = Field(
+        6000,
+        description="Requests a key may make in a minute where `limits.rates` says nothing else; "
+        "a thirtieth of them, 200 by default, in a row.",
+        ge=1,
+        le=1_000_000_000,
     )
 
     @field_validator("log_level", mode="before")
@@ -144,7 +150,14 @@ class Settings(BaseSettings):
     def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(parse_host(host) for host in value)
 
-    @field_validator("config", "data_dir", "log_dir", "secret_key_file", "api_key_file")
+    @field_validator(
+        "config",
+        "data_dir",
+        "log_dir",
+        "secret_key_file",
+        "secret_key_previous_file",
+        "api_key_file",
+    )
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser()

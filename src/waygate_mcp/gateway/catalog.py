@@ -17,11 +17,11 @@ from typing import Literal
 import msgspec
 
 from waygate_mcp.errors import (
-    RpcError,
     UnknownNameError,
     UpstreamUnavailableError,
     WaygateError,
 )
+from waygate_mcp.gateway.cursors import read_cursor, write_cursor
 from waygate_mcp.gateway.name_table import PREFIX, NameTable
 from waygate_mcp.gateway.offers import (
     NAMED_KINDS,
@@ -39,9 +39,9 @@ from waygate_mcp.model.call import Reply
 from waygate_mcp.model.catalog import Condition, Kind, Listing, NameClaim, Viewer
 from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.model.ports import Refreshable
-from waygate_mcp.protocol import jsonrpc
+from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.handshake import downgrade_definition
-from waygate_mcp.protocol.seal import KeyRing, SealError
+from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.protocol.tasks import has_legacy_tasks, hide_task_support
 from waygate_mcp.protocol.uris import UriTemplate
 from waygate_mcp.protocol.versions import Revision
@@ -49,7 +49,6 @@ from waygate_mcp.protocol.versions import Revision
 __all__ = ["Catalog", "Ground"]
 
 _log = logging.getLogger(__name__)
-_PURPOSE = "cursor"
 _KEPT_VIEWS = 512
 _KEPT_WARNINGS = 1_000
 _MAX_TTL_MS = 60_000
@@ -69,7 +68,6 @@ _LIST_MEMBERS = {
     Kind.TEMPLATE: b"resourceTemplates",
 }
 _MISSING = Listing((), 0, 1_000, "private", "missing")
-_encode_cursor = msgspec.msgpack.Encoder().encode
 
 
 class Ground(msgspec.Struct, frozen=True):
@@ -79,18 +77,6 @@ class Ground(msgspec.Struct, frozen=True):
     names: NameTable
     links: SeenLinks
     monotonic: Callable[[], float]
-
-
-class _Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Where a page ends: after the entry `last` of binding number `place`, for one viewer."""
-
-    kind: str
-    scope: bytes
-    last: str
-    place: int
-
-
-_decode_cursor = msgspec.msgpack.Decoder(_Cursor).decode
 
 
 class _View(msgspec.Struct):
@@ -122,7 +108,13 @@ class _Slot:
         self.lock = asyncio.Lock()
 
 
-_Key = tuple[Kind, object, str | None]
+_Key = tuple[Kind, object, str | None, object]
+_LIST_PERMISSION = {
+    Kind.TOOL: "tools:list",
+    Kind.PROMPT: "prompts:list",
+    Kind.RESOURCE: "resources:list",
+    Kind.TEMPLATE: "resources:list",
+}
 _PartKey = tuple[int, Kind, object]
 
 
@@ -168,7 +160,7 @@ class Catalog:
     def _key(self, kind: Kind, viewer: Viewer) -> _Key:
         """Name the class of viewers that see the same: by principal only where somebody lists so."""
         who = viewer.principal.id if kind in self._private_kinds else None
-        return (kind, viewer.capabilities, who)
+        return (kind, viewer.capabilities, who, viewer.principal.scope)
 
     def _slot(self, key: _Key) -> _Slot:
         slot = self._slots.get(key)
@@ -215,7 +207,7 @@ class Catalog:
             for place, listing in enumerate(listings)
         ]
         await self._claim(kind, parts)
-        view = self._merge(kind, parts, listings)
+        view = self._merge(kind, parts, listings, viewer.principal)
         if changes != self._changes:  # something changed while the listings were read
             view.expires_s = float("-inf")
         slot.view = view
@@ -270,13 +262,20 @@ class Catalog:
             return claim.provider not in self.rules.holders
         return self._offers.names(kind, binding, claim.original)[0] != claim.name
 
-    def _merge(self, kind: Kind, parts: Sequence[Part], listings: Sequence[Listing]) -> _View:
-        """Merge parts: binding order, then name. Each name is its owner's."""
+    def _merge(
+        self, kind: Kind, parts: Sequence[Part], listings: Sequence[Listing], principal: Principal
+    ) -> _View:
+        """Merge parts: binding order, then name. Each name is its owner's.
+
+        What the principal may not see is left out here, so that it is answered for as what does not
+        exist, whatever is asked (threat model rules 9 and 10).
+        """
         index: dict[str, Found] = {}
         places: list[int] = []
         definitions: list[bytes] = []
         owner_of = self._ground.names.owner
         endpoint = self.rules.endpoint
+        is_narrow, permission = principal.scope is not None, _LIST_PERMISSION[kind]
         for place, part in enumerate(parts):
             hidden = list(part.hidden)
             provider = self.bindings[place].provider.name
@@ -294,6 +293,8 @@ class Catalog:
                     reason = f"is hidden: the name belongs to {holder}"
                     hidden.append(HiddenEntry(kind.value, provider, target, name, reason))
                     continue
+                if is_narrow and not principal.may_see(permission, endpoint, provider, name):
+                    continue
                 index[name] = offer.found
                 places.append(place)
                 definitions.append(offer.definition)
@@ -303,8 +304,6 @@ class Catalog:
         conditions = tuple(listing.condition for listing in listings)
         if kind is Kind.TOOL and self._offers.keys:
             self._note_keys(parts, conditions)
-        templates = [pair for part in parts for pair in part.templates]
-        templates.sort(key=lambda pair: pair[0].specificity)  # equal ones keep the bindings' order
         ttl_ms = min((listing.ttl_ms for listing in listings), default=0)
         is_whole = all(condition == "current" for condition in conditions)
         ttl_ms = max(min(ttl_ms, _MAX_TTL_MS if is_whole else _FAILED_TTL_MS), 0)
@@ -319,9 +318,23 @@ class Catalog:
             expires_s=self._monotonic() + max(ttl_ms / 1000.0, 1.0),
             parts=tuple(parts),
             conditions=conditions,
-            templates=tuple(templates),
+            templates=self._templates(parts, principal),
             pages={},
         )
+
+    def _templates(
+        self, parts: Sequence[Part], principal: Principal
+    ) -> tuple[tuple[UriTemplate, Found], ...]:
+        """Give what URIs that stand in no list are matched with, the most specific first."""
+        endpoint = self.rules.endpoint
+        found = [
+            pair
+            for part in parts
+            for pair in part.templates
+            if principal.may_reach(endpoint, pair[1].provider.name)
+        ]
+        found.sort(key=lambda pair: pair[0].specificity)  # equal ones keep the bindings' order
+        return tuple(found)
 
     def _note_hidden(self, kind: Kind, place: int, hidden: Sequence[HiddenEntry]) -> None:
         """Keep what is hidden for `status`, and tell the operator, once for each."""
@@ -377,7 +390,7 @@ class Catalog:
         if found is not None:
             return found
         if kind in NAMED_KINDS:
-            self._check_available(kind, name, view)
+            self._check_available(kind, name, view, viewer.principal)
             if await self._look_again(kind, name, viewer):
                 found = (await self._view(kind, viewer)).index.get(name)
                 if found is not None:
@@ -402,8 +415,8 @@ class Catalog:
         slot.old_will_do_until_s = float("-inf")
         return view
 
-    def _check_available(self, kind: Kind, name: str, view: _View) -> None:
-        """Refuse a name of an upstream that never said what it has.
+    def _check_available(self, kind: Kind, name: str, view: _View, principal: Principal) -> None:
+        """Refuse a name of an upstream that never said what it has, to those who might have seen it.
 
         Raises:
             UpstreamUnavailableError: it is.
@@ -413,7 +426,9 @@ class Catalog:
         for binding, condition in zip(self.bindings, view.conditions, strict=True):
             provider = binding.provider.name
             is_meant = bool(binding.prefix) and name.startswith(binding.prefix)
-            if condition == "missing" and (provider == holder or is_meant):
+            if condition != "missing" or not (provider == holder or is_meant):
+                continue
+            if principal.may_see(_LIST_PERMISSION[kind], self.rules.endpoint, provider, name):
                 raise _unavailable(provider, f"its {kind.value}s are not known")
 
     async def _look_again(self, kind: Kind, name: str, viewer: Viewer) -> bool:
@@ -453,11 +468,13 @@ class Catalog:
         """
         if not self.rules.resources(uri):
             raise UnknownNameError(Kind.RESOURCE.value, uri)
-        self._check_available(Kind.RESOURCE, uri, view)
+        self._check_available(Kind.RESOURCE, uri, view, viewer.principal)
         templates = (await self._view(Kind.TEMPLATE, viewer)).templates
         given = self._ground.links.find(self.rules.endpoint, viewer.principal.fingerprint, uri)
         found = self._route(uri, templates, given)
-        if found is None:
+        if found is None or not viewer.principal.may_use(
+            "resources:read", self.rules.endpoint, found.provider.name, uri
+        ):
             raise UnknownNameError(Kind.RESOURCE.value, uri)
         return found
 
@@ -551,8 +568,7 @@ class Catalog:
         if end < len(view.names):
             last = view.names[end - 1]
             place = view.places[end - 1]
-            sealed = _Cursor(kind.value, viewer.principal.fingerprint, last, place)
-            text = self._ground.ring.seal(_encode_cursor(sealed), _PURPOSE)
+            text = write_cursor(self._ground.ring, kind, viewer.principal, place, last)
             body += b',"nextCursor":"%b"' % text.encode()
         return Reply(body + b"}", ttl_ms=view.ttl_ms, cache_scope=view.cache_scope)
 
@@ -561,15 +577,7 @@ class Catalog:
 
         Whether that one is still there does not matter, and nothing is skipped or shown twice.
         """
-        try:
-            if not isinstance(cursor, str):
-                raise SealError("not text")
-            read = _decode_cursor(self._ground.ring.open(cursor, _PURPOSE))
-        except (SealError, msgspec.DecodeError):
-            raise RpcError(jsonrpc.INVALID_PARAMS, "Invalid cursor") from None
-        if read.kind != kind.value or read.scope != viewer.principal.fingerprint:
-            raise RpcError(jsonrpc.INVALID_PARAMS, "Invalid cursor")
-        end = (read.place, read.last)
+        end = read_cursor(self._ground.ring, cursor, kind, viewer.principal)
         before = (pair <= end for pair in zip(view.places, view.names, strict=True))
         return sum(before)
 

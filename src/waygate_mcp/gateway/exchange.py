@@ -26,6 +26,7 @@ from waygate_mcp.errors import (
     InvalidArgumentsError,
     InvalidStateError,
     LimitError,
+    RateLimitedError,
     UnknownMethodError,
     UnknownNameError,
     WaygateError,
@@ -104,6 +105,7 @@ class Exchange:
     # What most calls leave as it is stands in the class: it is set where it differs.
     call: Call
     call_timeout_s = 300.0
+    limited: RateLimitedError | None = None
     is_settled = False
     result: str = CallResult.OK
     _last_progress = float("-inf")
@@ -246,6 +248,8 @@ class Exchange:
     def _word_failure(self, error: WaygateError) -> tuple[bytes, int]:
         """Word an error raised on purpose."""
         self.result = _result_of(error)
+        if isinstance(error, RateLimitedError):
+            self.limited = error
         failure = describe_failure(error, self.revision)
         return failure.encode(self.identifier), failure.status
 

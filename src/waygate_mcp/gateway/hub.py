@@ -177,6 +177,12 @@ class Hub:
             for kind in sorted(listener.kinds, key=lambda kind: kind.value):
                 listener.offer(Change(_METHODS[kind]))
 
+    def close_for(self, principal_id: str) -> None:
+        """End the listeners of a principal whose credential is good no more."""
+        for listener in tuple(self._listeners):
+            if listener.principal.id == principal_id:
+                listener.close()
+
     def close(self) -> None:
         """End every listener, so that their streams end gracefully."""
         for listener in tuple(self._listeners):

@@ -16,6 +16,7 @@ from waygate_mcp.gateway.places import ALONE, Place
 from waygate_mcp.gateway.seen_links import SeenLinks
 from waygate_mcp.gateway.sessions import Sessions
 from waygate_mcp.gateway.tickets import Tickets
+from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.seal import KeyRing
 
 __all__ = ["LiveState"]
@@ -49,6 +50,17 @@ class LiveState:
         self.parking = Parking(monotonic)
         self.tickets = Tickets(ring, self.node, now)
         self.listen_streams: Counter[str] = Counter()
+
+    def dismiss(self, principal: Principal) -> None:
+        """End what a principal holds open, since its credential is good no more.
+
+        That is within a moment, not at its next request (threat model rule 7).
+        """
+        self.hub.close_for(principal.id)
+        self.sessions.end_for(principal)
+        for exchange in self.parking.all():
+            if exchange.call.principal.id == principal.id:
+                exchange.cancel("the credential is good no more", InterruptedCallError())
 
     def drain(self) -> None:
         """End what would otherwise last: listeners gracefully, parked calls as interrupted."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from waygate_mcp.model.look_alikes import look_alike
+from waygate_mcp.model.patterns import any_of
 
 __all__ = ["UriMark", "hidden_character", "is_allowed_by", "look_alike", "public_name"]
 
@@ -56,8 +57,8 @@ def is_allowed_by(allow: Sequence[str] | None, deny: Sequence[str]) -> Callable[
     Deny wins; no allow list allows all, an empty one nothing. One with two names, because the operator
     gave it another, is meant by either.
     """
-    allowed = _any_of(allow) if allow is not None else None
-    denied = _any_of(deny) if deny else None
+    allowed = any_of(allow) if allow is not None else None
+    denied = any_of(deny) if deny else None
 
     def check(*names: str) -> bool:
         if denied is not None and any(denied.match(name) for name in names):
@@ -65,12 +66,6 @@ def is_allowed_by(allow: Sequence[str] | None, deny: Sequence[str]) -> Callable[
         return allowed is None or any(allowed.match(name) for name in names)
 
     return check
-
-
-def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
-    """Compile patterns into one; no pattern matches nothing."""
-    alternatives = (re.escape(pattern).replace(r"\*", ".*") for pattern in patterns)
-    return re.compile(f"(?:{'|'.join(alternatives)})\\Z" if patterns else r"(?!)", re.DOTALL)
 
 
 def hidden_character(text: str) -> str | None:

@@ -306,6 +306,7 @@ class Sessions:
         if not (session.is_ours or here):
             raise OwnedElsewhereError(self._place.owner_of(session.slot))
         session.used_s = self._monotonic()
+        session.principal = principal  # the same one, perhaps with other permissions by now
         return session
 
     def end(self, session: Session) -> None:
@@ -316,6 +317,13 @@ class Sessions:
             return
         self._by_token.pop(session.token, None)
         self._note_end(session.id, session.expires_at)
+
+    def end_for(self, principal: Principal) -> None:
+        """End the sessions of a principal whose credential is good no more, calls and streams with them."""
+        for session in tuple(self._by_token.values()):
+            if session.fingerprint == principal.fingerprint:
+                session.dismiss_reader()
+                self.end(session)
 
     def end_elsewhere(self, session_id: str, expires_at: int) -> None:
         """Take note that a session was ended at another worker, whoever served it meanwhile."""

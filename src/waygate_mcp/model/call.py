@@ -115,9 +115,10 @@ class Call(msgspec.Struct, kw_only=True):
     it, set by the router together with `provider`. `params` are the parsed parameters, `body` the
     bytes they came in, for providers that relay raw slices. `deadline_s` is on the monotonic clock.
     `gate` is asked last before the call leaves for an upstream: None lets it pass, else what is awaited
-    first, which raises where it must not. `input_responses` maps question keys to raw JSON results,
-    `request_state` is the provider's own state, opened. `headers` are there for modern calls over HTTP
-    only.
+    first, which raises where it must not.
+    `input_responses` maps question keys to raw JSON results, `request_state` is the provider's own
+    state, opened. `headers` are there for modern calls over HTTP only. `audit_sequence` is the number
+    of the audit record that says it began, 0 before that.
     """
 
     request_id: str
@@ -140,6 +141,7 @@ class Call(msgspec.Struct, kw_only=True):
     headers: Mapping[bytes, bytes] | None = None
     client_name: str = ""
     gate: Callable[[Call], Awaitable[None] | None] | None = None
+    audit_sequence: int = 0
 
     @property
     def arguments(self) -> Mapping[str, Any]:

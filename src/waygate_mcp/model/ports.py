@@ -7,26 +7,39 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 if TYPE_CHECKING:  # annotations only: call.py needs Caller, and Caller names what call.py holds
+    from waygate_mcp.errors import WaygateError
     from waygate_mcp.model.call import Answer, Call, LogEvent, Outcome, Progress, Question
     from waygate_mcp.model.catalog import Features, Kind, Listing, NameClaim, Viewer
     from waygate_mcp.model.event import Event
     from waygate_mcp.model.facts import Facts
+    from waygate_mcp.model.keys import StoredKey
     from waygate_mcp.model.pins import Approval, Pin, Sighting
     from waygate_mcp.model.principal import Principal
 
 __all__ = [
     "Announce",
+    "AuditTrail",
     "Authenticator",
+    "Bucket",
+    "CallLog",
+    "CallRecorder",
     "Caller",
+    "CounterStore",
     "FactStore",
     "Handler",
+    "KeyStore",
     "NameStore",
     "PinStore",
     "Provider",
     "Refreshable",
+    "Shortage",
     "Step",
     "Supervisor",
     "TaskTeller",
@@ -148,6 +161,37 @@ class NameStore(Protocol):
         """
 
 
+class KeyStore(Protocol):
+    """Where API keys are kept. A change is durable once its method has returned."""
+
+    async def changed_since(self, version: int) -> Sequence[StoredKey]:
+        """Give the keys that changed after a version, in the order they did; all for 0.
+
+        Raises:
+            StorageError: the store does not answer; so do all methods here.
+        """
+
+    async def find(self, id_: str) -> StoredKey | None:
+        """Give one key by its public id."""
+
+    async def add(self, key: StoredKey) -> StoredKey:
+        """Keep a new key; gives it with its version."""
+
+    async def rotate(
+        self, id_: str, digest: bytes, previous_until: datetime, now: datetime
+    ) -> StoredKey | None:
+        """Give a key a new text; the one before is good until `previous_until`.
+
+        None where there is no such key that is not revoked.
+        """
+
+    async def revoke(self, id_: str, now: datetime) -> StoredKey | None:
+        """Take a key back, both texts of it. None where there is no such key that is not revoked."""
+
+    async def note_use(self, used: Mapping[str, datetime]) -> None:
+        """Keep when keys were last used; changes no version."""
+
+
 Handler = Callable[["Call"], Awaitable["Outcome"]]
 
 Announce = Callable[["Event"], None]
@@ -170,6 +214,49 @@ class Authenticator(Protocol):
         Raises:
             UnauthenticatedError: no credential, or not a valid one.
             RemoteProtocolError: two different credentials in one request.
+            UnverifiedError: the decision takes waiting; see `model/unverified.py`.
+            UpstreamUnavailableError: nobody can decide now.
+        """
+
+
+class CallLog(Protocol):
+    """Keeps a record of calls that were answered."""
+
+    def note(self, call: Call, result: str, seconds: float, failure: WaygateError | None) -> None:
+        """Note how a call ended: one of `CallResult`. Never blocks, never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One counter: `window_s / interval_s` are free when it is whole, one more every `interval_s`.
+
+    `key` tells it from all others, `scope` is one word for the metric.
+    """
+
+    key: str
+    scope: str
+    count: int
+    interval_s: float
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Which bucket was empty, the seconds until it has one, and until it is whole."""
+
+    bucket: Bucket
+    retry_after_s: float
+    reset_s: float
+
+
+class CounterStore(Protocol):
+    """Counts calls against rates."""
+
+    def take(self, buckets: Sequence[Bucket]) -> Shortage | None:
+        """Take one out of every bucket; where one of them is empty, take none and say which.
+
+        Never blocks for longer than a few microseconds, never raises. A clock that does not go back
+        measures the time.
         """
 
 
@@ -225,3 +312,49 @@ class Supervisor(Protocol):
 
         Returns the task, to be cancelled by whoever started it.
         """
+
+
+class AuditTrail(Protocol):
+    """Where acts of administration are recorded, so that nobody can change them afterwards."""
+
+    def record(
+        self,
+        action: str,
+        *,
+        principal: str,
+        outcome: str = "done",
+        details: Mapping[str, Any] | None = None,
+        request_id: str = "",
+    ) -> None:
+        """Write one record: before an act, and again after it where it can fail.
+
+        `action` is a word such as `keys.revoke`, `principal` the id of who acts. `details` are plain
+        JSON; secrets are taken out. Blocks for one small `write`, never for the disk.
+
+        Raises:
+            StorageError: it cannot be written; the act must not be done.
+        """
+
+
+class CallRecorder(Protocol):
+    """Where calls are recorded, before their effect and after it. Called by the event loop only."""
+
+    def begin(self, call: Call) -> None:
+        """Record that a call is allowed and begins; its number goes into `call.audit_sequence`.
+
+        Raises:
+            StorageError: it cannot be written; the call must not be made.
+        """
+
+    async def wait_begun(self, call: Call) -> None:
+        """Wait until the record of its beginning is on the disk.
+
+        Raises:
+            StorageError: it is not, and the call must not be made.
+        """
+
+    def end(self, call: Call, outcome: str, seconds: float) -> None:
+        """Record how a call ended that had begun. Never raises: what cannot be written waits."""
+
+    def refuse(self, call: Call, code: str, seconds: float) -> None:
+        """Record that a call was refused before it began. Never raises."""

@@ -7,16 +7,19 @@ Spec: design decision 4; threat model rule 19; decision record 0020.
 
 from __future__ import annotations
 
+import importlib
 import ssl
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from waygate_mcp.net.aiohttp_client import AiohttpTransport
 from waygate_mcp.net.dial import NetworkPolicy
 from waygate_mcp.net.http import Header
 from waygate_mcp.net.pool import PoolLimits
 from waygate_mcp.net.pooled import PooledTransport
 from waygate_mcp.net.urls import parse_target
+
+if TYPE_CHECKING:
+    from waygate_mcp.net.aiohttp_client import AiohttpTransport
 
 __all__ = ["open_transport"]
 
@@ -45,7 +48,9 @@ def open_transport(
     target = parse_target(url)
     if client == "pooled":
         return PooledTransport(target, upstream, policy, headers=headers, tls=tls, limits=limits)
-    return AiohttpTransport(
+    # Loaded where somebody asks for it: it takes 9 MB, and most servers never do.
+    module: Any = importlib.import_module("waygate_mcp.net.aiohttp_client")
+    transport: AiohttpTransport = module.AiohttpTransport(
         target.origin,
         upstream,
         policy=policy,
@@ -53,3 +58,4 @@ def open_transport(
         tls=tls,
         most=limits.connections + limits.streams,
     )
+    return transport

@@ -78,6 +78,8 @@ def describe_failure(error: errors.WaygateError, revision: Revision) -> RpcFailu
             code = jsonrpc.INTERNAL_ERROR
     elif isinstance(error, errors.UnknownMethodError) and revision.is_modern:
         status = 404
+    elif isinstance(error, errors.RateLimitedError):
+        status = 429
     facts = _facts(error)
     data = jsonrpc.encode_json(facts) if facts else None
     return RpcFailure(code, error.safe_message, data, status)

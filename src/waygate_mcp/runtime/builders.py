@@ -16,22 +16,31 @@ from typing import Any, TypeVar
 from waygate_mcp import __version__
 from waygate_mcp.auth.api_keys import AnonymousAuthenticator, ApiKeyAuthenticator
 from waygate_mcp.auth.bootstrap import BootstrapKey
+from waygate_mcp.auth.issuers import open_issuers
+from waygate_mcp.auth.jwks import KeySets
+from waygate_mcp.auth.oauth import TokenAuthenticator
 from waygate_mcp.config.document import EVERYTHING, Document, LimitsSection, PluginSection
 from waygate_mcp.config.hosts import is_loopback
-from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.references import KnownSecrets, resolve_references
+from waygate_mcp.config.roles import roles_of
 from waygate_mcp.errors import ConfigError, ConfigProblem
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gateway
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
+from waygate_mcp.gateway.steps.audit import Audit, started
 from waygate_mcp.gateway.steps.authorize import authorize
+from waygate_mcp.gateway.steps.limit import Limit
 from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.gateway.stream_buffer import StreamLimits
 from waygate_mcp.model.event import Event, ResourceUpdated
-from waygate_mcp.model.ports import Announce, Authenticator, Provider
+from waygate_mcp.model.ports import Announce, Authenticator, Provider, Step
+from waygate_mcp.model.rate import Rate, parse_rate
 from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
+from waygate_mcp.policy.limits import Limiter, Rules
 from waygate_mcp.policy.pinned import PinnedProvider
+from waygate_mcp.runtime.call_notes import CallNotes
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
 from waygate_mcp.runtime.peers import Peers
@@ -74,12 +83,12 @@ async def open_generation(
         ConfigError: the document does not fit this process or its plugins.
         PluginError: a plugin could not be opened.
     """
-    settings = foundation.settings
     announcer = _Announcer()
+    known = await foundation.secrets.gather(document)
     async with AsyncExitStack() as stack:
         providers = await stack.enter_async_context(
             open_plugins(
-                _resolved(document, foundation),
+                _resolved(document, foundation, known),
                 announcer.for_plugins(foundation.peers),
                 mount=partial(mount, connect=partial(connect, supervisor=foundation.supervisor)),
                 sync_threads=document.limits.sync_threads,
@@ -87,29 +96,25 @@ async def open_generation(
                 on_file=on_file,
             )
         )
-        configs = await _upstreams(document, foundation, folder)
+        configs = await _upstreams(document, foundation, folder, known)
         told = announcer.for_upstreams(foundation.peers, configs)
         upstreams = await stack.enter_async_context(foundation.upstreams.use(configs, told))
         offering = (*providers, *_pinned(document, foundation, upstreams))
-        gateway = Gateway(
-            _plans(document, offering),
-            foundation.live,
-            (Observe(foundation.metrics), authorize),
-            _call_limits(document.limits),
-            server_info(),
-        )
-        announcer.gateway = gateway
+        limiter = _limiter(document, foundation)
+        gateway = announcer.gateway = _gateway(document, foundation, offering, limiter)
         authenticator = partial(_authenticator, document, foundation, bootstrap)
-        guard = make_guard(document, authenticator, foundation.metrics.count_auth_failure)
+        guard = make_guard(document, authenticator, _on_failure(document, foundation))
+        foundation.secrets.in_force(document, known)
         return Generation(
             number=number,
             document=document,
-            settings=settings,
+            settings=foundation.settings,
             providers=offering,
             upstreams={upstream.name: upstream for upstream in upstreams},
             gateway=gateway,
             guard=guard,
             calls=CallsInFlight(),
+            limiter=limiter,
             opened=stack.pop_all(),
         )
 
@@ -166,7 +171,9 @@ class _Announcer:
         return tell
 
 
-def _resolved(document: Document, foundation: Foundation) -> dict[str, PluginSection]:
+def _resolved(
+    document: Document, foundation: Foundation, known: KnownSecrets
+) -> dict[str, PluginSection]:
     """Give the plugins to load, every reference in their configuration resolved.
 
     Raises:
@@ -181,6 +188,7 @@ def _resolved(document: Document, foundation: Foundation) -> dict[str, PluginSec
                 data_dir=foundation.settings.data_dir,
                 path=f"plugins.{name}.config",
                 on_secret=foundation.logs.redactor.remember,
+                known=known,
             )
         except ConfigError as exc:
             problems.extend(exc.problems)
@@ -192,7 +200,7 @@ def _resolved(document: Document, foundation: Foundation) -> dict[str, PluginSec
 
 
 async def _upstreams(
-    document: Document, foundation: Foundation, folder: Path | None
+    document: Document, foundation: Foundation, folder: Path | None, known: KnownSecrets
 ) -> dict[str, UpstreamConfig]:
     """Give the upstreams to open, every reference in their sections resolved.
 
@@ -206,10 +214,26 @@ async def _upstreams(
             folder,
             data_dir=data_dir,
             on_secret=foundation.logs.redactor.remember,
+            known=known,
         )
     except ConfigError:
-        problems = await asyncio.to_thread(examine_upstreams, document, folder, data_dir)
+        problems = await asyncio.to_thread(examine_upstreams, document, folder, data_dir, known)
         raise ConfigError(problems=problems) from None
+
+
+def _gateway(
+    document: Document, foundation: Foundation, offering: Sequence[Provider], limiter: Limiter
+) -> Gateway:
+    gateway = Gateway(
+        _plans(document, offering),
+        foundation.live,
+        _steps(document, foundation, Limit(limiter.admit)),
+        _call_limits(document.limits),
+        server_info(),
+    )
+    for endpoint in gateway.endpoints.values():
+        endpoint.admit = limiter.admit_upstream
+    return gateway
 
 
 def _pinned(
@@ -227,6 +251,31 @@ def _pinned(
     )
 
 
+def _steps(document: Document, foundation: Foundation, limit: Step) -> tuple[Step, ...]:
+    """Give the rings around every call, outermost first."""
+    observe = Observe(foundation.metrics, foundation.logs.redactor, _notes(foundation))
+    audit = document.audit
+    if not audit.enabled:
+        return (observe, limit, authorize)
+    trail = foundation.audit.trail
+    is_strict = audit.durability == "strict"
+    return (observe, Audit(trail), limit, authorize, started(trail, is_strict=is_strict))
+
+
+def _on_failure(document: Document, foundation: Foundation) -> Callable[[str], None]:
+    """Give who is told of credentials that are refused."""
+    count = foundation.metrics.count_auth_failure
+    if not document.audit.enabled:
+        return count
+    record = foundation.audit.trail.refuse_at_door
+
+    def tell(reason: str) -> None:
+        count(reason)
+        record(reason)
+
+    return tell
+
+
 def _authenticator(
     document: Document, foundation: Foundation, bootstrap: Callable[[], BootstrapKey]
 ) -> Authenticator:
@@ -238,7 +287,35 @@ def _authenticator(
                 path="auth.mode",
             )
         return AnonymousAuthenticator()
-    return ApiKeyAuthenticator(foundation.key_hash, (bootstrap().record,))
+    keys = None
+    if document.auth.takes_keys:
+        keys = ApiKeyAuthenticator(
+            foundation.key_hash, (bootstrap().record,), foundation.keys, roles_of(document.roles)
+        )
+    if not document.auth.takes_tokens:
+        assert keys is not None, "the modes are four"
+        return keys
+    clock = foundation.clock
+    key_sets = foundation.key_sets or KeySets(foundation.supervisor, clock.monotonic)
+    return TokenAuthenticator(open_issuers(document, key_sets), clock.now, clock.monotonic, keys)
+
+
+def _limiter(document: Document, foundation: Foundation) -> Limiter:
+    rates = document.limits.rates
+    per_minute = foundation.settings.rate_limit
+    usual = (Rate(per_minute, 60.0, max(1, per_minute // 30)),)
+    rules = Rules(
+        _read_rates(rates.default) or usual,
+        roles={name: _read_rates(texts) for name, texts in rates.roles.items()},
+        keys={name: _read_rates(texts) for name, texts in rates.keys.items()},
+        tools={name: _read_rates(texts) for name, texts in rates.tools.items()},
+        upstreams={name: _read_rates(texts) for name, texts in rates.upstreams.items()},
+    )
+    return Limiter(rules, foundation.counters, foundation.metrics.count_rate_limited)
+
+
+def _read_rates(texts: Sequence[str]) -> tuple[Rate, ...]:
+    return tuple(parse_rate(text) for text in texts)
 
 
 def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPlan]:
@@ -277,6 +354,10 @@ def _plans(document: Document, providers: Sequence[Provider]) -> list[EndpointPl
 def _allowed(patterns: tuple[str, ...]) -> tuple[str, ...] | None:
     """Give the patterns; None for the one that allows all."""
     return None if patterns == (EVERYTHING,) else patterns
+
+
+def _notes(foundation: Foundation) -> CallNotes:
+    return CallNotes(foundation.writer, foundation.clock.now)
 
 
 def _call_limits(limits: LimitsSection) -> CallLimits:

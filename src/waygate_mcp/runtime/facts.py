@@ -129,6 +129,10 @@ class FactFile:
             await asyncio.to_thread(_merge, self._path, dict(self._entries))
         except OSError as exc:
             _log.warning("upstream_facts_not_kept", file=self._path.name, reason=_reason(exc))
+        except asyncio.CancelledError:
+            # The thread goes on, and nobody waits for it: whoever closes must not take it for done.
+            self._is_changed = True
+            raise
 
 
 def facts_key(config: UpstreamConfig) -> str:

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waygate_mcp.auth.jwks import KeySets
+from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
+from waygate_mcp.model.ports import CounterStore
 from waygate_mcp.policy.pins import Pins
+from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.peers import Peers
+from waygate_mcp.runtime.secrets import SecretHouse
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.engine import Database
+from waygate_mcp.storage.writer import BackgroundWriter
 from waygate_mcp.telemetry.logs import Logs
 from waygate_mcp.telemetry.metrics import Metrics
 
@@ -27,7 +33,8 @@ __all__ = ["Foundation"]
 class Foundation:
     """The process-lifetime things. `live.ring` is the key ring, `key_hash` hashes API keys.
 
-    `peers` are the other workers, None where this process is alone.
+    `peers` are the other workers, None where this process is alone. `key_sets` holds the keys of the
+    issuers of access tokens. `counters` outlive reloads, as does what a caller has spent.
     """
 
     settings: Settings
@@ -40,4 +47,10 @@ class Foundation:
     upstreams: UpstreamHouse
     database: Database
     pins: Pins
+    writer: BackgroundWriter
+    keys: KeyBook
+    secrets: SecretHouse
+    audit: AuditRoom
+    counters: CounterStore
     peers: Peers | None = None
+    key_sets: KeySets | None = None

@@ -18,6 +18,7 @@ from waygate_mcp.config.document import Document
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.gateway import Gateway
 from waygate_mcp.model.ports import Provider
+from waygate_mcp.policy.limits import Limiter
 from waygate_mcp.upstreams.steady import SteadyUpstream
 
 __all__ = ["CallsInFlight", "Generation"]
@@ -83,6 +84,7 @@ class Generation(Generic[Guard]):
     gateway: Gateway
     guard: Guard
     calls: CallsInFlight
+    limiter: Limiter
     opened: AsyncExitStack = field(repr=False)
 
     def in_use(self) -> CallsInFlight:

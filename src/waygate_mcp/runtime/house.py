@@ -6,13 +6,17 @@ door: HTTP and standard input are given a house. Nothing here is global; a proce
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from waygate_mcp import __version__
 from waygate_mcp.auth.bootstrap import BootstrapKey, open_bootstrap_key
+from waygate_mcp.auth.jwks import KeySets
+from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.load import find_document
 from waygate_mcp.config.secrets import (
@@ -20,7 +24,7 @@ from waygate_mcp.config.secrets import (
     prepare_private_folder,
 )
 from waygate_mcp.config.settings import Settings
-from waygate_mcp.errors import InterruptedCallError, LimitError
+from waygate_mcp.errors import InterruptedCallError, LimitError, StorageError
 from waygate_mcp.gateway.listening import Subscriber, unsubscribe
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.name_file import NameFile
@@ -29,21 +33,32 @@ from waygate_mcp.gateway.places import ALONE
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event, ListChanged
+from waygate_mcp.model.ports import CounterStore
+from waygate_mcp.model.principal import Principal
+from waygate_mcp.policy.counters import LocalCounters
 from waygate_mcp.policy.pins import Pins
+from waygate_mcp.policy.shared_counters import FILE_NAME as COUNTERS_FILE
+from waygate_mcp.policy.shared_counters import SharedCounters
 from waygate_mcp.protocol.seal import KeyRing
+from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.host import dial_host
+from waygate_mcp.runtime.opening import open_database
 from waygate_mcp.runtime.peers import Peers, Workplace
 from waygate_mcp.runtime.pulse import Pulse
+from waygate_mcp.runtime.records import Records
 from waygate_mcp.runtime.reload import Reloader, ReloadReport
+from waygate_mcp.runtime.secrets import SecretHouse, open_store
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
-from waygate_mcp.storage.engine import Database, database_url
+from waygate_mcp.storage.api_keys import ApiKeys
+from waygate_mcp.storage.engine import Database
 from waygate_mcp.storage.tool_pins import ToolPins
+from waygate_mcp.storage.writer import BackgroundWriter
 from waygate_mcp.telemetry.logs import Logs, RequestLog, get_logger
 from waygate_mcp.telemetry.metrics import Metrics, open_metrics
 from waygate_mcp.telemetry.timestamps import Stamp
@@ -53,6 +68,7 @@ __all__ = ["House"]
 
 Guard = TypeVar("Guard")
 
+_LAST_LOOK_S = 5.0
 NAMES_FILE = "names.json"
 """In the data folder: whose the public names are."""
 
@@ -74,6 +90,7 @@ class House(Generic[Guard]):
     supervisor: TaskSupervisor
     pulse: Pulse
     reloader: Reloader[Guard]
+    records: Records
 
     def __init__(
         self,
@@ -181,8 +198,12 @@ class House(Generic[Guard]):
         master = load_or_create_secret_key(settings)
         self.logs.redactor.remember(master.decode("utf-8", "replace"))
         self.metrics = stack.enter_context(_metrics(settings))
+        # Before the supervisor: its tasks end before what they read and write is closed.
+        database = await stack.enter_async_context(open_database(settings))
         self.supervisor = await stack.enter_async_context(TaskSupervisor())
-        database = await stack.enter_async_context(_database(settings))
+        writer = await stack.enter_async_context(
+            BackgroundWriter(database, self.supervisor, self.metrics.count_record_dropped)
+        )
         ring = KeyRing.from_master(master)
         workplace = self._workplace
         place = ALONE if workplace is None else workplace.place
@@ -198,6 +219,8 @@ class House(Generic[Guard]):
         await facts.load()
         stack.push_async_callback(facts.close)
         upstreams = await stack.enter_async_context(self._upstreams(facts))
+        audit = AuditRoom(settings, master, self.logs, self.clock, self.supervisor, database)
+        stack.push_async_callback(audit.close)
         self.foundation = Foundation(
             settings,
             self.clock,
@@ -209,8 +232,19 @@ class House(Generic[Guard]):
             upstreams,
             database,
             await self._open_pins(database),
+            writer,
+            await self._open_keys(stack, database),
+            self._secrets(database),
+            audit,
+            self._counters(stack),
             self.peers,
+            KeySets(self.supervisor, self.clock.monotonic),
         )
+        await self._begin(stack)
+
+    async def _begin(self, stack: AsyncExitStack) -> None:
+        """Put the first generation in force, and start what goes on beside it."""
+        settings, upstreams = self.settings, self.foundation.upstreams
         self.live.sessions.on_end = self._let_go
         self.live.sessions.on_roots_changed = lambda one: upstreams.tell_roots_changed(one.id)
         self.document_path = find_document(settings)
@@ -223,6 +257,13 @@ class House(Generic[Guard]):
         )
         stack.push_async_callback(self.reloader.close)
         await self.reloader.first()
+        self.supervisor.start(
+            self.foundation.secrets.watch(self.reloader.request), name="watch-secrets"
+        )
+        self.records = Records(self.foundation)
+        stack.callback(self.records.close)
+        self.records.open()
+        self.reloader.on_report = self.records.tell_of_reload
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
@@ -240,6 +281,23 @@ class House(Generic[Guard]):
         for kind in kinds:
             self._hear(ListChanged(upstream, kind))
 
+    def _secrets(self, database: Database) -> SecretHouse:
+        return SecretHouse(
+            self.settings.data_dir,
+            open_store(self.settings, database, self.clock.now),
+            remember=self.logs.redactor.remember,
+            monotonic=self.clock.monotonic,
+        )
+
+    def _counters(self, stack: AsyncExitStack) -> CounterStore:
+        """Make what calls are counted with; several workers count together."""
+        alone = LocalCounters(self.clock.monotonic)
+        if self._workplace is None:
+            return alone
+        path = self.settings.run_dir / COUNTERS_FILE
+        missed = partial(self.metrics.count_error, "counters_not_shared")
+        return stack.enter_context(SharedCounters(path, alone, missed))
+
     def _upstreams(self, facts: FactFile) -> UpstreamHouse:
         """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""
         workplace, hosted = self._workplace, None
@@ -255,9 +313,22 @@ class House(Generic[Guard]):
             hosted=hosted,
         )
 
+    async def _open_keys(self, stack: AsyncExitStack, database: Database) -> KeyBook:
+        """Read all keys, and follow their changes from then on."""
+
+        def end(id_: str) -> None:
+            self.live.dismiss(Principal(f"key:{id_}", ""))
+
+        keys = KeyBook(ApiKeys(database), self.clock.now, end)
+        await keys.refresh()
+        watching = self.supervisor.start(keys.watch(), name="keys")
+        stack.push_async_callback(_end_keys, keys, watching)
+        return keys
+
     def _put_in_force(self, generation: Generation[Guard]) -> None:
         self._current = generation
         apply_to_live(generation.document, generation.gateway, self.live)
+        self.foundation.audit.follow(generation.document.audit)
 
     def _hear(self, event: Event) -> None:
         """Take a change another worker tells of."""
@@ -287,6 +358,11 @@ class House(Generic[Guard]):
         metrics.config_generation.follow(lambda: self._current.number if self._current else 0)
         metrics.follow_upstreams(self._upstreams_up)
         metrics.follow_held(self._definitions_held)
+        audit = self.foundation.audit
+        metrics.audit_queue_depth.follow(lambda: audit.behind)
+        metrics.audit_last_record_timestamp.follow(lambda: audit.trail.last_s)
+        metrics.audit_write_failures.follow(lambda: audit.journal.failures)
+        metrics.records_waiting.follow(lambda: len(self.foundation.writer))
         metrics.log_lines_dropped.follow(lambda: self.logs.writer.dropped)
         metrics.log_lines_lost.follow(lambda: self.logs.writer.lost)
 
@@ -300,9 +376,12 @@ class House(Generic[Guard]):
         return {name: held.get(name, 0) for name in names}
 
 
-def _database(settings: Settings) -> Database:
-    given = settings.db_url.get_secret_value() if settings.db_url is not None else None
-    return Database(database_url(given, settings.data_dir))
+async def _end_keys(keys: KeyBook, watching: asyncio.Task[None]) -> None:
+    """Let the last look at the store end by itself: cut off, it would leave a connection behind."""
+    keys.stop()
+    await asyncio.wait([watching], timeout=_LAST_LOOK_S)
+    with suppress(StorageError):  # when a key was last used is no reason not to stop
+        await keys.keep_use()
 
 
 def _metrics(settings: Settings) -> Any:

@@ -62,6 +62,7 @@ class Reloader(Generic[Guard]):
         put_in_force: Callable[[Generation[Guard]], None],
     ) -> None:
         self.last: ReloadReport | None = None
+        self.on_report: Callable[[ReloadReport], object] | None = None
         self._foundation = foundation
         self._path = path
         self._make_guard = make_guard
@@ -92,6 +93,8 @@ class Reloader(Generic[Guard]):
             else:
                 self.last = ReloadReport(is_done=True, number=number, reason=reason)
                 _log.info("reloaded", generation=number, reason=reason)
+            if self.on_report is not None:
+                self.on_report(self.last)
             return self.last
 
     def request(self, reason: str) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from waygate_mcp.config.document import Document
-from waygate_mcp.config.references import resolve_references
+from waygate_mcp.config.references import NOTHING_KNOWN, KnownSecrets, resolve_references
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError, ConfigProblem, LocalProtocolError
 from waygate_mcp.model.event import Event
@@ -201,10 +201,11 @@ def resolve_upstreams(
     *,
     data_dir: Path,
     on_secret: Callable[[str], None] | None = None,
+    known: KnownSecrets = NOTHING_KNOWN,
 ) -> dict[str, UpstreamConfig]:
     """Give the configuration of each upstream, its references resolved; `folder` is the document's.
 
-    `on_secret` is told of what must not be logged (see `resolve_references`).
+    `on_secret` is told of what must not be logged, `known` is what was fetched (see `resolve_references`).
 
     Raises:
         ConfigError: all references that cannot be resolved.
@@ -218,6 +219,7 @@ def resolve_upstreams(
                 data_dir=data_dir,
                 path=f"upstreams.{name}",
                 on_secret=on_secret,
+                known=known,
             )
         except ConfigError as exc:
             problems.extend(exc.problems)
@@ -230,17 +232,17 @@ def resolve_upstreams(
 
 
 def examine_upstreams(
-    document: Document, folder: Path | None, data_dir: Path
+    document: Document, folder: Path | None, data_dir: Path, known: KnownSecrets = NOTHING_KNOWN
 ) -> list[ConfigProblem]:
     """Find all that is wrong with the enabled upstreams; nothing is started, nobody is asked.
 
-    `folder` is the document's.
+    `folder` is the document's, `known` what was fetched of secrets.
     """
     transports = Transports(open_http, Processes())
     problems: list[ConfigProblem] = []
     for name, section in document.enabled_upstreams().items():
         try:
-            configs = resolve_upstreams({name: section}, folder, data_dir=data_dir)
+            configs = resolve_upstreams({name: section}, folder, data_dir=data_dir, known=known)
         except ConfigError as exc:
             problems.extend(exc.problems)
             continue

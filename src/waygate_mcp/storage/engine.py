@@ -9,8 +9,10 @@ error, what was written is on the disk.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,10 +23,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from waygate_mcp.errors import ConfigError, StorageError
-from waygate_mcp.storage.tables import counters
+from waygate_mcp.storage.in_use import use
+from waygate_mcp.storage.tables import counters, metadata
 from waygate_mcp.storage.upgrade import HEAD, current_revision, upgrade
 
-__all__ = ["Database", "database_url", "next_version"]
+__all__ = ["Database", "DatabaseState", "database_url", "next_version"]
 
 FILE_NAME = "waygate.db"
 BUSY_S = 5.0
@@ -63,6 +66,23 @@ def database_url(given: str | None, data_dir: Path) -> URL:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """How a database is. `place` holds no password; `rows` are there for tables of our revision."""
+
+    place: str
+    kind: str
+    revision: str | None
+    newest: str
+    size_bytes: int
+    rows: Mapping[str, int]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its tables are this version's."""
+        return self.revision == self.newest
+
+
 class Database:
     """Opens with `async with`: makes the file or connects, and brings the tables up to date.
 
@@ -74,6 +94,7 @@ class Database:
         self.is_sqlite = url.drivername.startswith("sqlite")
         self._pool_size = pool_size
         self._engine: AsyncEngine | None = None
+        self._in_use: int | None = None
 
     @property
     def path(self) -> Path | None:
@@ -101,6 +122,7 @@ class Database:
         """
         if self.path is not None:
             _make_file(self.path)
+            self._in_use = use(self.path)
         self._engine = _engine(self.url, self._pool_size)
         try:
             with _translated():
@@ -128,6 +150,37 @@ class Database:
         async with self.reading() as connection:
             return await connection.run_sync(current_revision)
 
+    async def state(self) -> DatabaseState:
+        """Look at all of it; counting rows may take a while.
+
+        Raises:
+            StorageError: it does not answer.
+        """
+        revision, rows = await self.revision(), {}
+        size = "SELECT pg_database_size(current_database())"
+        if self.is_sqlite:
+            size = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+        async with self.reading() as connection:
+            size_bytes = int((await connection.execute(sa.text(size))).scalar_one())
+            if revision == HEAD:
+                for table in metadata.sorted_tables:
+                    count = sa.select(sa.func.count()).select_from(table)
+                    rows[table.name] = int((await connection.execute(count)).scalar_one())
+        place = self.url.render_as_string(hide_password=True)
+        kind = "sqlite" if self.is_sqlite else "postgresql"
+        return DatabaseState(
+            str(self.path) if self.path else place, kind, revision, HEAD, size_bytes, rows
+        )
+
+    async def ping(self) -> None:
+        """Ask for nothing, to see whether anybody answers.
+
+        Raises:
+            StorageError: nobody does.
+        """
+        async with self.reading() as connection:
+            await connection.execute(sa.select(1))
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -141,6 +194,9 @@ class Database:
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
+        descriptor, self._in_use = self._in_use, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -206,7 +262,12 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
         pool_timeout=POOL_WAIT_S,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"timeout": CONNECT_S, "command_timeout": STATEMENT_S},
+        connect_args={
+            "timeout": CONNECT_S,
+            "command_timeout": STATEMENT_S,
+            # One name for all connections of a process, so that a restore can tell others from itself.
+            "server_settings": {"application_name": f"waygate-{secrets.token_hex(4)}"},
+        },
     )
 
 

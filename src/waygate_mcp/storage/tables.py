@@ -1,10 +1,7 @@
-"""Every table, as this version of the program knows them.
+"""Every table and view, as this version of the program knows them.
 
 Knows names, columns and indexes (surface.md 6). Refuses to know what rows mean: one repository for each
 noun does. A change here needs a revision under `migrations/`; a test compares the two.
-
-Two views, `v_active_api_keys` and `v_plugin_performance`, are for people and their tools; nothing of ours
-reads them, and the revisions alone know their text.
 
 Times are aware and in UTC. `version` columns take the next number of one counter for the whole database,
 inside the transaction that writes, so that whoever polls for `version > seen` misses nothing.
@@ -20,6 +17,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 __all__ = [
+    "VIEWS",
     "UtcTime",
     "api_key_usage",
     "api_keys",
@@ -202,7 +200,7 @@ command_history = sa.Table(
     _text("outcome"),
     sa.Column("duration_ms", sa.Float(), nullable=False),
 )
-"""Calls that were answered, for people; the audit journal is the record. Kept for 90 days."""
+"""Calls that were answered, for people: of a busy gateway a part, the audit journal has all. Kept for 90 days."""
 
 execution_logs = sa.Table(
     "execution_logs",
@@ -333,3 +331,17 @@ secrets = sa.Table(
     _time("updated_at_utc"),
 )
 """Secrets, each encrypted with a key of its own that the master key wraps."""
+
+VIEWS = {
+    "v_active_api_keys": (
+        "SELECT id, name, roles, narrowing, created_at_utc, expires_at_utc, last_used_at_utc "
+        "FROM api_keys WHERE revoked_at_utc IS NULL "
+        "AND (expires_at_utc IS NULL OR expires_at_utc > CURRENT_TIMESTAMP)"
+    ),
+    "v_plugin_performance": (
+        "SELECT plugin, command, SUM(calls) AS calls_total, SUM(errors) AS errors_total, "
+        "SUM(duration_ms) / NULLIF(SUM(calls), 0) AS avg_duration_ms, "
+        "MAX(slowest_ms) AS slowest_ms FROM plugin_metrics GROUP BY plugin, command"
+    ),
+}
+"""Views for people and their tools, by name; nothing of ours reads them."""

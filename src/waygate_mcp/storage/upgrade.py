@@ -1,8 +1,8 @@
 """From the tables of any earlier version to those of this one.
 
 Knows which revision a database is at and how Alembic walks from there to ours, inside the transaction
-it is given: all or nothing. Refuses to open anything. Alembic itself is loaded only where there is
-something to do, which a usual start has not.
+it is given: all or nothing. Refuses to open anything. Alembic itself is loaded only where there are older
+tables to change: it takes time and memory that the first start and every usual one do without.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from waygate_mcp.errors import StorageError
+from waygate_mcp.storage.tables import VIEWS, counters, metadata
 
 __all__ = ["HEAD", "current_revision", "upgrade"]
 
@@ -45,12 +46,31 @@ def upgrade(connection: sa.Connection, to: str = HEAD) -> bool:
     found = current_revision(connection)
     if found == to:
         return False
-    _walk(connection, found, to)
+    if found is None and to == HEAD:
+        _make(connection)
+    else:
+        _walk(connection, found, to)
     return True
 
 
+def _make(connection: sa.Connection) -> None:
+    """Make the tables of an empty database as they are now; the same as walking all revisions is."""
+    metadata.create_all(connection)
+    for name, query in VIEWS.items():
+        connection.execute(sa.text(f"CREATE VIEW {name} AS {query}"))
+    connection.execute(sa.insert(counters).values(name="version", value=0))
+    stamp = sa.Table(
+        _VERSION.name,
+        sa.MetaData(),
+        sa.Column("version_num", sa.String(32), nullable=False),
+        sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+    )
+    stamp.create(connection)
+    connection.execute(sa.insert(stamp).values(version_num=HEAD))
+
+
 def _walk(connection: sa.Connection, found: str | None, to: str) -> None:
-    # Loaded here: it costs a tenth of a second and some megabytes, and once in a version's life.
+    # Loaded here: it costs a quarter of a second and 13 MB, and is wanted once in a version's life.
     alembic_config: Any = importlib.import_module("alembic.config")
     environment: Any = importlib.import_module("alembic.runtime.environment")
     scripts: Any = importlib.import_module("alembic.script")

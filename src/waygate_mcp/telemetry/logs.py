@@ -72,6 +72,10 @@ class RequestRecord(
     client: str | None = None
 
 
+_TALKATIVE = ("aiosqlite",)
+"""Libraries that write every statement with its values at debug level: digests, arguments, names."""
+
+
 class RequestLog:
     """Writes one line for each request, cheaply: it is called at full speed from the event loop."""
 
@@ -245,6 +249,8 @@ def _installed(logs: Logs, handler: logging.Handler, level: int) -> Iterator[Non
     before, before_level = root.handlers[:], root.level
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.captureWarnings(capture=True)
     _configure([structlog.contextvars.merge_contextvars, _Processor(logs)], level)
     try:

@@ -68,18 +68,38 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "errors_total": ("Errors by their code.", ("code",)),
     "auth_failures_total": ("Requests without a valid credential.", ("reason",)),
+    "rate_limited_total": (
+        "Requests refused because a rate was spent, by whose rate it was.",
+        ("scope",),
+    ),
     "upstream_requests_total": (
         "Calls and readings of lists for an upstream, by how they ended.",
         ("upstream", "outcome"),
     ),
+    "audit_write_failures_total": (
+        "Audit records that could not be written, or not made durable.",
+        (),
+    ),
     "log_lines_dropped_total": ("Log lines that were not written.", ("reason",)),
+    "records_dropped_total": (
+        "Records of calls and events that never reached the database.",
+        ("reason",),
+    ),
 }
 GAUGES: dict[str, str] = {
     "active_connections": "Open connections of clients.",
     "parked_exchanges": "Calls that wait for an answer of their client.",
     "sessions": "Open sessions of legacy clients.",
+    "audit_queue_depth": "Audit records that are not yet copied into the database.",
+    "audit_last_record_timestamp": "When the last audit record was written, in seconds since 1970.",
+    "records_waiting": "Records that wait to be written to the database.",
     "config_generation": "Number of the configuration in force; the oldest among workers.",
 }
+_JOINED: dict[str, Callable[[list[float]], float]] = {
+    "config_generation": min,
+    "audit_last_record_timestamp": max,
+}
+"""How the numbers of workers are joined, where it is not by adding them."""
 UPSTREAM_UP = "upstream_up"
 UPSTREAM_UP_TEXT = "1 where there is a way to the upstream; 0 where some worker has none."
 DEFINITIONS_HELD = "definitions_held"
@@ -93,8 +113,8 @@ _SEPARATOR = "/"
 class Metrics:
     """All numbers of this process, and those of the other workers when they are rendered.
 
-    The gauges `active_connections`, `parked_exchanges`, `sessions` and `config_generation` are
-    public: set them, or let them `follow` a function.
+    The gauges `active_connections`, `parked_exchanges`, `sessions`, `records_waiting` and
+    `config_generation` are public: set them, or let them `follow` a function.
     """
 
     def __init__(self, *, version: str = "unknown", shared: SharedFolder | None = None) -> None:
@@ -103,13 +123,19 @@ class Metrics:
         self._plugins = Histogram(2)
         self._errors = Counter(max_cells=200)
         self._auth_failures = Counter(max_cells=200)
+        self._rate_limited = Counter(max_cells=20)
         self._upstream_requests = Counter()
+        self._records_dropped = Counter()
         self._upstreams_up: Callable[[], Mapping[str, bool]] = dict
         self._held: Callable[[], Mapping[str, int]] = dict
         self.active_connections = Gauge()
         self.parked_exchanges = Gauge()
         self.sessions = Gauge()
+        self.records_waiting = Gauge()
         self.config_generation = Gauge()
+        self.audit_queue_depth = Gauge()
+        self.audit_last_record_timestamp = Gauge()
+        self.audit_write_failures = Gauge()
         self.log_lines_dropped = Gauge()
         self.log_lines_lost = Gauge()
         self.version = version
@@ -145,9 +171,17 @@ class Metrics:
         """Count one refused credential; `reason` is a slug such as `missing` or `invalid`."""
         self._auth_failures.add(reason)
 
+    def count_rate_limited(self, scope: str) -> None:
+        """Count one request that was one too many; `scope` is a word such as `key` or `upstream`."""
+        self._rate_limited.add(scope)
+
     def count_upstream_request(self, upstream: str, outcome: str) -> None:
         """Count one call or reading of a list; `outcome` is one of a few words."""
         self._upstream_requests.add(f"{upstream}{_SEPARATOR}{outcome}")
+
+    def count_record_dropped(self, reason: str) -> None:
+        """Count one record that was given up: `queue_full`, `refused` or `stopped`."""
+        self._records_dropped.add(reason)
 
     def follow_upstreams(self, source: Callable[[], Mapping[str, bool]]) -> None:
         """Ask `source` from now on which upstreams are up; see `Gauge.follow`."""
@@ -184,7 +218,10 @@ class Metrics:
             counters={
                 "errors": dict(self._errors.cells),
                 "auth_failures": dict(self._auth_failures.cells),
+                "rate_limited": dict(self._rate_limited.cells),
                 "upstream_requests": dict(self._upstream_requests.cells),
+                "audit_write_failures": {"": self.audit_write_failures.number},
+                "records_dropped": dict(self._records_dropped.cells),
                 "log_lines": {
                     "queue_full": self.log_lines_dropped.number,
                     "sink_failed": self.log_lines_lost.number,
@@ -224,13 +261,17 @@ class _Families(Collector):
         yield _histogram("plugin_execution_seconds", _merged(snapshots, "plugins"))
         yield _counter("errors_total", _summed(snapshots, "errors"))
         yield _counter("auth_failures_total", _summed(snapshots, "auth_failures"))
+        yield _counter("rate_limited_total", _summed(snapshots, "rate_limited"))
         yield _counter("upstream_requests_total", _split(_summed(snapshots, "upstream_requests")))
         yield _by_upstream(snapshots, UPSTREAM_UP, UPSTREAM_UP_TEXT, min)
         yield _by_upstream(snapshots, DEFINITIONS_HELD, DEFINITIONS_HELD_TEXT, max)
+        failures = sum(_summed(snapshots, "audit_write_failures").values())
+        yield _counter("audit_write_failures_total", {(): failures})
         yield _counter("log_lines_dropped_total", _summed(snapshots, "log_lines"))
+        yield _counter("records_dropped_total", _summed(snapshots, "records_dropped"))
         for name, text in GAUGES.items():
             numbers = [each.gauges[name] for each in snapshots if name in each.gauges]
-            number = min(numbers) if name == "config_generation" else sum(numbers)
+            number = _JOINED.get(name, sum)(numbers)
             yield GaugeMetricFamily(PREFIX + name, text, value=number)
         yield _build_info(self._metrics.version)
 

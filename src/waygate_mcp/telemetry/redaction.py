@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import json
 import math
 import re
 import uuid
@@ -126,6 +127,19 @@ class Redactor:
         """Give what is hidden of these texts, for another process that will have them too."""
         kept = tuple(texts)
         return tuple(one for one in self._remembered if any(one in text for text in kept))
+
+    def hide(self, text: str) -> str:
+        """Hide what was remembered, and change nothing else: for text that clients are told as it stands."""
+        for secret in self._longest_first:
+            text = text.replace(secret, MASK)
+        return text
+
+    def hide_in_json(self, data: bytes) -> bytes:
+        """Do as `hide` does in the strings of a JSON text, which stays one."""
+        for secret in self._longest_first:
+            for form in {json.dumps(secret), json.dumps(secret, ensure_ascii=False)}:
+                data = data.replace(form[1:-1].encode("utf-8", "surrogatepass"), MASK.encode())
+        return data
 
     def text(self, text: str, limit: int = MAX_FIELD_CHARS) -> str:
         """Hide secrets in `text`, escape what cannot be seen, and clip it."""

@@ -12,11 +12,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from waygate_mcp.errors import LimitError
+from waygate_mcp.errors import LimitError, UpstreamUnavailableError
 
-__all__ = ["Breaker", "BreakerState", "Bulkhead", "Pauses"]
+__all__ = ["Breaker", "BreakerState", "Bulkhead", "LeftAloneError", "Pauses"]
 
 BreakerState = Literal["closed", "open", "half-open"]
+
+
+class LeftAloneError(UpstreamUnavailableError):
+    """It failed of late and was not asked: that says nothing new about it, and is no failure of its own."""
+
+    def __init__(self, upstream: str, message: str = "") -> None:
+        text = f"The upstream server {upstream} fails at the moment; try again later."
+        super().__init__(upstream, message, safe_message=text)
 
 
 class Breaker:

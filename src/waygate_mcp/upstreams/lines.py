@@ -8,13 +8,15 @@ Spec: protocol.md 2.5; threat model rule 26.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from waygate_mcp.errors import UpstreamUnavailableError, WaygateError
+from waygate_mcp.errors import WaygateError
 from waygate_mcp.net.http import Header
+from waygate_mcp.upstreams.breaker import LeftAloneError
 from waygate_mcp.upstreams.channel import Claim
 from waygate_mcp.upstreams.multiplex import Line, LineConversation, Multiplex
 
@@ -28,7 +30,8 @@ class Backoff:
     """How long to wait before something is opened again: longer after each failure in a row.
 
     The first failure costs nothing. `now` is a monotonic clock; what held for `steady_s` counts as a
-    success.
+    success. One outage breaks all that is open, and is one failure: what was opened before the last one
+    tells nothing new.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Backoff:
         self._most_s = most_s
         self._steady_s = steady_s
         self._failures = 0
+        self._failed_s = -math.inf
         self._not_before_s = 0.0
 
     @property
@@ -53,7 +57,9 @@ class Backoff:
 
     def note_end(self, opened_s: float) -> None:
         """Take note that what was opened at `opened_s` failed or broke off."""
-        now_s = self.now()
+        if opened_s < self._failed_s:
+            return
+        now_s = self._failed_s = self.now()
         if now_s - opened_s > self._steady_s:
             self._failures = 0
         self._failures += 1
@@ -85,12 +91,13 @@ class Lines:
         """Open a line.
 
         Raises:
-            UpstreamUnavailableError: it cannot be opened, or broke off too often of late.
+            LeftAloneError: it broke off too often of late.
+            UpstreamUnavailableError: it cannot be opened.
         """
         wait_s = self._backoff.wait_s
         if wait_s:
             text = f"broke off; not opened again for {wait_s:.1f} s"
-            raise UpstreamUnavailableError(self.name, text)
+            raise LeftAloneError(self.name, text)
         channel = Multiplex(self.name, self._open_line, cancels=cancels)
         opened_s = self._backoff.now()
         self.opened += 1

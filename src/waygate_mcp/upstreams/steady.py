@@ -30,7 +30,7 @@ from waygate_mcp.model.catalog import Condition, Features, Kind, Listing, Viewer
 from waygate_mcp.model.event import Event, ListChanged
 from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.ports import Announce, Refreshable, Supervisor
-from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, Pauses
+from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, LeftAloneError, Pauses
 from waygate_mcp.upstreams.connector import Connector, OpenUpstream
 from waygate_mcp.upstreams.holding import Held, Kept, ListKey, Reading
 from waygate_mcp.upstreams.outside_text import clipped
@@ -334,12 +334,15 @@ class SteadyUpstream:
         """Give the open connector.
 
         Raises:
+            LeftAloneError: it broke off of late, and is not opened again yet.
             UpstreamUnavailableError: it cannot be opened.
         """
         if self._held is None and not self._is_closed:
             await asyncio.wait({self._begin_opening()})
         if self._held is None:
             text = "is closed" if self._error is None else str(self._error)
+            if isinstance(self._error, LeftAloneError):
+                raise LeftAloneError(self._name, text) from self._error
             raise UpstreamUnavailableError(
                 self._name, text, safe_message=f"The upstream server {self._name} is not available."
             ) from self._error
@@ -378,18 +381,18 @@ class SteadyUpstream:
             held.users -= 1
             self._close_unused(held)
 
-    def _left_alone(self) -> UpstreamUnavailableError:
-        return UpstreamUnavailableError(
-            self._name,
-            f"is left alone for {self._breaker.wait_s:.1f} s: {self._error}",
-            safe_message=f"The upstream server {self._name} fails at the moment; try again later.",
-        )
+    def _left_alone(self) -> LeftAloneError:
+        text = f"is left alone for {self._breaker.wait_s:.1f} s: {self._error}"
+        return LeftAloneError(self._name, text)
 
     def _note_end(self, exc: BaseException, call: Call, began_s: float) -> RequestResult:
         """Take note of a call that did not end with a result: what does that say of the upstream?"""
+        if isinstance(exc, LeftAloneError):
+            self._note_unasked(exc)
+            return _result_of(exc)
         if isinstance(exc, UpstreamError):
             self._note_failure(exc)
-            return "timeout" if isinstance(exc, UpstreamTimeoutError) else "failed"
+            return _result_of(exc)
         if isinstance(exc, asyncio.CancelledError) and self._now() >= call.deadline_s:
             # Cancelled by its deadline: that says as much as a timeout.
             self._note_failure(UpstreamTimeoutError(self._name, "did not answer in time"))
@@ -410,6 +413,13 @@ class SteadyUpstream:
         self._error = exc
         if self._breaker.note_failure():
             self._give_up()
+
+    def _note_unasked(self, exc: LeftAloneError) -> None:
+        """Take note that it is not opened again yet: the calls that find this wait for nothing longer."""
+        if self._error is None:
+            self._alarm.set()
+            self._error = exc
+        self._breaker.note_nothing()
 
     def _note_success(self, began_s: float) -> None:
         self._note_answer()
@@ -460,6 +470,8 @@ class SteadyUpstream:
                     await held.upstream.probe()
         except TimeoutError:
             self._note_failure(UpstreamTimeoutError(self._name, "did not answer a probe in time"))
+        except LeftAloneError as exc:
+            self._note_unasked(exc)
         except (UpstreamError, TooLargeError) as exc:
             self._note_failure(exc)
         except WaygateError as exc:  # a bound of ours
@@ -530,9 +542,11 @@ class SteadyUpstream:
             with self._using(held):
                 listing = await held.upstream.listing(key[0], viewer)
         except WaygateError as exc:
-            self._count("timeout" if isinstance(exc, UpstreamTimeoutError) else "failed")
             let_go(exc)
-            if isinstance(exc, UpstreamError | TooLargeError):
+            self._count(_result_of(exc))
+            if isinstance(exc, LeftAloneError):
+                self._note_unasked(exc)
+            elif isinstance(exc, UpstreamError | TooLargeError):
                 self._note_failure(exc)
             else:  # a bound of ours
                 _log.debug("%s: its list of %ss: %s", self._name, key[0].value, exc)
@@ -562,6 +576,12 @@ class SteadyUpstream:
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
+
+
+def _result_of(exc: WaygateError) -> RequestResult:
+    if isinstance(exc, LeftAloneError):
+        return "refused"
+    return "timeout" if isinstance(exc, UpstreamTimeoutError) else "failed"
 
 
 def _uncounted(_result: RequestResult) -> None:

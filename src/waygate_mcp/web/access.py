@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel
 from starlette.requests import Request
 
+from waygate_mcp.auth.oauth import TokenPrincipal
+from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.errors import ForbiddenError
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.web.guard import Admission, Guard
+from waygate_mcp.web.problems import Problem
 
-__all__ = ["FAILURES", "Failure", "Needs", "admission_of", "generation_of"]
+__all__ = ["FAILURES", "Failure", "Needs", "admission_of", "generation_of", "with_scopes"]
 
 
 class Needs:
@@ -60,6 +64,19 @@ FAILURES: Mapping[int | str, dict[str, Any]] = {
     "5XX": {"model": Failure, "description": "The server cannot do it now"},
 }
 """How the errors of a route are described."""
+
+
+def with_scopes(problem: Problem, request: Request, permission: str) -> Problem:
+    """Let a 403 tell a client with an access token which scopes would permit it, where any would."""
+    principal = admission_of(request).principal
+    if not isinstance(principal, TokenPrincipal):
+        return problem
+    resource = generation_of(request).guard.resource
+    challenge = resource.lacks(principal, (permission,), DEFAULT_ENDPOINT)
+    if challenge is None:
+        return problem
+    headers = (*problem.headers, (b"www-authenticate", challenge))
+    return msgspec.structs.replace(problem, headers=headers)
 
 
 def admission_of(request: Request) -> Admission:

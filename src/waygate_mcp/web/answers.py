@@ -11,7 +11,7 @@ from waygate_mcp.protocol.failures import describe_failure
 from waygate_mcp.protocol.jsonrpc import Message
 from waygate_mcp.protocol.ladder import Refusal
 from waygate_mcp.protocol.versions import LATEST_LEGACY, Revision
-from waygate_mcp.web.problems import Refused
+from waygate_mcp.web.problems import Refused, rate_headers
 from waygate_mcp.web.visit import JSON, Visit
 
 __all__ = [
@@ -29,7 +29,8 @@ __all__ = [
 async def refuse(visit: Visit, refused: Refused) -> None:
     """Word a refusal of the guard or of the body reader."""
     visit.request_id = visit.request_id or refused.request_id
-    code = {401: 4401, 403: 4403, 413: 4413, 408: 4408}.get(refused.status, jsonrpc.INVALID_REQUEST)
+    codes = {401: 4401, 403: 4403, 413: 4413, 408: 4408, 503: 4503}
+    code = codes.get(refused.status, jsonrpc.INVALID_REQUEST)
     visit.outcome = refused.code
     body = jsonrpc.encode_error(None, code, refused.message)
     await visit.answer(refused.status, body, (JSON, *refused.headers))
@@ -65,8 +66,7 @@ async def tell_when(visit: Visit, limit: RateLimitedError, message: Message) -> 
     """Answer that there is no room, and when there may be."""
     failure = describe_failure(limit, LATEST_LEGACY)
     visit.outcome = limit.code
-    retry_after = (b"retry-after", b"%d" % limit.retry_after_s)
-    await visit.answer(429, failure.encode(message.id), (JSON, retry_after))
+    await visit.answer(429, failure.encode(message.id), (JSON, *rate_headers(limit)))
 
 
 def prefers_stream(accept: bytes | None) -> bool:

@@ -25,6 +25,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.gateway.places import OwnedElsewhereError
 from waygate_mcp.gateway.sessions import Session
+from waygate_mcp.model.permissions import Grant, Narrowing
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.net.http import HttpExchange, HttpResponse, media_type, read_body
 from waygate_mcp.protocol.failures import describe_failure
@@ -60,13 +61,37 @@ _LEAVE_S = 1.0
 _LOST = "The worker that served this stopped; the outcome is unknown."
 
 
+class _Bearer(msgspec.Struct, frozen=True, array_like=True):
+    """A principal with all that restricts it: what is left out here would be permitted there."""
+
+    id: str
+    name: str
+    permissions: tuple[str, ...]
+    roles: tuple[str, ...]
+    grants: tuple[Grant, ...] | None
+    narrowing: Narrowing | None
+    limits: tuple[str, ...]
+
+    def principal(self) -> Principal:
+        """Give the principal it was made of."""
+        return Principal(
+            self.id,
+            self.name,
+            frozenset(self.permissions),
+            self.roles,
+            self.grants,
+            self.narrowing,
+            self.limits,
+        )
+
+
 class _Passport(msgspec.Struct, frozen=True, array_like=True):
     """Who called, as the first worker found out, and under which request id."""
 
     request_id: str
     endpoint: str
     door: Literal["http", "sse"]
-    principal: tuple[str, str, tuple[str, ...]]
+    principal: _Bearer
     client: str | None
 
 
@@ -142,7 +167,10 @@ async def _while_connected(
     working = start(work, name="forward")
     tasks = [working]
     try:
-        tasks.append(start(visit.until_disconnect(), name="forward-watch"))
+        # What a GET opens is a stream, which ends with the token that opened it.
+        is_stream = visit.scope["method"] == "GET"
+        over = visit.until_over() if is_stream else visit.until_disconnect()
+        tasks.append(start(over, name="forward-watch"))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         # A client that is gone leaves the other worker's door as well.
@@ -159,7 +187,15 @@ def _headers_of(house: House[Guard], visit: Visit) -> list[tuple[str, str]]:
         visit.request_id,
         visit.endpoint,
         "sse" if visit.door == "sse" else "http",
-        (principal.id, principal.name, tuple(sorted(principal.permissions))),
+        _Bearer(
+            principal.id,
+            principal.name,
+            tuple(sorted(principal.permissions)),
+            principal.roles,
+            principal.grants,
+            principal.narrowing,
+            principal.limits,
+        ),
         client[0] if client else None,
     )
     headers = [(PASSPORT.decode(), house.live.ring.seal(_encode(passport), _PURPOSE))]
@@ -265,8 +301,7 @@ class PeerDoor:
         visit.headers = headers
         visit.request_id = passport.request_id
         visit.endpoint = passport.endpoint
-        identifier, name, permissions = passport.principal
-        visit.principal = Principal(identifier, name, frozenset(permissions))
+        visit.principal = passport.principal.principal()
         if passport.door == "sse":
             await self._sse(scope, receive, send, visit)
         else:

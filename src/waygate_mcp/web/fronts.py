@@ -17,6 +17,7 @@ from waygate_mcp.gateway.exchange import Exchange
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.stream_buffer import StreamBuffer
 from waygate_mcp.protocol.framing import KEEP_ALIVE, encode_event
+from waygate_mcp.web.problems import rate_headers
 from waygate_mcp.web.visit import Visit
 
 if TYPE_CHECKING:  # the house builds the door
@@ -62,6 +63,8 @@ class ModernFront:
         visit = self.visit
         if self.exchange is not None:
             visit.outcome = self.exchange.result
+            if self.exchange.limited is not None:
+                visit.extra_headers += rate_headers(self.exchange.limited)
         try:
             if message is None:
                 visit.abandon()
@@ -142,6 +145,8 @@ class LegacyFront:
         visit = self.visit
         if self.exchange is not None:
             visit.outcome = self.exchange.result
+            if self.exchange.limited is not None:
+                visit.extra_headers += rate_headers(self.exchange.limited)
         if self._stream is None and message is None:
             await visit.begin_stream()
             await visit.end()

@@ -1,7 +1,8 @@
 """What every request is asked, at every door, before a byte of its body is read.
 
 Knows, in this order: request id, limits of the headers, Host, Origin, credential. Plain functions on
-one object that is built with a generation; both doors call it, nothing stands around it. Refuses to
+one object that is built with a generation; both doors call it, nothing stands around it. What cannot
+be decided at once, a token whose issuer's keys have to be fetched, is decided by `admit_later`. Refuses to
 know paths: what is open is the caller's to say (`admit_open`), and only the application does.
 
 What is accepted compares whole parsed values, never prefixes (threat model rules 1 to 4). A page of
@@ -20,12 +21,22 @@ from typing import Any
 
 import msgspec
 
-from waygate_mcp.config.document import Document, ServerSection
+from waygate_mcp.auth.jwt import refused
+from waygate_mcp.auth.oauth import TokenPrincipal
+from waygate_mcp.config.document import DEFAULT_ENDPOINT, Document, ServerSection
 from waygate_mcp.config.hosts import parse_host, parse_origin
-from waygate_mcp.errors import RemoteProtocolError, UnauthenticatedError
+from waygate_mcp.errors import (
+    LimitError,
+    RemoteProtocolError,
+    UnauthenticatedError,
+    UpstreamError,
+    WaygateError,
+)
 from waygate_mcp.model.ports import Authenticator
 from waygate_mcp.model.principal import Principal
-from waygate_mcp.web.problems import BEARER_CHALLENGE, Refused
+from waygate_mcp.model.unverified import UnverifiedError
+from waygate_mcp.web.problems import Refused
+from waygate_mcp.web.resource import Resource, resource_of
 
 __all__ = ["CONNECTION", "STRANGER", "Admission", "Guard", "guard_of"]
 
@@ -59,6 +70,7 @@ _REQUEST_HEADERS = frozenset({
     b"x-request-id",
 })  # fmt: skip
 _MAX_AGE_S = b"600"
+_RETRY_AFTER_S = b"5"
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _PARAM_HEADER = re.compile(rb"mcp-param-[!#$%&'*+.^_`|~0-9a-z-]+")
@@ -83,6 +95,7 @@ class _Seen(msgspec.Struct, frozen=True):
 
     look: int
     pairs: _Pairs
+    endpoint: str
     guard: Guard
     until_s: float
     headers: dict[bytes, bytes]
@@ -93,7 +106,8 @@ class _Seen(msgspec.Struct, frozen=True):
 class Guard:
     """What one generation asks of every request.
 
-    `on_failure` is told the bounded reason of each credential that is refused.
+    `on_failure` is told the bounded reason of each credential that is refused. `resource` is what this
+    server is to clients with access tokens.
     """
 
     def __init__(
@@ -101,7 +115,9 @@ class Guard:
         server: ServerSection,
         authenticator: Authenticator,
         on_failure: Callable[[str], None],
+        resource: Resource | None = None,
     ) -> None:
+        self.resource = resource or Resource()
         self._authenticate = authenticator.authenticate
         self._on_failure = on_failure
         self._accepted_hosts = server.accepted_hosts
@@ -112,17 +128,18 @@ class Guard:
         prefix = os.urandom(6).hex()
         self._next_id = (f"{prefix}-{number:x}" for number in itertools.count(1)).__next__
 
-    def admit(self, scope: _Scope) -> Admission:
-        """Let a request in, or say why not.
+    def admit(self, scope: _Scope, endpoint: str = DEFAULT_ENDPOINT) -> Admission:
+        """Let a request to an endpoint in, or say why not; all that is no endpoint goes by the default one.
 
         One with the very headers of the request before it on its connection is let in as that one was.
 
         Raises:
-            Refused: 400, 401, 403, 421 or 431, with the request's id.
+            Refused: 400, 401, 403, 421, 431 or 503, with the request's id.
+            UnverifiedError: see `admit_later`.
         """
         seen: dict[str, _Seen] | None = scope.get(CONNECTION)
         if seen is None:
-            return self._admit(scope)
+            return self._admit(scope, endpoint)
         pairs = tuple(scope["headers"])
         # Hashed with the process's own secret first, so that comparing what does not agree tells
         # nobody how far it did.
@@ -134,31 +151,76 @@ class Guard:
             and last.guard is self
             and now_s < last.until_s
             and last.pairs == pairs
+            and last.endpoint == endpoint
         ):
             return Admission(last.headers, last.request_id or self._next_id(), last.principal)
-        admission = self._admit(scope)
+        admission = self._admit(scope, endpoint)
         given = _sane_id(admission.headers.get(b"x-request-id"))
         seen[_LAST] = _Seen(
-            look, pairs, self, now_s + REMEMBER_S, admission.headers, given, admission.principal
+            look,
+            pairs,
+            endpoint,
+            self,
+            now_s + REMEMBER_S,
+            admission.headers,
+            given,
+            admission.principal,
         )
         return admission
 
-    def _admit(self, scope: _Scope) -> Admission:
+    async def admit_later(
+        self, scope: _Scope, unverified: UnverifiedError, endpoint: str = DEFAULT_ENDPOINT
+    ) -> Admission:
+        """Let a request in whose credential takes waiting, before anything of its body is read.
+
+        Raises:
+            Refused: see `admit`.
+        """
         admission = self.admit_open(scope)
         try:
-            admission.principal = self._authenticate(admission.headers)
-        except UnauthenticatedError as exc:
-            self._on_failure(exc.reason)
-            challenge = ((b"www-authenticate", BEARER_CHALLENGE),)
-            raise Refused(
-                401, exc.code, exc.safe_message, challenge, admission.request_id
-            ) from None
-        except RemoteProtocolError as exc:
-            self._on_failure("ambiguous")
-            raise Refused(
-                400, "two_credentials", exc.safe_message, request_id=admission.request_id
-            ) from None
+            principal = await unverified.verify()
+        except (UnauthenticatedError, RemoteProtocolError, UpstreamError, LimitError) as exc:
+            raise self._refusal(exc, admission.request_id, endpoint) from None
+        return self._let_in(admission, principal, endpoint)
+
+    def _admit(self, scope: _Scope, endpoint: str) -> Admission:
+        admission = self.admit_open(scope)
+        try:
+            principal = self._authenticate(admission.headers)
+        except (UnauthenticatedError, RemoteProtocolError, UpstreamError) as exc:
+            raise self._refusal(exc, admission.request_id, endpoint) from None
+        return self._let_in(admission, principal, endpoint)
+
+    def _let_in(self, admission: Admission, principal: Principal, endpoint: str) -> Admission:
+        """Let a known caller in; a token must be for this endpoint and have the scopes every one needs."""
+        if isinstance(principal, TokenPrincipal):
+            self._check_token(principal, admission.request_id, endpoint)
+        admission.principal = principal
         return admission
+
+    def _check_token(self, principal: TokenPrincipal, request_id: str, endpoint: str) -> None:
+        if not principal.may_enter(endpoint):
+            raise self._refusal(refused("audience"), request_id, endpoint)
+        challenge = self.resource.lacks_required(principal, endpoint)
+        if challenge is not None:
+            self._on_failure("scope")
+            text = "The access token lacks a scope this server asks of every token."
+            headers = ((b"www-authenticate", challenge),)
+            raise Refused(403, "insufficient_scope", text, headers, request_id)
+
+    def _refusal(self, error: WaygateError, request_id: str, endpoint: str) -> Refused:
+        """Word why a credential lets nobody in."""
+        if isinstance(error, UnauthenticatedError):
+            self._on_failure(error.reason)
+            challenge = self.resource.challenge(endpoint, is_invalid=error.reason != "missing")
+            headers = ((b"www-authenticate", challenge),)
+            return Refused(401, error.code, error.safe_message, headers, request_id)
+        if isinstance(error, RemoteProtocolError):
+            self._on_failure("ambiguous")
+            return Refused(400, "two_credentials", error.safe_message, request_id=request_id)
+        self._on_failure("unavailable")
+        headers = ((b"retry-after", _RETRY_AFTER_S),)
+        return Refused(503, error.code, error.safe_message, headers, request_id)
 
     def admit_open(self, scope: _Scope) -> Admission:
         """Let a request to an open route in: everything is asked but the credential.
@@ -188,11 +250,17 @@ class Guard:
         if b"authorization" not in headers and b"x-api-key" not in headers:
             return STRANGER
         try:
-            return self._authenticate(headers)
+            principal = self._authenticate(headers)
+            if isinstance(principal, TokenPrincipal):
+                self._check_token(principal, "", DEFAULT_ENDPOINT)
         except UnauthenticatedError as exc:
             self._on_failure(exc.reason)
         except RemoteProtocolError:
             self._on_failure("ambiguous")
+        except (UnverifiedError, UpstreamError, Refused):
+            pass  # an open route waits for no issuer
+        else:
+            return principal
         return STRANGER
 
     def cors_headers(self, origin: bytes | None) -> _Pairs:
@@ -258,7 +326,7 @@ def guard_of(
     on_failure: Callable[[str], None],
 ) -> Guard:
     """Make the guard of a generation; see `runtime.builders.MakeGuard`."""
-    return Guard(document.server, authenticator(), on_failure)
+    return Guard(document.server, authenticator(), on_failure, resource_of(document))
 
 
 def _sane_id(given: bytes | None) -> str | None:

@@ -24,7 +24,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from waygate_mcp import __version__
-from waygate_mcp.errors import ForbiddenError
+from waygate_mcp.errors import ForbiddenError, StorageError
+from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.house import House
 from waygate_mcp.runtime.peers import Peers
 from waygate_mcp.web.guard import Admission, Guard
@@ -37,8 +38,9 @@ Check = dict[str, Any]
 SLOW_LOOP_S = 0.5
 STUCK_LOOP_S = 5.0
 DISK_TIMEOUT_S = 2.0
+DATABASE_TIMEOUT_S = 2.0
 DISK_KEPT_S = 5.0
-"""Seconds a measurement of the disk is shown again, so that probes are no load."""
+"""Seconds a measurement of disk or database is shown again, so that probes are no load."""
 
 _WORST: Mapping[str, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 
@@ -90,12 +92,47 @@ class Disk:
         return self._last
 
 
+class DatabaseState:
+    """Asks the database for nothing, now and then."""
+
+    def __init__(self, foundation: Foundation) -> None:
+        self._foundation = foundation
+        self._until_s = float("-inf")
+        self._last: Check = {}
+
+    async def check(self, now_s: float) -> Check:
+        """Give its state, measured at most every few seconds.
+
+        Never unhealthy: calls do not need it, and another start would not mend it.
+        """
+        if now_s >= self._until_s:
+            self._last = await self._ask()
+            self._until_s = now_s + DISK_KEPT_S
+        writer = self._foundation.writer
+        found = {**self._last, "records_waiting": len(writer)}
+        if writer.outage is not None:
+            found |= {"status": "degraded", "error": writer.outage}
+        return found
+
+    async def _ask(self) -> Check:
+        database = self._foundation.database
+        kind = "sqlite" if database.is_sqlite else "postgresql"
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT_S):
+                await database.ping()
+        except (StorageError, TimeoutError) as exc:
+            reason = str(exc) or "no answer in time"
+            return {"status": "degraded", "kind": kind, "error": reason}
+        return {"status": "healthy", "kind": kind}
+
+
 class HealthRoutes:
     """The routes of this module, for one house."""
 
     def __init__(self, house: House[Guard]) -> None:
         self._house = house
         self._disk = Disk(house.settings.data_dir)
+        self._database = DatabaseState(house.foundation)
 
     async def root(self, request: Request) -> Greeting:
         """Say what this server is."""
@@ -130,11 +167,13 @@ class HealthRoutes:
         workers = {} if house.peers is None else {"workers": _check_workers(house.peers)}
         return {
             **workers,
+            "database": await self._database.check(house.clock.monotonic()),
             "filesystem": await self._disk.check(house.clock.monotonic()),
             "plugins": _check_plugins(house),
             "upstreams": _check_upstreams(house),
             "event_loop": _check_loop(house),
             "configuration": _check_configuration(house),
+            "audit": _check_audit(house),
         }
 
     async def ready(self) -> Response:
@@ -240,6 +279,20 @@ def _check_configuration(house: House[Guard]) -> Check:
     if last is not None and is_stale:
         check["problems"] = list(last.problems)
     return check
+
+
+def _check_audit(house: House[Guard]) -> Check:
+    """Say whether calls can be recorded; while they cannot, they are refused."""
+    if not house.current().document.audit.enabled:
+        return {"status": "healthy", "enabled": False}
+    audit = house.foundation.audit
+    check: Check = {
+        "status": "healthy" if audit.journal.problem is None else "unhealthy",
+        "chain": audit.journal.chain,
+        "records": audit.journal.tip.sequence,
+        "behind": audit.behind,
+    }
+    return check if audit.journal.problem is None else {**check, "error": audit.journal.problem}
 
 
 def _try_disk(folder: Path) -> Check:

@@ -28,6 +28,7 @@ from waygate_mcp.gateway.notices import take_quietly
 from waygate_mcp.gateway.places import OwnedElsewhereError
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.gateway.task_watch import check_may_listen, watch_tasks
+from waygate_mcp.model.unverified import UnverifiedError
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import encode_event
 from waygate_mcp.protocol.handshake import read_initialize
@@ -43,6 +44,7 @@ from waygate_mcp.protocol.ladder import (
 from waygate_mcp.protocol.stateless import acknowledgement, listen_end_result, read_listen_filter
 from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN, REVISIONS
 from waygate_mcp.telemetry.logs import get_logger
+from waygate_mcp.web.admitting import admit, admit_later, ask_for_scopes
 from waygate_mcp.web.answers import (
     accepts,
     answer_refusal,
@@ -65,7 +67,7 @@ from waygate_mcp.web.watch import SlowWatch
 if TYPE_CHECKING:  # the house builds the door
     from waygate_mcp.runtime.generation import Generation
     from waygate_mcp.runtime.house import House
-    from waygate_mcp.web.guard import Admission, Guard
+    from waygate_mcp.web.guard import Guard
 
 __all__ = ["McpDoor"]
 
@@ -106,12 +108,17 @@ class McpDoor:
         method = scope["method"]
         try:
             generation = self._house.current()
-            admission = None if admitted else self._admit(visit, generation.guard, method)
+            admission = None
+            if admitted is None:
+                try:
+                    admission = admit(visit, generation.guard, endpoint)
+                except UnverifiedError as waits:
+                    admission = await admit_later(visit, generation.guard, endpoint, waits)
             found = generation.gateway.endpoints.get(endpoint)
             if admission is not None and method == "OPTIONS":
                 allowed = generation.guard.preflight(admission)
                 await visit.answer(204 if allowed else 403, b"", allowed or ())
-            elif found is None:
+            elif found is None or not visit.principal.may_enter(endpoint):
                 await say(visit, 404, jsonrpc.INVALID_REQUEST, "Unknown endpoint")
             else:
                 visit.endpoint = endpoint
@@ -136,27 +143,6 @@ class McpDoor:
         finally:
             if not visit.is_ended:  # cancelled from outside
                 visit.abandon()
-
-    @staticmethod
-    def _admit(visit: Visit, guard: Guard, method: str) -> Admission:
-        """Ask the guard, and note who calls.
-
-        Raises:
-            Refused: see `Guard.admit`; a preflight carries no credential and is not asked for one.
-        """
-        scope = visit.scope
-        try:
-            admission = guard.admit_open(scope) if method == "OPTIONS" else guard.admit(scope)
-        except Refused:
-            visit.extra_headers = guard.cors_headers(dict(scope["headers"]).get(b"origin"))
-            raise
-        visit.headers = admission.headers
-        visit.request_id = admission.request_id
-        visit.principal = admission.principal
-        origin = admission.headers.get(b"origin")
-        if origin is not None and method != "OPTIONS":
-            visit.extra_headers = guard.cors_headers(origin)
-        return admission
 
     async def _get_or_delete(
         self, visit: Visit, generation: Generation[Guard], method: str
@@ -194,12 +180,14 @@ class McpDoor:
             if body is None:
                 body = await read_body(visit.receive, limit, BODY_TIMEOUT_S, headers)
             inbound = classify_post(body, headers)
-            if isinstance(inbound, ModernInbound):
-                await self._modern(visit, generation, endpoint, inbound, body)
-            elif isinstance(inbound, LegacyInbound):
-                await self._legacy(visit, generation, endpoint, inbound, body)
-            else:
+            if isinstance(inbound, Refusal):
                 await answer_refusal(visit, inbound)
+            elif await ask_for_scopes(visit, generation.guard, endpoint.name, inbound):
+                return
+            elif isinstance(inbound, ModernInbound):
+                await self._modern(visit, generation, endpoint, inbound, body)
+            else:
+                await self._legacy(visit, generation, endpoint, inbound, body)
         finally:
             self._in_flight -= 1
 

@@ -16,7 +16,7 @@ import msgspec
 
 from waygate_mcp import errors
 
-__all__ = ["CODES", "STATUSES", "Problem", "Refused", "describe", "encode_envelope"]
+__all__ = ["CODES", "STATUSES", "Problem", "Refused", "describe", "encode_envelope", "rate_headers"]
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -109,10 +109,23 @@ def describe(error: errors.WaygateError | Refused) -> Problem:
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, errors.RateLimitedError):
-        headers = ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))),)
+        headers = rate_headers(error)
     elif status == 401:
         headers = ((b"www-authenticate", BEARER_CHALLENGE),)
     return Problem(status, CODES[status], error.safe_message, _facts(error), headers)
+
+
+def rate_headers(error: errors.RateLimitedError) -> tuple[tuple[bytes, bytes], ...]:
+    """Give what a 429 says of when to come back; of the rate as well, where it was one."""
+    after = (b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s)))
+    if error.count is None:
+        return (after,)
+    return (
+        after,
+        (b"x-ratelimit-limit", b"%d" % error.count),
+        (b"x-ratelimit-remaining", b"0"),
+        (b"x-ratelimit-reset", b"%d" % max(1, math.ceil(error.reset_s))),
+    )
 
 
 def encode_envelope(problem: Problem, request_id: str, timestamp: str) -> bytes:

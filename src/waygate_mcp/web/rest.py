@@ -19,12 +19,13 @@ from starlette.responses import Response
 
 from waygate_mcp import __version__
 from waygate_mcp.config.hosts import is_loopback
-from waygate_mcp.errors import WaygateError
+from waygate_mcp.errors import ForbiddenError, WaygateError
+from waygate_mcp.model.unverified import UnverifiedError
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import REQUEST_ID, RequestRecord, get_logger
-from waygate_mcp.web import health, servers, status, tools
-from waygate_mcp.web.admin import approvals
+from waygate_mcp.web import admin, health, servers, status, tools, well_known
+from waygate_mcp.web.access import with_scopes
 from waygate_mcp.web.guard import STRANGER, Admission, Guard
 from waygate_mcp.web.problems import (
     CODES,
@@ -34,6 +35,7 @@ from waygate_mcp.web.problems import (
     describe,
     encode_envelope,
 )
+from waygate_mcp.web.resource import endpoint_of_metadata
 
 __all__ = ["OPEN_PATHS", "RestDoor", "build_api"]
 
@@ -43,7 +45,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
-OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+OPEN_PATHS = frozenset({
+    "/",
+    "/health",
+    "/ready",
+    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-protected-resource/mcp",
+    "/.well-known/oauth-protected-resource/servers/{name}/mcp",
+})  # fmt: skip
 """The routes that ask for no credential (threat model rule 1)."""
 
 DOCS_PATHS = frozenset({"/docs", "/openapi.json"})
@@ -90,7 +99,10 @@ class RestDoor:
 
     async def _serve(self, visit: _Visit, scope: Scope, receive: Receive) -> None:
         generation = self._house.current()
-        admission = self._admit(visit, generation)
+        try:
+            admission = self._admit(visit, generation)
+        except UnverifiedError as waits:
+            admission = await self._admit_later(visit, generation, waits)
         REQUEST_ID.set(visit.request_id)
         visit.extra = generation.guard.cors_headers(admission.headers.get(b"origin"))
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in admission.headers:
@@ -101,6 +113,8 @@ class RestDoor:
         inner["path"] = visit.path
         inner["root_path"] = ""
         inner["method"] = "GET" if scope["method"] == "HEAD" else scope["method"]
+        if admission.principal is not STRANGER:
+            generation.limiter.admit(admission.principal)
         inner["state"] = {"admission": admission, "generation": generation}
         visit.inner = inner
         with generation.in_use():
@@ -126,10 +140,25 @@ class RestDoor:
         visit.principal = admission.principal.id
         return admission
 
+    async def _admit_later(
+        self, visit: _Visit, generation: Generation[Guard], unverified: UnverifiedError
+    ) -> Admission:
+        """Wait until a credential is verified. Open routes never come here."""
+        guard = generation.guard
+        try:
+            admission = await guard.admit_later(visit.scope, unverified)
+        except Refused as refused:
+            visit.request_id = refused.request_id
+            visit.extra = guard.cors_headers(_header(visit.scope, b"origin"))
+            raise
+        visit.request_id = admission.request_id
+        visit.principal = admission.principal.id
+        return admission
+
     def _is_open(self, path: str, generation: Generation[Guard]) -> bool:
         if path == "/metrics":
             return generation.document.server.metrics == "public"
-        return path in self._open_paths
+        return path in self._open_paths or endpoint_of_metadata(path) is not None
 
 
 class _Visit:
@@ -223,7 +252,9 @@ def build_api(house: House[Guard], *, has_docs: bool) -> FastAPI:
     status.add_routes(api, house)
     tools.add_routes(api)
     servers.add_routes(api)
-    approvals.add_routes(api, house)
+    well_known.add_routes(api)
+    for router in admin.routers(house):
+        api.include_router(router, prefix=admin.PREFIX)
 
     def answer(request: Request, problem: Problem) -> Response:
         admission: Admission = request.state.admission
@@ -234,7 +265,10 @@ def build_api(house: House[Guard], *, has_docs: bool) -> FastAPI:
 
     async def on_known(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, WaygateError | Refused)
-        return answer(request, describe(exc))
+        problem = describe(exc)
+        if isinstance(exc, ForbiddenError):
+            problem = with_scopes(problem, request, exc.permission)
+        return answer(request, problem)
 
     async def on_http(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)

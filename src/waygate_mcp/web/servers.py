@@ -15,9 +15,11 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.errors import UnknownNameError
 from waygate_mcp.model.catalog import Kind, Viewer
 from waygate_mcp.model.ports import Provider
+from waygate_mcp.model.principal import Principal
 from waygate_mcp.policy.pinned import PinnedProvider
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.upstreams.steady import Status, SteadyUpstream
@@ -78,7 +80,10 @@ async def servers(
     request: Request, response: Response, page: PageNumber = 1, limit: Limit = 10
 ) -> ServerList:
     """List the upstreams that are served and how each is, from memory: none is asked."""
-    upstreams = tuple(generation_of(request).upstreams.values())
+    principal = admission_of(request).principal
+    upstreams = tuple(
+        each for each in generation_of(request).upstreams.values() if principal.may_know(each.name)
+    )
     shown = cut(upstreams, page, limit, request, response)
     return ServerList(
         servers=[_shown(each, request) for each in shown],
@@ -94,7 +99,11 @@ async def server_tools(
     """List the tools of one upstream as this caller sees them; as last read while it is down."""
     upstream = _offered(request, name)
     viewer = Viewer(admission_of(request).principal, NO_CAPABILITIES)
-    entries = (await upstream.listing(Kind.TOOL, viewer)).entries
+    entries = [
+        entry
+        for entry in (await upstream.listing(Kind.TOOL, viewer)).entries
+        if _is_shown(viewer.principal, name, entry.name)
+    ]
     shown = cut(entries, page, limit, request, response)
     return OwnTools(
         server=name,
@@ -136,6 +145,14 @@ def add_routes(api: FastAPI) -> None:
     )
 
 
+def _is_shown(principal: Principal, upstream: str, tool: str) -> bool:
+    """Tell whether a tool may be shown under its own name: it may be seen under that, or its usual one."""
+    return any(
+        principal.may_see("tools:list", DEFAULT_ENDPOINT, upstream, name)
+        for name in (tool, f"{upstream}__{tool}")
+    )
+
+
 def _find(request: Request, name: str) -> SteadyUpstream:
     """Give the upstream of that name.
 
@@ -143,7 +160,7 @@ def _find(request: Request, name: str) -> SteadyUpstream:
         UnknownNameError: none is served under it.
     """
     upstream = generation_of(request).upstreams.get(name)
-    if upstream is None:
+    if upstream is None or not admission_of(request).principal.may_know(name):
         raise UnknownNameError("server", name)
     return upstream
 

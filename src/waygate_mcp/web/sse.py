@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.gateway.conversation import Conversation
 from waygate_mcp.gateway.hub import Listener
+from waygate_mcp.model.unverified import UnverifiedError
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import encode_event
 from waygate_mcp.telemetry.logs import get_logger
@@ -76,8 +77,11 @@ class SseDoor:
         guard, scope = generation.guard, visit.scope
         visit.extra_headers = guard.cors_headers(dict(scope["headers"]).get(b"origin"))
         try:
-            admit = guard.admit_open if scope["method"] == "OPTIONS" else guard.admit
-            admission = admit(scope)
+            try:
+                admit = guard.admit_open if scope["method"] == "OPTIONS" else guard.admit
+                admission = admit(scope)
+            except UnverifiedError as waits:
+                admission = await guard.admit_later(scope, waits)
         except Refused as refused:
             visit.request_id = refused.request_id
             await self._refuse(visit, refused)
@@ -93,6 +97,8 @@ class SseDoor:
         elif not generation.document.server.http_sse:
             text = "The HTTP+SSE transport is off; see server.http_sse"
             await self._say(visit, 404, text)
+        elif not visit.principal.may_enter(DEFAULT_ENDPOINT):
+            await self._say(visit, 404, "Unknown endpoint")
         elif scope["path"] == "/sse" and scope["method"] == "GET":
             await self._open(visit)
         elif scope["path"].startswith(MESSAGES_PATH) and scope["method"] == "POST":

@@ -14,7 +14,7 @@ from waygate_mcp import __version__
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.protocol.versions import SUPPORTED
 from waygate_mcp.runtime.house import House
-from waygate_mcp.web.access import FAILURES, Needs, generation_of
+from waygate_mcp.web.access import FAILURES, Needs, admission_of, generation_of
 from waygate_mcp.web.guard import Guard
 
 __all__ = ["Engine", "add_routes"]
@@ -59,7 +59,10 @@ class StatusRoutes:
     async def status(self, request: Request, response: Response) -> Engine:
         """Say what is served and what is under way, from memory."""
         house, generation = self._house, generation_of(request)
-        upstreams = generation.upstreams
+        principal = admission_of(request).principal
+        upstreams = {
+            name: each for name, each in generation.upstreams.items() if principal.may_know(name)
+        }
         response.headers["cache-control"] = "no-store"
         return Engine(
             status="ready" if house.is_ready else "draining",
@@ -71,11 +74,20 @@ class StatusRoutes:
                 EndpointState(
                     name=name,
                     path="/mcp" if name == DEFAULT_ENDPOINT else f"/servers/{name}/mcp",
-                    providers=[binding.provider.name for binding in endpoint.catalog.bindings],
+                    providers=[
+                        binding.provider.name
+                        for binding in endpoint.catalog.bindings
+                        if principal.may_reach(name, binding.provider.name)
+                    ],
                 )
                 for name, endpoint in generation.gateway.endpoints.items()
+                if principal.may_enter(name)
             ],
-            plugins=[each.name for each in generation.providers if each.name not in upstreams],
+            plugins=[
+                each.name
+                for each in generation.providers
+                if each.name not in generation.upstreams and principal.may_know(each.name)
+            ],
             upstreams=len(upstreams),
             upstreams_up=sum(each.is_up for each in upstreams.values()),
             sessions=len(house.live.sessions),

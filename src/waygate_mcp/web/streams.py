@@ -26,7 +26,7 @@ __all__ = ["hold_open", "serve_channel", "serve_listener", "serve_resumed", "ser
 
 
 async def hold_open(visit: Visit, pump: Awaitable[None], supervisor: Supervisor) -> None:
-    """Run `pump`, which writes to the visit, until it ends or the client is gone."""
+    """Run `pump`, which writes to the visit, until it ends, the client is gone or its token expired."""
 
     async def run() -> None:
         try:
@@ -36,7 +36,7 @@ async def hold_open(visit: Visit, pump: Awaitable[None], supervisor: Supervisor)
 
     task = supervisor.start(run(), name="stream")
     try:
-        await visit.until_disconnect()
+        await visit.until_over()
     finally:
         task.cancel()
         visit.abandon()

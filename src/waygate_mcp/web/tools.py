@@ -171,7 +171,7 @@ def _catalog(request: Request, endpoint: str) -> Catalog:
         UnknownNameError: there is none of that name.
     """
     found = generation_of(request).gateway.endpoints.get(endpoint)
-    if found is None:
+    if found is None or not admission_of(request).principal.may_enter(endpoint):
         raise UnknownNameError("endpoint", endpoint)
     return found.catalog
 

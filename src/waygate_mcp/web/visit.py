@@ -5,11 +5,13 @@ Knows how a response is written, once, and how it is recorded. Refuses to know M
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from waygate_mcp.auth.oauth import TokenPrincipal
 from waygate_mcp.telemetry.logs import RequestRecord
 from waygate_mcp.web.cycle import CYCLE, Cycle
 from waygate_mcp.web.guard import STRANGER, Guard
@@ -26,6 +28,7 @@ Header = tuple[bytes, bytes]
 
 JSON = (b"content-type", b"application/json")
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+_SHORTEST_STREAM_S = 1.0  # within the leeway for clocks, so that nobody comes back in a circle
 _NO_STORE = (b"cache-control", b"no-store")
 _NO_BUFFERING = (b"x-accel-buffering", b"no")
 
@@ -142,6 +145,23 @@ class Visit:
         """Wait until the client is gone or the response is over."""
         while (await self.receive())["type"] != "http.disconnect":
             pass  # a part of a body nobody wants is dropped
+
+    async def until_over(self) -> None:
+        """Wait as `until_disconnect` does, but no longer than the token that opened the stream is good.
+
+        The stream is ended then; its client comes back with a new one.
+        """
+        principal = self.principal
+        if not isinstance(principal, TokenPrincipal):
+            await self.until_disconnect()
+            return
+        left_s = principal.expires_at_s - self._house.clock.now()
+        try:
+            async with asyncio.timeout(max(left_s, _SHORTEST_STREAM_S)):
+                await self.until_disconnect()
+        except TimeoutError:
+            self.outcome = "token_expired"
+            await self.end()
 
     def abandon(self) -> None:
         """Record a request whose client left before it got a response."""

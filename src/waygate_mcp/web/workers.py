@@ -37,6 +37,7 @@ from waygate_mcp.config.settings import Settings
 from waygate_mcp.errors import ConfigError, WaygateError
 from waygate_mcp.gateway.places import Place
 from waygate_mcp.net.unix import listen_at, prepare_socket_folder
+from waygate_mcp.policy.shared_counters import FILE_NAME as COUNTERS_FILE
 from waygate_mcp.runtime.host import run_host
 from waygate_mcp.runtime.peers import HOST_SOCKET, Workplace
 from waygate_mcp.telemetry.logs import get_logger, open_logs
@@ -119,9 +120,12 @@ def _prepare(settings: Settings, listener: socket.socket) -> Started:
     document = load_document(path, settings)
     prepare_private_folder(settings.data_dir, path="WAYGATE_DATA_DIR")
     key_hash = KeyHash(load_or_create_secret_key(settings))
-    key = open_bootstrap_key(settings, key_hash) if document.auth.mode == "keys" else None
+    key = open_bootstrap_key(settings, key_hash) if document.auth.takes_keys else None
     try:
         clear_metrics(settings.run_dir)
+        (settings.run_dir / COUNTERS_FILE).unlink(
+            missing_ok=True
+        )  # of a clock that began anew, maybe
     except OSError as exc:
         raise ConfigError(
             f"cannot write {settings.run_dir}: {exc.strerror}", path="WAYGATE_DATA_DIR"

@@ -19,12 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.integration.faults.clients import ERAS, WAIT_S, Client, Era, Message, words
+from tests.integration.faults.clients import (
+    CAPABILITIES,
+    ERAS,
+    WAIT_S,
+    Client,
+    Era,
+    Message,
+    words,
+)
 from tests.support.house import settings_in
 from tests.support.upstreams import RUN, children
 from waygate_mcp.config.document import Document
 from waygate_mcp.errors import UnauthenticatedError
+from waygate_mcp.model.catalog import Kind, Viewer
 from waygate_mcp.model.principal import Principal
+from waygate_mcp.protocol.capabilities import ClientCapabilities
+from waygate_mcp.protocol.versions import MODERN
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import open_logs
 from waygate_mcp.upstreams.steady import SteadyUpstream
@@ -180,7 +191,11 @@ class _Doorman:
         name = headers.get(b"authorization", b"").decode().removeprefix("Bearer ")
         if not name:
             raise UnauthenticatedError
-        return Principal(f"key:{name}", name, frozenset({"*"}))
+        return _principal(name)
+
+
+def _principal(name: str) -> Principal:
+    return Principal(f"key:{name}", name, frozenset({"*"}))
 
 
 class Rig:
@@ -218,6 +233,19 @@ class Rig:
             len(os.listdir("/proc/self/fd")),
             names,
         )
+
+    async def at_rest(self) -> Census:
+        """Count, once everybody has each session it may come to need at the upstreams.
+
+        A list that is out of date is read by whoever asks next, in a session of its own at an upstream of
+        the legacy era: who that is, and when, depends on how fast the machine is.
+        """
+        capabilities = ClientCapabilities.parse(CAPABILITIES, MODERN)
+        for who in {client.who for client in self.clients}:
+            viewer = Viewer(_principal(who), capabilities)
+            for upstream in self.house.current().upstreams.values():
+                await upstream.refresh(Kind.TOOL, viewer)
+        return self.census()
 
     async def settled(self, start: Census, within_s: float = 20.0) -> None:
         """Wait until nothing is more than it was."""

@@ -85,7 +85,7 @@ async def see(fault: Fault, back: Back, folder: Path) -> None:
         for client in clients:
             await until_well(client)
         async with healthy(rig):
-            start = rig.census()
+            start = await rig.at_rest()
             for client in clients:
                 async with asyncio.timeout(TOLD_S):
                     final = await client.call(f"bad__{fault.tool}", tag=client.era)

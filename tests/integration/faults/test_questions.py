@@ -166,7 +166,7 @@ async def test_a_client_that_leaves_during_its_retry_has_cancelled(
     async with two_upstreams(tmp_path, back) as (rig, bad, _):
         alice = await rig.client("alice", "modern")
         await until_well(alice)
-        start = rig.census()
+        start = await rig.at_rest()
         given = {"tag": "t", "after": 60}
         final = await alice.once("bad__ask", given)
         retry = alice.once("bad__ask", given, **answers_to(final["result"]))

@@ -74,15 +74,15 @@ async def test_an_upstream_that_flaps_is_left_alone_and_comes_back_by_itself(
     async with two_upstreams(tmp_path, back) as (rig, bad, _), healthy(rig):
         client = await rig.client("alice", "modern")
         await until_well(client)
-        start = rig.census()
+        start = await rig.at_rest()
         loop = asyncio.get_running_loop()
         for _ in range(20):
-            began_s = loop.time()
             final = await client.call("bad__kill")
             assert final["error"]["code"] == -32603
-            if rig.upstream("bad").status.breaker == "open":
+            if "try again later" in final["error"]["message"]:
                 break
-        assert rig.upstream("bad").status.state == "down"
+        # By the breaker, or by the pause between openings of what broke off: both refuse unasked.
+        assert rig.upstream("bad").status.state in ("down", "failing")
         began_s, runs = loop.time(), bad.noted("run")
         final = await client.call("bad__echo", text="x")
         assert loop.time() - began_s < 1, "it is told at once"
@@ -102,7 +102,7 @@ async def test_an_upstream_that_dies_after_each_answer_is_started_for_the_next_c
     async with two_upstreams(tmp_path, back) as (rig, _bad, _), healthy(rig):
         client = await rig.client("alice", "legacy")
         await until_well(client)
-        start = rig.census()
+        start = await rig.at_rest()
         answered = 0
         async with asyncio.timeout(30):
             while answered < 4:
@@ -152,7 +152,7 @@ async def test_an_upstream_that_does_not_read_holds_up_its_own_calls_alone(
         async with healthy(rig):
             for client in clients:
                 await until_well(client)
-            start = rig.census()
+            start = await rig.at_rest()
             assert words(await clients[0].call("bad__deaf", seconds=DEAF_S)) == "what?"
             # The first fits into what is buffered on the way, the others do not.
             texts = ["small", *["x" * BIG] * 3]
@@ -181,7 +181,7 @@ async def test_a_client_that_does_not_read_holds_up_its_own_call_alone(
         }
         async with healthy(rig):
             await until_well(client)
-            start = rig.census()
+            start = await rig.at_rest()
             before = _resident_bytes()
             async with client.request("tools/call", given) as response:
                 await bad.until("run", "event_flood", "f")
@@ -209,7 +209,7 @@ async def test_a_modern_client_that_leaves_has_cancelled_and_a_legacy_one_has_no
     async with two_upstreams(tmp_path, back) as (rig, bad, _), healthy(rig):
         client = await rig.client("alice", era)
         await until_well(client)
-        start = rig.census()
+        start = await rig.at_rest()
         arguments = {"seconds": 1.5, "text": "late", "tag": "left"}
         leaving = asyncio.get_running_loop().create_task(
             client.once("bad__echo", arguments), name="test:leaving"
@@ -235,7 +235,7 @@ async def test_a_client_that_is_gone_while_parked_is_waited_for_no_longer_than_w
     async with two_upstreams(tmp_path, back, limits=limits) as (rig, bad, _), healthy(rig):
         client = await rig.client("alice", "modern")
         await until_well(client)
-        start = rig.census()
+        start = await rig.at_rest()
         final = await client.once("bad__ask", {"tag": "gone"})
         assert final["result"]["resultType"] == "input_required"
         assert rig.census().parked == 1
@@ -256,7 +256,7 @@ async def test_an_upstream_that_dies_while_a_call_is_parked_ends_that_call(
     async with two_upstreams(tmp_path, back) as (rig, bad, _), healthy(rig):
         client = await rig.client("alice", "modern")
         await until_well(client)
-        start = rig.census()
+        start = await rig.at_rest()
         asked = await client.once("bad__ask", {"tag": "p"})
         state = asked["result"]["requestState"]
         (key,) = asked["result"]["inputRequests"]

@@ -25,8 +25,13 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(params=DATABASES)
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'waygate.db'}"
+    return address_of(request.param, request, tmp_path)
+
+
+def address_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    """Make an empty database of a kind, for a fixture that has more kinds than these."""
+    if kind == "sqlite":
+        return f"sqlite:///{folder / 'waygate.db'}"
     made: Cluster = request.getfixturevalue("cluster")
     return made.make()
 

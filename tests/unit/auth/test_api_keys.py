@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from tests.support.keys import START, MemoryKeys, stored
 from waygate_mcp.auth import api_keys
 from waygate_mcp.auth.api_keys import AnonymousAuthenticator, ApiKeyAuthenticator, KeyRecord
+from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash, find_public_id, make_key
+from waygate_mcp.config.roles import roles_of
 from waygate_mcp.errors import RemoteProtocolError, UnauthenticatedError
+from waygate_mcp.model.permissions import Narrowing
 from waygate_mcp.model.principal import ANONYMOUS, Principal
 
 HASH = KeyHash(b"m" * 32)
@@ -119,3 +125,67 @@ def test_no_message_shows_the_key() -> None:
 
 def test_where_nobody_is_asked_everybody_is_anonymous() -> None:
     assert AnonymousAuthenticator().authenticate({b"x-api-key": OTHER}) is ANONYMOUS
+
+
+# --- keys of the book
+
+
+async def booked(**more: object) -> tuple[ApiKeyAuthenticator, bytes, list[float], MemoryKeys]:
+    """An authenticator with one stored key, its text, the clock, and the store."""
+    text = make_key()
+    id_ = find_public_id(text)
+    assert id_ is not None
+    store, now = MemoryKeys(), [START.timestamp()]
+    await store.add(stored(id_, digest=HASH.digest(text.encode()), roles=("reader",), **more))
+    book = KeyBook(store, lambda: now[0], lambda _id: None)
+    await book.refresh()
+    roles = roles_of({"reader": ["tools:call:files__*"]})
+    return ApiKeyAuthenticator(HASH, (), book, roles), text.encode(), now, store
+
+
+async def test_a_stored_key_is_a_principal_with_what_its_roles_grant() -> None:
+    known_, text, _, _ = await booked(
+        narrowing=Narrowing(upstreams=("files",)), limits=("5/minute",)
+    )
+    principal = known_.authenticate({b"x-api-key": text})
+    assert principal is known_.authenticate({b"authorization": b"Bearer " + text})
+    assert principal.id == f"key:{text[3:15].decode()}"
+    assert (principal.roles, principal.limits) == (("reader",), ("5/minute",))
+    assert principal.may_use("tools:call", "default", "files", "files__read")
+    assert not principal.may_use("tools:call", "default", "web", "files__read")
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"revoked_at": START}, "revoked"),
+        ({"expires_at": START}, "expired"),
+    ],
+)
+async def test_one_that_is_good_no_more_says_so_to_the_operator_alone(
+    more: dict[str, object], reason: str
+) -> None:
+    known_, text, _, _ = await booked(**more)
+    with pytest.raises(UnauthenticatedError) as caught:
+        known_.authenticate({b"x-api-key": text})
+    assert caught.value.reason == reason
+    assert caught.value.safe_message == UnauthenticatedError("x", reason="invalid").safe_message
+    with pytest.raises(UnauthenticatedError) as caught:
+        known_.authenticate({b"x-api-key": text[:-7] + b"0000000"})
+    assert caught.value.reason == "invalid"
+
+
+async def test_both_texts_work_while_a_key_is_rotated_and_then_the_new_one() -> None:
+    _, old, now, store = await booked()
+    id_ = old[3:15].decode()
+    new = make_key(public_id=id_).encode()
+    await store.rotate(id_, HASH.digest(new), START + timedelta(hours=1), START)
+    book = KeyBook(store, lambda: now[0], lambda _id: None)
+    await book.refresh()
+    known_ = ApiKeyAuthenticator(HASH, (), book, {})
+    assert known_.authenticate({b"x-api-key": old}) == known_.authenticate({b"x-api-key": new})
+    now[0] += 3601
+    assert known_.authenticate({b"x-api-key": new}).id == f"key:{id_}"
+    with pytest.raises(UnauthenticatedError) as caught:
+        known_.authenticate({b"x-api-key": old})
+    assert caught.value.reason == "rotated"

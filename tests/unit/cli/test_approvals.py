@@ -14,7 +14,9 @@ from waygate_mcp.cli import approvals
 from waygate_mcp.cli.main import app
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.model.pins import Pin, Sighting
-from waygate_mcp.runtime.pin_store import open_pin_store
+from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.opening import open_database
+from waygate_mcp.storage.tool_pins import ToolPins
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 DATA = "data"
@@ -28,7 +30,8 @@ def run(*words: str, stdin: str | None = None) -> Result:
 def store(*sightings: Sighting) -> Sequence[Pin]:
     async def see() -> Sequence[Pin]:
         settings = Settings(_env_file=None, data_dir=Path.cwd() / DATA, log_dir=None)
-        async with open_pin_store(settings) as pins:
+        async with open_database(settings) as database:
+            pins = ToolPins(database, Clock().now)
             for one in sightings:
                 await pins.see([one])
             return await pins.load()

@@ -9,6 +9,7 @@ import pytest
 from waygate_mcp.config.client_block import client_names, document_notes, path_in_file
 from waygate_mcp.config.document import Document
 from waygate_mcp.config.load import check_document, parse_document
+from waygate_mcp.config.references import KnownSecrets
 from waygate_mcp.config.settings import Settings, read_settings
 from waygate_mcp.config.yaml_text import parse_yaml
 from waygate_mcp.errors import ConfigError, ConfigProblem
@@ -104,7 +105,9 @@ def test_what_is_found_later_has_its_place_in_the_block_as_well(tmp_path: Path) 
     file = tmp_path / "waygate.yaml"
     file.write_text(THEIRS)
 
-    def examine(document: Document, folder: Path | None, data_dir: Path) -> list[ConfigProblem]:
+    def examine(
+        document: Document, folder: Path | None, data_dir: Path, known: KnownSecrets
+    ) -> list[ConfigProblem]:
         assert list(document.enabled_upstreams()) == ["time", "github-server"]
         return [
             ConfigProblem("upstreams.github-server.command", "there is no such program"),

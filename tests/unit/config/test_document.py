@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from waygate_mcp.config.audit import AuditSection
 from waygate_mcp.config.document import (
     AuthSection,
     Document,
@@ -21,8 +22,18 @@ from waygate_mcp.config.document import (
     ServerSection,
     ToolsSection,
 )
+from waygate_mcp.config.oauth import IssuerSection, OAuthSection
+from waygate_mcp.config.rates import RatesSection
+from waygate_mcp.config.secret_sources import (
+    AppRoleSection,
+    KubernetesSection,
+    SecretsSection,
+    VaultSection,
+)
 from waygate_mcp.config.section import Section
 from waygate_mcp.config.upstream import UpstreamLimitsSection, UpstreamSection
+
+ISSUER = {"issuer": "https://login.example.org", "grants": {"mcp": ["tools:call"]}}
 
 
 def sections() -> Sequence[type[BaseModel]]:
@@ -40,13 +51,15 @@ def test_every_key_has_a_default_and_a_description() -> None:
     for section in sections():
         for name, field in section.model_fields.items():
             assert field.description, f"{section.__name__}.{name}"
-            assert name == "use" or not field.is_required()
+            is_optional_whole = section in (VaultSection, KubernetesSection, AppRoleSection)
+            is_needed = name in ("use", "issuer", "issuers", "grants") or is_optional_whole
+            assert is_needed or not field.is_required()
 
 
 def test_every_limit_has_its_unit_in_its_name_or_counts_something() -> None:
     counted = ("_per_principal", "_per_upstream", "_total", "_events", "_max", "_threads", "_size")
     for name in LimitsSection.model_fields:
-        assert name.endswith(("_s", "_bytes", *counted)), name
+        assert name.endswith(("_s", "_bytes", *counted)) or name == "rates", name
 
 
 def test_every_limit_has_both_bounds() -> None:
@@ -61,6 +74,11 @@ def test_nothing_can_be_added_or_changed(section: type[BaseModel]) -> None:
     all_needed: dict[type[BaseModel], dict[str, Any]] = {
         PluginSection: {"use": "x"},
         UpstreamSection: {"command": "x"},
+        IssuerSection: ISSUER,
+        OAuthSection: {"issuers": [ISSUER]},
+        VaultSection: {"address": "https://vault.example.org", "token": "${env:T}"},
+        KubernetesSection: {"role": "x"},
+        AppRoleSection: {"role_id": "x", "secret_id": "${env:S}"},
     }
     needed = all_needed.get(section, {})
     with pytest.raises(ValidationError):
@@ -157,13 +175,21 @@ def test_an_empty_prefix_is_allowed() -> None:
 
 def test_words_that_are_not_listed_are_refused() -> None:
     with pytest.raises(ValidationError):
-        AuthSection.model_validate({"mode": "oauth"})
+        AuthSection.model_validate({"mode": "oauth2"})
 
 
 HEADINGS: dict[str, type[Section]] = {
     "server": ServerSection,
     "auth": AuthSection,
+    "auth.oauth": OAuthSection,
+    "auth.oauth.issuers[]": IssuerSection,
     "limits": LimitsSection,
+    "secrets": SecretsSection,
+    "secrets.vault": VaultSection,
+    "secrets.vault.kubernetes": KubernetesSection,
+    "secrets.vault.approle": AppRoleSection,
+    "audit": AuditSection,
+    "limits.rates": RatesSection,
     "plugins.NAME": PluginSection,
     "upstreams.NAME": UpstreamSection,
     "upstreams.NAME.limits": UpstreamLimitsSection,

@@ -16,6 +16,7 @@ from waygate_mcp.config.load import (
     locate,
     parse_document,
 )
+from waygate_mcp.config.references import KnownSecrets
 from waygate_mcp.config.settings import Settings, read_settings
 from waygate_mcp.errors import ConfigError, ConfigProblem
 
@@ -244,7 +245,9 @@ def test_what_others_find_gets_its_place_or_that_of_the_nearest_value(tmp_path: 
     path.write_text("upstreams:\n  a:\n    command: x\n    args: [b, c]\nversion: 1\n")
     seen: list[object] = []
 
-    def examine(document: Document, folder: Path | None, data_dir: Path) -> list[ConfigProblem]:
+    def examine(
+        document: Document, folder: Path | None, data_dir: Path, known: KnownSecrets
+    ) -> list[ConfigProblem]:
         seen.extend((document.upstreams["a"].command, folder, data_dir))
         return [
             ConfigProblem("upstreams.a.args[1]", "bad"),

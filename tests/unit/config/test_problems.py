@@ -36,7 +36,7 @@ def test_an_unknown_key_has_its_full_path_its_place_and_the_nearest_key() -> Non
 
 def test_an_unknown_key_nothing_is_near_to_gets_all_known_ones() -> None:
     problem = only("auth: {qqqqqq: 1}")
-    assert problem.message == "unknown key; known here: mode"
+    assert problem.message == "unknown key; known here: mode, oauth"
     assert problem.suggestion is None
 
 

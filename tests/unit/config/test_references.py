@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from waygate_mcp.config.references import find_references, resolve_references
+from waygate_mcp.config.references import (
+    KnownSecrets,
+    find_references,
+    names_in,
+    near_places,
+    resolve_references,
+)
 from waygate_mcp.config.secrets import SecretText
 from waygate_mcp.errors import ConfigError
 
@@ -133,3 +139,65 @@ def test_the_processs_own_environment_is_the_default(monkeypatch: pytest.MonkeyP
 
 def test_references_can_be_listed_without_resolving_them() -> None:
     assert list(find_references("a ${env:X} $${env:Y} ${bad}")) == [("env", "X"), ("bad", "")]
+
+
+def test_the_places_of_a_secret_count_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted, folder = tmp_path / "run", tmp_path / "k8s"
+    monkeypatch.setattr("waygate_mcp.config.references.MOUNTED", (mounted,))
+    known = KnownSecrets((folder,), {"S": "fetched"}, {})
+    environ: dict[str, str] = {}
+
+    def found() -> str:
+        text = resolve_references("${secret:S}", data_dir=tmp_path, environ=environ, known=known)
+        assert isinstance(text, SecretText)
+        return text
+
+    assert found() == "fetched"
+    for there, text in ((folder, "of a folder"), (mounted, "mounted")):
+        there.mkdir()
+        (there / "S").write_text(text)
+        (there / "S").chmod(0o600)
+        assert found() == text
+    place_secret(tmp_path, "S", "of the data folder")
+    assert found() == "of the data folder"
+    environ["S"] = "of the environment"
+    assert found() == "of the environment"
+
+
+def test_a_place_that_has_it_and_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
+    place_secret(tmp_path, "S", "open to others", mode=0o644)
+    known = KnownSecrets((), {"S": "fetched"}, {})
+    with pytest.raises(ConfigError, match="chmod 600"):
+        resolve("${secret:S}", tmp_path, known=known)
+
+
+def test_why_it_could_not_be_fetched_is_said_and_where_it_was_looked_for() -> None:
+    known = KnownSecrets((), {}, {"S": "Vault: is not reached"}, ("the encrypted store", "Vault"))
+    with pytest.raises(ConfigError, match="'S': Vault: is not reached"):
+        resolve("${secret:S}", known=known)
+    with pytest.raises(ConfigError, match="nor in the encrypted store, nor in Vault") as caught:
+        resolve("${secret:T}", known=known)
+    assert "waygate secrets set T" in str(caught.value)
+
+
+def test_a_folder_that_is_closed_to_us_counts_as_a_place_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    places = list(near_places("S", data_dir=tmp_path, environ={}))
+    assert [one.has_it for one in places][:2] == [False, True]
+
+
+def test_known_secrets_do_not_show_their_texts() -> None:
+    assert "canary" not in repr(KnownSecrets((), {"S": "canary"}, {}))
+
+
+def test_the_names_in_a_value_come_with_their_paths() -> None:
+    value = {"a": ["x", "${secret:A} ${env:B}"], "b": {"c": "${secret:C}"}, "d": 5}
+    assert list(names_in(value, "root")) == [("A", "root.a[1]"), ("C", "root.b.c")]
+    assert list(names_in({"a": "${secret:A}"})) == [("A", "a")]

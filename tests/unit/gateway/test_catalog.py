@@ -27,7 +27,8 @@ from waygate_mcp.gateway.offers import Binding, Rules
 from waygate_mcp.gateway.seen_links import SeenLinks
 from waygate_mcp.model.catalog import Features, Kind, Viewer
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
-from waygate_mcp.model.principal import Principal
+from waygate_mcp.model.permissions import Narrowing, expand
+from waygate_mcp.model.principal import Principal, principal_of
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES, ClientCapabilities
 from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN
 
@@ -852,3 +853,67 @@ async def test_only_a_part_that_changed_is_made_anew() -> None:
     assert again is not view
     assert again.parts[0] is view.parts[0]
     assert again.parts[1] is not view.parts[1]
+
+
+# --- what a principal may not see
+
+
+def narrow(*grants: str, **narrowing: tuple[str, ...]) -> Viewer:
+    found = [one for word in grants for one in expand(word)]
+    return viewer(principal_of("key:narrow", "narrow", found, Narrowing(**narrowing)))
+
+
+async def names_of(catalog: Catalog, kind: Kind, who: Viewer) -> list[str]:
+    reply = await catalog.page(kind, None, who, MODERN)
+    [entries] = [one for one in json.loads(reply.result).values() if isinstance(one, list)]
+    return [one.get("name") or one["uri"] for one in entries]
+
+
+async def test_a_list_shows_what_may_be_used_and_the_rest_is_unknown() -> None:
+    catalog = catalog_of(
+        (box_with("read", "write"), "files__"), (box_with("get", name="web"), "web__")
+    )
+    reader = narrow("tools:list", "tools:call:files__r*")
+    assert await names_of(catalog, Kind.TOOL, reader) == ["files__read"]
+    assert await names_of(catalog, Kind.TOOL, viewer()) == [
+        "files__read",
+        "files__write",
+        "web__get",
+    ]
+    assert catalog.find_known(Kind.TOOL, "files__write", reader) is None
+    for name in ("files__write", "web__get", "nothing"):
+        with pytest.raises(UnknownNameError) as caught:
+            await catalog.find(Kind.TOOL, name, reader)
+        assert str(caught.value) == str(UnknownNameError("tool", name))
+    assert (await catalog.find(Kind.TOOL, "files__read", reader)).target == "read"
+
+
+async def test_a_key_for_one_upstream_knows_of_no_other() -> None:
+    catalog = catalog_of(
+        (box_with("read", name="box"), "files__"), (box_with("get", name="web"), "web__")
+    )
+    assert await names_of(catalog, Kind.TOOL, narrow("*", upstreams=("web",))) == ["web__get"]
+
+
+async def test_resources_and_templates_are_narrowed_by_uri() -> None:
+    box = Scripted("box")
+    box.resource("memo://a/1")
+    box.resource("memo://b/1")
+    box.template("memo://{day}/x")
+    catalog = catalog_of((box, ""))
+    reader = narrow("resources:list", "resources:read:memo://a/*")
+    assert await names_of(catalog, Kind.RESOURCE, reader) == ["memo://a/1"]
+    assert (await catalog.find(Kind.RESOURCE, "memo://a/x", reader)).target == "memo://a/x"
+    for uri in ("memo://b/1", "memo://b/x", "other://x"):
+        with pytest.raises(UnknownNameError):
+            await catalog.find(Kind.RESOURCE, uri, reader)
+
+
+async def test_a_missing_upstream_is_unknown_to_whoever_may_not_reach_it() -> None:
+    down = box_with("read", name="files")
+    down.list_failure = UpstreamTimeoutError("files", "silent")
+    catalog = catalog_of((down, "files__"), (box_with("get", name="web"), "web__"))
+    with pytest.raises(UpstreamUnavailableError):
+        await catalog.find(Kind.TOOL, "files__read", viewer())
+    with pytest.raises(UnknownNameError):
+        await catalog.find(Kind.TOOL, "files__read", narrow("*", upstreams=("web",)))

@@ -92,8 +92,8 @@ def test_codes_of_our_own_stay_in_their_range_and_out_of_the_reserved_one() -> N
         ),
         (
             errors.RateLimitedError(2.5),
-            (4429, 200, {"reason": "rate_limited", "retryAfterSeconds": 2.5}),
-            (4429, 200, {"reason": "rate_limited", "retryAfterSeconds": 2.5}),
+            (4429, 429, {"reason": "rate_limited", "retryAfterSeconds": 2.5}),
+            (4429, 429, {"reason": "rate_limited", "retryAfterSeconds": 2.5}),
         ),
         (
             errors.UpstreamTimeoutError("weather"),

@@ -8,6 +8,7 @@ import pytest
 from tests.support.house import HOST, KEY, open_house, settings_in
 from waygate_mcp import __version__
 from waygate_mcp.config.document import Document
+from waygate_mcp.config.references import NOTHING_KNOWN
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.gateway.gateway import EndpointPlan, Filter
 from waygate_mcp.gateway.places import Place
@@ -191,7 +192,7 @@ async def test_references_in_a_plugins_configuration_are_resolved_and_hidden(
     monkeypatch.setenv("GREETING", "Salve-mundi")
     document = {"plugins": {"hello": HELLO | {"config": {"greeting": "${env:GREETING}"}}}}
     async with open_house(settings_in(tmp_path, document)) as house:
-        resolved = builders._resolved(house.current().document, house.foundation)
+        resolved = builders._resolved(house.current().document, house.foundation, NOTHING_KNOWN)
         assert resolved["hello"].config == {"greeting": "Salve-mundi"}
         assert "Salve-mundi" not in house.logs.redactor.text("it says Salve-mundi")
         assert "${env:GREETING}" in str(house.current().document.plugins["hello"].config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,30 @@ async def test_two_processes_keep_what_the_other_found(tmp_path: Path) -> None:
     third = await again(tmp_path)
     assert third.file.recall("a", "k") is not None
     assert third.file.recall("b", "k") is not None
+
+
+async def test_closing_in_the_middle_of_a_write_waits_until_all_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge, begun, may_go_on = facts_module._merge, threading.Event(), threading.Event()
+    done: list[Path] = []
+
+    def slow(path: Path, ours: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            may_go_on.wait(5)
+        merge(path, ours)
+        done.append(path)
+
+    monkeypatch.setattr(facts_module, "_merge", slow)
+    kept = await again(tmp_path)
+    kept.file.keep("up", "k", FACTS)
+    await asyncio.to_thread(begun.wait, 5)
+    await kept.file.close()
+    assert done, "it was written when closing was over, whatever became of the first thread"
+    may_go_on.set()
+    await kept.supervisor.close()
+    assert (await again(tmp_path)).file.recall("up", "k") is not None
 
 
 async def test_what_another_process_found_later_is_not_overwritten(tmp_path: Path) -> None:

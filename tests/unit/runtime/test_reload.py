@@ -422,7 +422,7 @@ async def test_a_watcher_that_ends_by_itself_is_not_begun_anew_for_ever(
         before = len(house.supervisor)
         house.watch_document()
         await settle()
-        assert len(house.supervisor) == before
+        assert len(house.supervisor) <= before  # what looks things up at the start ends meanwhile
 
 
 async def test_without_a_document_there_is_nothing_to_watch(

@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 
 from waygate_mcp.errors import StorageError
 from waygate_mcp.storage.tables import metadata
-from waygate_mcp.storage.upgrade import FOLDER, HEAD, current_revision, upgrade
+from waygate_mcp.storage.upgrade import FOLDER, HEAD, _walk, current_revision, upgrade
 
 
 @pytest.fixture
@@ -32,6 +32,27 @@ def test_an_empty_database_gets_all_tables_once(connection: sa.Connection) -> No
     assert current_revision(connection) == HEAD
     assert set(metadata.tables) < set(sa.inspect(connection).get_table_names())
     assert upgrade(connection) is False
+
+
+def test_making_the_tables_at_once_gives_what_walking_all_revisions_gives() -> None:
+    def schema(to: list[str]) -> list[tuple[str, str]]:
+        engine = sa.create_engine("sqlite://")
+        with engine.connect() as connection:
+            for revision in to:
+                if revision == "walk":
+                    _walk(connection, None, HEAD)
+                else:
+                    upgrade(connection)
+            found = connection.execute(
+                sa.text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
+            )
+            rows = [(name, "".join(text.split())) for name, text in found]
+            counter = connection.execute(sa.text("SELECT name, value FROM counters")).one()
+            assert tuple(counter) == ("version", 0)
+        engine.dispose()
+        return rows
+
+    assert schema(["walk"]) == schema(["make"])
 
 
 def test_one_of_a_newer_version_is_refused(connection: sa.Connection) -> None:

@@ -81,6 +81,13 @@ def test_a_line_has_time_level_event_logger_and_fields(tmp_path: Path) -> None:
     assert line == {"level": "info", "event": "started", "port": 8000, "logger": "waygate.web"}
 
 
+def test_statements_of_the_database_are_not_logged_whatever_the_level(tmp_path: Path) -> None:
+    with logging_to(tmp_path, log_level="DEBUG") as (_, written):
+        logging.getLogger("aiosqlite").debug("executing %s", CANARY)
+        logging.getLogger("other").debug("shown")
+    assert [line["event"] for line in written.lines] == ["shown"]
+
+
 def test_the_requests_id_is_in_every_line_while_it_is_served(tmp_path: Path) -> None:
     with logging_to(tmp_path) as (_, written):
         token = REQUEST_ID.set("req-42")

@@ -30,12 +30,24 @@ SURFACE = {
     "waygate_plugin_execution_seconds": {"plugin", "command"},
     "waygate_auth_failures_total": {"reason"},
     "waygate_upstream_up": {"upstream"},
+    "waygate_rate_limited_total": {"scope"},
     "waygate_upstream_requests_total": {"upstream", "outcome"},
+    "waygate_audit_queue_depth": set(),
+    "waygate_audit_last_record_timestamp": set(),
     "waygate_parked_exchanges": set(),
     "waygate_sessions": set(),
     "waygate_config_generation": set(),
     "waygate_build_info": {"version", "python"},
 }
+
+
+BESIDE = {
+    "waygate_audit_write_failures_total",
+    "waygate_log_lines_dropped_total",
+    "waygate_records_dropped_total",
+    "waygate_records_waiting",
+}
+"""Metrics of ours that the surface does not name."""
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -59,6 +71,8 @@ def busy() -> Metrics:
     metrics.count_error("unknown_name")
     metrics.count_auth_failure("missing")
     metrics.count_upstream_request("web", "ok")
+    metrics.count_record_dropped("refused")
+    metrics.count_rate_limited("key")
     metrics.follow_upstreams(lambda: {"web": True})
     return metrics
 
@@ -71,12 +85,12 @@ def test_the_metrics_are_those_of_the_surface_with_its_labels() -> None:
     for name, expected in SURFACE.items():
         assert found[name] == expected, name
     ours = {name for name in found if name.startswith("waygate_")}
-    assert ours - set(SURFACE) == {"waygate_log_lines_dropped_total"}
+    assert ours - set(SURFACE) == BESIDE
 
 
 def test_the_tables_name_every_metric() -> None:
     named = {f"waygate_{name}" for name in (*HISTOGRAMS, *COUNTERS, *GAUGES, UPSTREAM_UP)}
-    assert named | {"waygate_build_info"} == set(SURFACE) | {"waygate_log_lines_dropped_total"}
+    assert named | {"waygate_build_info"} == set(SURFACE) | BESIDE
 
 
 def test_a_request_is_counted_and_timed() -> None:

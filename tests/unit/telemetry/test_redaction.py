@@ -145,6 +145,16 @@ def test_a_text_that_was_remembered_is_hidden_everywhere() -> None:
     assert "odd" not in redactor.text("https://x/?q=pass%20word%2Fwith%2Bodd%26chars")
 
 
+def test_what_clients_are_told_as_it_stands_loses_what_was_remembered_and_nothing_else() -> None:
+    redactor = Redactor()
+    redactor.remember('a "quoted" töken')
+    assert redactor.hide('say a "quoted" töken, password=x') == f"say {MASK}, password=x"
+    for ascii_only in (True, False):
+        data = json.dumps({"of": 'a "quoted" töken', "password": 1}, ensure_ascii=ascii_only)
+        hidden = json.loads(redactor.hide_in_json(data.encode()))
+        assert hidden == {"of": MASK, "password": 1}
+
+
 def test_a_short_text_is_not_remembered_because_it_would_blot_out_words() -> None:
     redactor = Redactor()
     redactor.remember("Hi")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from waygate_mcp.errors import UpstreamTimeoutError, UpstreamUnavailableError
+from waygate_mcp.upstreams.breaker import LeftAloneError
 from waygate_mcp.upstreams.lines import Backoff, Lines
 from waygate_mcp.upstreams.multiplex import Line, Multiplex
 
@@ -74,3 +75,21 @@ async def test_lines_that_break_are_opened_again_at_once_then_later_and_later() 
     house.s += 60
     house.opened[-1].fail(UpstreamTimeoutError("up"))
     assert house.lines._backoff.wait_s == 0, "it held for long"
+
+
+async def test_an_outage_that_breaks_many_lines_is_one_failure() -> None:
+    house = House()
+    for _ in range(20):
+        await house.lines.open_session()
+    house.s += 5
+    for line in house.opened:
+        line.fail(UpstreamTimeoutError("up"))
+        house.s += 0.001
+    assert house.lines._backoff.wait_s == 0, "the first failure costs nothing"
+    sessions = [await house.lines.open_session() for _ in range(20)]
+    house.s += 1
+    for line in sessions:
+        line.fail(UpstreamTimeoutError("up"))
+    assert 0 < house.lines._backoff.wait_s <= 0.5, "the second one costs what a second one does"
+    with pytest.raises(LeftAloneError):
+        await house.lines.open_session()

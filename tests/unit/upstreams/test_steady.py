@@ -21,6 +21,7 @@ from waygate_mcp.model.catalog import Kind, Listing, Viewer
 from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.principal import Principal
+from waygate_mcp.upstreams.breaker import LeftAloneError
 from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
 
 CALL = {"name": "t"}
@@ -334,6 +335,46 @@ async def test_a_bound_of_ours_says_nothing_of_the_upstream() -> None:
     with pytest.raises(LimitError):
         await house.call()
     assert house.upstream.status.breaker == "half-open"
+    await house.end()
+
+
+async def test_calls_that_find_it_left_alone_prolong_nothing() -> None:
+    house = House(failures=2)
+    await house.call()
+    house.failure = LeftAloneError("up", "broke off; not opened again for 0.4 s")
+    for _ in range(10):
+        with pytest.raises(LeftAloneError):
+            await house.call()
+    house.fake.silence = house.failure
+    await house.upstream.probe()
+    status = house.upstream.status
+    assert (status.state, status.breaker) == ("failing", "closed")
+    assert "not opened again" in status.last_error
+    house.failure = UpstreamTimeoutError("up", "no answer")
+    await house.fail(2)
+    house.s += 2
+    house.failure = LeftAloneError("up", "broke off; not opened again for 0.4 s")
+    with pytest.raises(LeftAloneError):
+        await house.call()
+    house.failure = None
+    await house.call()
+    assert (house.health(), house.opened) == ("ready", 1), "nothing was let go of"
+    await house.end()
+
+
+async def test_an_opening_that_is_put_off_is_no_failure_wherever_it_is_met() -> None:
+    house = House(failures=2)
+    house.down = LeftAloneError("up", "broke off; not opened again for 0.4 s")
+    for _ in range(3):
+        with pytest.raises(LeftAloneError):
+            await house.call()
+        await house.upstream.probe()
+        assert (await house.upstream.listing(Kind.TOOL, viewer())).condition == "missing"
+    assert house.upstream.status.breaker == "closed"
+    assert set(house.counted) == {"refused"}
+    house.down = None
+    await house.call()
+    assert house.health() == "ready"
     await house.end()
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fastapi.routing import APIRoute
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import Request
 
 from tests.support.house import BEARER, HOST, ask, open_house, scope_of, settings_in
+from tests.support.routes import FlatRoute, api_routes
 from waygate_mcp.errors import ForbiddenError
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.web.access import Needs, admission_of, generation_of
@@ -26,7 +27,7 @@ def request_of(*permissions: str) -> Request:
     return Request(scope)
 
 
-def permissions_of(route: APIRoute) -> set[str]:
+def permissions_of(route: FlatRoute) -> set[str]:
     return {
         each.call.permission
         for each in route.dependant.dependencies
@@ -58,8 +59,7 @@ async def test_every_route_asks_for_a_key_and_then_for_its_permission(
         async def serve(scope, receive, send):  # type: ignore[no-untyped-def]  # an ASGI callable
             await door(scope, scope["raw_path"].decode(), receive, send)
 
-        routes = [each for each in door.api.routes if isinstance(each, APIRoute)]
-        closed = [each for each in routes if each.path not in OPEN_PATHS]
+        closed = [each for each in api_routes(door.api) if each.path not in OPEN_PATHS]
         assert len(closed) > 5
         nobody = Principal("key:nobody", "nobody", frozenset())
         for route in closed:
@@ -74,3 +74,12 @@ async def test_every_route_asks_for_a_key_and_then_for_its_permission(
                 assert answer.status == 403, route.path
                 needed = answer.json()["error"]["details"]["permission"]
                 assert route.path in CHECKS_ITSELF or {needed} == permissions_of(route)
+
+
+def test_the_walk_sees_the_routes_of_an_included_router() -> None:
+    api, router = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), APIRouter()
+    router.add_api_route("/keys/{id}", lambda: None, dependencies=[Depends(Needs("admin:keys"))])
+    api.include_router(router, prefix="/admin/v1")
+    (route,) = api_routes(api)
+    assert (route.path, route.methods) == ("/admin/v1/keys/{id}", {"GET"})
+    assert permissions_of(route) == {"admin:keys"}

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.house import BEARER, HOST, Answer, ask, open_app, settings_in
+from tests.support.routes import paths
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.errors import ConfigError
 from waygate_mcp.web.app import App
@@ -190,11 +191,7 @@ def walk(app: App) -> list[tuple[str, str]]:
     """Every method and path the application knows."""
     assert app._rest is not None
     found = [(method, path) for path in RAW_PATHS for method in METHODS]
-    for route in app._rest.api.routes:
-        path = str(getattr(route, "path", ""))
-        assert path.startswith("/"), f"a route without a path: {route!r}"
-        found += [(method, path) for method in METHODS]
-    return found
+    return found + [(method, path) for path in sorted(paths(app._rest.api)) for method in METHODS]
 
 
 async def settled(app: App, method: str, path: str, *headers: tuple[bytes, bytes]) -> Answer:

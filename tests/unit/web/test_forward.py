@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,13 @@ from tests.support.virtual_time import pass_time, settle, virtual_time
 from waygate_mcp.errors import UpstreamProtocolError, UpstreamUnavailableError
 from waygate_mcp.gateway.places import Place
 from waygate_mcp.model.call import Call, LogEvent, Outcome
+from waygate_mcp.model.permissions import Grant, Narrowing
+from waygate_mcp.model.principal import principal_of
 from waygate_mcp.net.asgi import AsgiTransport
 from waygate_mcp.protocol.jsonrpc import encode_json
+from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.web import forward as module
-from waygate_mcp.web.forward import PASSPORT, ForwardedVisit
+from waygate_mcp.web.forward import PASSPORT, ForwardedVisit, PeerDoor
 
 ASKS = {"name": "ask", "arguments": {}}
 
@@ -125,6 +129,26 @@ async def workers(count: int = 3) -> AsyncIterator[Workers]:
                 if other is not desk:
                     other.peers.ways[slot] = way
         yield Workers(desks, boxes)
+
+
+def test_a_principal_arrives_with_all_that_restricts_it() -> None:
+    ring = KeyRing({1: b"k" * 32}, 1)
+    house: Any = SimpleNamespace(live=SimpleNamespace(ring=ring))
+    narrowing = Narrowing(("dev",), ("files",), ("files__*",))
+    grants = (Grant("tools:list"), Grant("tools:call", "files__read*", "reader"))
+    sent = principal_of("key:a", "a", grants, narrowing, roles=("reader",), limits=("1/minute",))
+    for principal in (sent, principal_of("key:b", "b", [Grant("*")])):
+        visit: Any = SimpleNamespace(
+            principal=principal, scope={}, request_id="r", endpoint="dev", door="http", headers={}
+        )
+        ((_, sealed),) = module._headers_of(house, visit)
+        door: Any = SimpleNamespace(_house=house)
+        passport = PeerDoor._read(door, sealed.encode())
+        assert passport is not None
+        arrived = passport.principal.principal()
+        assert arrived == principal
+        assert arrived.scope == principal.scope
+    assert not sent.may_use("tools:call", "dev", "files", "files__write")
 
 
 # --- modern
@@ -468,5 +492,10 @@ def test_a_passport_says_all_there_is_to_know_of_a_principal() -> None:
         "id",
         "name",
         "permissions",
+        "roles",
+        "grants",
+        "narrowing",
+        "limits",
+        "scope",  # follows from grants and narrowing
         "fingerprint",
     }

@@ -6,12 +6,20 @@ from typing import Any
 import pytest
 
 from waygate_mcp.auth.api_keys import AnonymousAuthenticator
+from waygate_mcp.auth.oauth import TokenPrincipal
 from waygate_mcp.config.document import Document, ServerSection
-from waygate_mcp.errors import RemoteProtocolError, UnauthenticatedError
+from waygate_mcp.errors import (
+    LimitError,
+    RemoteProtocolError,
+    UnauthenticatedError,
+    UpstreamUnavailableError,
+)
 from waygate_mcp.model.principal import ANONYMOUS, LOCAL, Principal
+from waygate_mcp.model.unverified import UnverifiedError
 from waygate_mcp.web import guard as guard_module
 from waygate_mcp.web.guard import CONNECTION, REMEMBER_S, SINGLE, STRANGER, Guard, guard_of
 from waygate_mcp.web.problems import Refused
+from waygate_mcp.web.resource import Resource
 
 Pairs = list[tuple[bytes, bytes]]
 HOST = (b"host", b"127.0.0.1:8000")
@@ -346,3 +354,131 @@ def test_equal_hashes_are_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     asked.admit({"headers": [HOST, (b"x-api-key", b"good")], CONNECTION: connection})
     with pytest.raises(Refused):
         asked.admit({"headers": [HOST, (b"x-api-key", b"evil")], CONNECTION: connection})
+
+
+# --- access tokens
+
+
+def token_principal(**more: Any) -> TokenPrincipal:
+    values: dict[str, Any] = {
+        "issuer": "https://login.example.org",
+        "scopes": frozenset({"a"}),
+        "endpoints": frozenset({"default"}),
+        "expires_at_s": 0.0,
+    }
+    return TokenPrincipal("oauth:x", "x", **(values | more))
+
+
+class Tokens:
+    """Decides as a test says: at once, later, or not at all."""
+
+    def __init__(self, outcome: Principal | Exception, *, later: bool = False) -> None:
+        self.outcome = outcome
+        self.later = later
+
+    def authenticate(self, headers: Mapping[bytes, bytes]) -> Principal:
+        if self.later:
+            raise UnverifiedError(self.verify)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    async def verify(self) -> Principal:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def with_tokens(tokens: Tokens, failures: list[str] | None = None, *required: str) -> Guard:
+    heard = failures if failures is not None else []
+    resource = Resource("https://mcp.example.org", ["https://login.example.org"], (), required)
+    return Guard(ServerSection(), tokens, heard.append, resource)
+
+
+async def settled(asked: Guard, endpoint: str = "default") -> Any:
+    with pytest.raises(UnverifiedError) as caught:
+        asked.admit(scope(HOST), endpoint)
+    return await asked.admit_later(scope(HOST), caught.value, endpoint)
+
+
+async def test_who_is_verified_later_is_let_in_as_who_is_known() -> None:
+    principal = token_principal()
+    admission = await settled(with_tokens(Tokens(principal, later=True)))
+    assert admission.principal is principal
+    assert admission.headers == {b"host": HOST[1]}
+    assert admission.request_id
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (UnauthenticatedError(reason="expired"), 401, "expired"),
+        (RemoteProtocolError(), 400, "ambiguous"),
+        (UpstreamUnavailableError("issuer"), 503, "unavailable"),
+    ],
+)
+async def test_now_or_later_the_answer_is_the_same(
+    error: Exception, status: int, reason: str
+) -> None:
+    for later in (True, False):
+        failures: list[str] = []
+        asked = with_tokens(Tokens(error, later=later), failures)
+        with pytest.raises(Refused) as caught:
+            await settled(asked) if later else asked.admit(scope(HOST))
+        assert (caught.value.status, failures) == (status, [reason])
+        assert caught.value.request_id
+
+
+async def test_a_server_without_room_to_verify_is_busy() -> None:
+    with pytest.raises(Refused) as caught:
+        await settled(with_tokens(Tokens(LimitError(), later=True)))
+    assert caught.value.status == 503
+
+
+async def test_a_token_for_another_endpoint_is_none_here() -> None:
+    for later in (True, False):
+        asked = with_tokens(Tokens(token_principal(), later=later))
+        with pytest.raises(Refused) as caught:
+            await settled(asked, "dev") if later else asked.admit(scope(HOST), "dev")
+        assert caught.value.status == 401
+        [(_, challenge)] = caught.value.headers
+        assert b"/servers/dev/mcp" in challenge
+
+
+def test_a_token_without_a_required_scope_is_403() -> None:
+    failures: list[str] = []
+    asked = with_tokens(Tokens(token_principal()), failures, "a", "b")
+    with pytest.raises(Refused) as caught:
+        asked.admit(scope(HOST))
+    assert (caught.value.status, caught.value.code, failures) == (
+        403,
+        "insufficient_scope",
+        ["scope"],
+    )
+
+
+def test_one_connection_that_goes_from_endpoint_to_endpoint_is_asked_at_each() -> None:
+    asked = with_tokens(Tokens(token_principal()))
+    connection: dict[str, Any] = {}
+    request = {"headers": [HOST], CONNECTION: connection}
+    assert asked.admit(request, "default").principal.id == "oauth:x"
+    assert asked.admit(request, "default").principal.id == "oauth:x"
+    with pytest.raises(Refused):
+        asked.admit(request, "dev")
+    assert asked.admit(request, "default").principal.id == "oauth:x"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "known"),
+    [
+        (Tokens(token_principal()), True),
+        (Tokens(token_principal(), later=True), False),
+        (Tokens(UpstreamUnavailableError("issuer")), False),
+        (Tokens(token_principal(endpoints=frozenset({"dev"}))), False),
+    ],
+)
+def test_open_routes_know_a_token_only_if_that_takes_no_waiting(
+    tokens: Tokens, known: bool
+) -> None:
+    headers = {b"authorization": b"Bearer x"}
+    assert (with_tokens(tokens).recognise(headers) is not STRANGER) is known

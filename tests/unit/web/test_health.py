@@ -62,8 +62,10 @@ async def test_a_healthy_server_says_so_with_its_checks(tmp_path: Path) -> None:
         found = answer.json()
         assert (answer.status, found["status"]) == (200, "healthy")
         assert set(found["checks"]) == {
-            "filesystem", "plugins", "upstreams", "event_loop", "configuration",
+            "database", "filesystem", "plugins", "upstreams", "event_loop", "configuration", "audit",
         }  # fmt: skip
+        database = found["checks"]["database"]
+        assert (database["status"], database["kind"]) == ("healthy", "sqlite")
         assert found["checks"]["plugins"] == {
             "status": "healthy",
             "opened": ["hello"],
@@ -73,6 +75,28 @@ async def test_a_healthy_server_says_so_with_its_checks(tmp_path: Path) -> None:
         assert found["uptime_seconds"] == 0.25
         assert found["timestamp"].endswith("Z")
         assert answer.header("cache-control") == "no-store"
+
+
+async def test_a_database_that_is_away_is_degraded_and_calls_go_on(tmp_path: Path) -> None:
+    time = Time()
+    async with open_house(settings_in(tmp_path, HELLO), clock=Clock(monotonic=time)) as house:
+        routes = HealthRoutes(house)
+        found = house.foundation
+        await found.writer.flush()
+        await found.database.close()
+        check = (await routes.checks())["database"]
+        assert check == {
+            "status": "degraded", "kind": "sqlite", "error": "the database is not open",
+            "records_waiting": 0,
+        }  # fmt: skip
+        assert (await get(house, "/health")).status == 200
+        await found.database.open(upgrade_tables=False)
+        assert (await routes.checks())["database"] == check, "measured every few seconds"
+        time.now_s += 6
+        assert (await routes.checks())["database"]["status"] == "healthy"
+        found.writer.outage = "nobody there"
+        check = (await routes.checks())["database"]
+        assert (check["status"], check["error"]) == ("degraded", "nobody there")
 
 
 @pytest.mark.parametrize("headers", [(), ((b"x-api-key", b"wrong"),)])

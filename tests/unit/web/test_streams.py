@@ -626,7 +626,7 @@ class Page:
         self.story: list[str] = []
         self.gone = asyncio.Event()
 
-    async def until_disconnect(self) -> None:
+    async def until_over(self) -> None:
         await self.gone.wait()
 
     async def end(self) -> None:

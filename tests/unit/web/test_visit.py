@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.dialogues import person
+from tests.support.virtual_time import now, virtual_time
+from waygate_mcp.auth.oauth import TokenPrincipal
 from waygate_mcp.telemetry.logs import RequestRecord
 from waygate_mcp.web.cycle import CYCLE
 from waygate_mcp.web.visit import Visit
@@ -21,6 +23,7 @@ class House:
         self.records: list[RequestRecord] = []
         self.counted: list[tuple[str, str, int]] = []
         self.request_log = SimpleNamespace(write=self.records.append)
+        self.clock = SimpleNamespace(now=lambda: 0.0)
         self.metrics = SimpleNamespace(observe_request=self._count)
 
     def _count(self, method: str, endpoint: str, status: int, seconds: float) -> None:
@@ -205,3 +208,64 @@ async def test_a_body_that_is_here_is_taken_within_the_limit(
 
 async def test_without_the_extension_a_body_has_to_be_read() -> None:
     assert Scene().visit.whole_body(100) is None
+
+
+# --- streams and the token that opened them
+
+
+def with_token(scene: Scene, left_s: float) -> None:
+    scene.house.clock = SimpleNamespace(now=lambda: 1000.0)
+    scene.visit.principal = TokenPrincipal(
+        "oauth:x", "x", issuer="i", scopes=frozenset(), endpoints=None, expires_at_s=1000.0 + left_s
+    )
+
+
+def silent(scene: Scene) -> None:
+    gone = asyncio.Event()
+    asyncio.get_running_loop().call_later(10_000, gone.set)
+
+    async def receive() -> Any:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    scene.visit.receive = receive
+
+
+@virtual_time
+async def test_a_stream_ends_when_its_token_does() -> None:
+    scene = Scene()
+    with_token(scene, 300.0)
+    silent(scene)
+    await scene.visit.begin_stream()
+    await scene.visit.write(b"data: x\n\n")
+    started = now()
+    await scene.visit.until_over()
+    assert now() - started == pytest.approx(300)
+    assert scene.sent[-1] == {"type": "http.response.body", "body": b""}, "properly, not cut"
+    assert scene.visit.is_ended
+    assert [record.outcome for record in scene.house.records] == ["token_expired"]
+
+
+@virtual_time
+async def test_a_token_in_its_leeway_opens_no_circle_of_streams() -> None:
+    scene = Scene()
+    with_token(scene, -20.0)
+    silent(scene)
+    await scene.visit.begin_stream()
+    started = now()
+    await scene.visit.until_over()
+    assert now() - started == pytest.approx(1)
+
+
+@virtual_time
+async def test_a_client_that_leaves_first_ends_nothing_and_a_key_sets_no_end() -> None:
+    scene = Scene()
+    with_token(scene, 300.0)
+    scene.incoming = ["http.request", "http.disconnect"]
+    await scene.visit.until_over()
+    assert not scene.visit.is_ended
+    other = Scene()
+    silent(other)
+    started = now()
+    await other.visit.until_over()
+    assert now() - started == pytest.approx(10_000)

@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import Depends, FastAPI, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
 from waygate_mcp.model.pins import Approval
+from waygate_mcp.policy.approval_desk import ApprovalDesk
 from waygate_mcp.policy.held import HeldEntry, held_entries, waiting_pins
 from waygate_mcp.policy.poison import visible
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import get_logger
-from waygate_mcp.web.access import FAILURES, Needs, admission_of
+from waygate_mcp.web.access import FAILURES, Needs, admission_of, generation_of
 from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.paging import Limit, Page, PageNumber, cut
 
-__all__ = ["add_routes"]
+__all__ = ["router"]
 
-PATH = "/admin/v1/approvals"
-APPROVE = Needs("admin:approvals")
 MAX_DECISIONS = 5_000
 
 _log = get_logger("web.admin.approvals")
@@ -105,10 +103,14 @@ class Decided(BaseModel):
     refused: list[Decision]
 
 
-def add_routes(api: FastAPI, house: House[Guard]) -> None:
-    """Add the routes of this module with their descriptions."""
+class ApprovalRoutes:
+    """The routes of this module, for one house."""
 
-    async def approvals(
+    def __init__(self, house: House[Guard]) -> None:
+        self._house = house
+
+    async def list_held(
+        self,
         request: Request,
         response: Response,
         page: PageNumber = 1,
@@ -118,47 +120,54 @@ def add_routes(api: FastAPI, house: House[Guard]) -> None:
         ] = None,
     ) -> HeldList:
         """List what waits, with what changed and the signs of deceit in it."""
-        known = await house.foundation.pins.store.load()
+        known = await self._house.foundation.pins.store.load()
         waiting = waiting_pins(known, upstream)
         shown = cut(waiting, page, limit, request, response)
         held = await asyncio.to_thread(held_entries, shown, known)
         listed = [_shown(one) for one in held]
         return HeldList(approvals=listed, total=len(waiting), page=page, limit=limit)
 
-    async def decide(request: Request, response: Response, body: Decisions) -> Decided:
+    async def decide(self, request: Request, response: Response, body: Decisions) -> Decided:
         """Approve or reject definitions, each named by its digest.
 
         In force at once here, and within a second in other processes.
         """
-        pins, by = house.foundation.pins, admission_of(request).principal.id
+        foundation, admission = self._house.foundation, admission_of(request)
+        is_recorded = generation_of(request).document.audit.enabled
+        desk = ApprovalDesk(foundation.pins.store, foundation.audit.trail if is_recorded else None)
         wanted = [
             Approval(one.upstream, one.kind, one.name, one.digest) for one in body.definitions
         ]
-        if body.decision == "approve":
-            found = await pins.store.approve(wanted, by)
-        else:
-            found = await pins.store.reject(wanted)
-        pins.wake()
+        found = await desk.decide(
+            body.decision, wanted, by=admission.principal.id, request_id=admission.request_id
+        )
+        foundation.pins.wake()
         keys = {pin.key for pin in found}
         decided = [one for one in body.definitions if (one.upstream, one.kind, one.name) in keys]
         refused = [one for one in body.definitions if one not in decided]
         _log.info(
-            "definitions_decided", decision=body.decision, by=by, count=len(decided),
-            refused=len(refused), upstreams=sorted({one.upstream for one in decided}),
+            "definitions_decided", decision=body.decision, by=admission.principal.id,
+            count=len(decided), refused=len(refused),
+            upstreams=sorted({one.upstream for one in decided}),
         )  # fmt: skip
         response.headers["cache-control"] = "no-store"
         return Decided(decided=decided, refused=refused)
 
-    add = partial(api.add_api_route, tags=["approvals"], responses={**FAILURES})
-    needs = [Depends(APPROVE)]
-    add(PATH, approvals, dependencies=needs, summary="Definitions that wait for approval")
-    add(
-        f"{PATH}/decisions",
-        decide,
-        methods=["POST"],
-        dependencies=needs,
-        summary="Approve or reject definitions",
+
+def router(house: House[Guard]) -> APIRouter:
+    """Give the routes, for one house."""
+    routes = ApprovalRoutes(house)
+    made = APIRouter(
+        prefix="/approvals",
+        tags=["approvals"],
+        dependencies=[Depends(Needs("admin:approvals"))],
+        responses={**FAILURES},
     )
+    made.add_api_route("", routes.list_held, summary="Definitions that wait for approval")
+    made.add_api_route(
+        "/decisions", routes.decide, methods=["POST"], summary="Approve or reject definitions"
+    )
+    return made
 
 
 def _shown(entry: HeldEntry) -> Held:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.providers import make_call
 from tests.support.scripted import form, text
-from waygate_mcp.errors import UnknownNameError
+from waygate_mcp.errors import RpcError, UnknownNameError
 from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.model.call import Call, InputRequired, Outcome
 
@@ -87,3 +87,65 @@ async def test_an_error_is_counted_and_passes(
         await step(make_call("tools/call", {"name": "x"}), fails)
     assert [call[3] for call in counted.calls] == [word]
     assert counted.errors == codes
+
+
+class Hides:
+    """Hides one word."""
+
+    def hide(self, text: str) -> str:
+        return text.replace("canary", "***")
+
+    def hide_in_json(self, data: bytes) -> bytes:
+        return data.replace(b"canary", b"***")
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "data"),
+    [
+        (RpcError(-32000, "it said canary", b'"and canary"'), "it said ***", b'"and ***"'),
+        (RpcError(-32000, "it said canary"), "it said ***", None),
+        (RpcError(-32000, "fine", b'"canary"'), "fine", b'"***"'),
+        (RpcError(-32000, "fine", b'"fine"'), "fine", b'"fine"'),
+    ],
+)
+async def test_credentials_that_an_upstream_repeats_in_an_error_are_hidden(
+    error: RpcError, message: str, data: bytes | None
+) -> None:
+    step: Any = Observe(Counted(), Hides())  # type: ignore[arg-type]
+
+    async def fail(_: Any) -> Any:
+        raise error
+
+    with pytest.raises(RpcError) as caught:
+        await step(make_call("tools/call", {"name": "x"}), fail)
+    assert (caught.value.rpc_code, caught.value.safe_message, caught.value.data) == (
+        -32000, message, data,
+    )  # fmt: skip
+
+
+class Log:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str, Any]] = []
+
+    def note(self, call: Call, result: str, seconds: float, failure: Any) -> None:
+        assert 0 <= seconds < 60
+        self.noted.append((call.name, result, failure and failure.code))
+
+
+async def test_a_call_is_noted_however_it_ends() -> None:
+    log = Log()
+    step: Any = Observe(Counted(), log=log)  # type: ignore[arg-type]
+    call = make_call("tools/call", {"name": "x"})
+
+    async def answers(call: Call) -> Outcome:
+        return text("done")
+
+    async def fails(call: Call) -> Outcome:
+        raise UnknownNameError("tool", "x")
+
+    await step(call, answers)
+    with pytest.raises(UnknownNameError):
+        await step(call, fails)
+    assert log.noted == [(call.name, "ok", None), (call.name, "failed", "unknown_name")]
