@@ -10,7 +10,9 @@ import msgspec
 
 from waygate_mcp.errors import UnknownNameError, WaygateError
 from waygate_mcp.gateway.endpoint import Endpoint
+from waygate_mcp.gateway.names import public_name
 from waygate_mcp.model.catalog import Kind, Viewer
+from waygate_mcp.model.ports import Screening
 from waygate_mcp.model.principal import ANONYMOUS, Principal
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 
@@ -51,8 +53,7 @@ async def explain(endpoint: Endpoint, principal: Principal, kind: Kind, name: st
     try:
         found = await endpoint.catalog.find(kind, name, Viewer(ANONYMOUS, NO_CAPABILITIES))
     except UnknownNameError:
-        hidden = [one for one in endpoint.status().hidden if name in (one.name, one.original)]
-        reason = hidden[0].reason if hidden else "no plugin or upstream here publishes it"
+        reason = _why_missing(endpoint, kind, name)
         return end(f"The endpoint {endpoint.name} has no {kind.value} {name!r}: {reason}.")
     except WaygateError as exc:
         return end(f"It cannot be looked up now: {exc.safe_message}")
@@ -77,6 +78,27 @@ async def explain(endpoint: Endpoint, principal: Principal, kind: Kind, name: st
         # What is in no list of a principal is unknown to it whatever it asks.
         return end(f"{list_permission} is not granted for it: grant both.", provider)
     return Explanation(True, is_listed, provider, tuple(rules))
+
+
+def _why_missing(endpoint: Endpoint, kind: Kind, name: str) -> str:
+    if holder := _held_by(endpoint, kind, name):
+        return f"its definition waits for approval (`waygate upstreams diff {holder}`)"
+    for one in endpoint.status().hidden:
+        if name in (one.name, one.original):
+            return one.reason
+    return "no plugin or upstream here publishes it"
+
+
+def _held_by(endpoint: Endpoint, kind: Kind, name: str) -> str | None:
+    """Give who would publish an entry, were its definition approved."""
+    renamed = {new: old for old, new in endpoint.catalog.rules.rename.items()}
+    public = renamed.get(name, name)
+    for binding in endpoint.catalog.bindings:
+        provider = binding.provider
+        held = provider.held_names(kind) if isinstance(provider, Screening) else ()
+        if public in (public_name(binding.prefix, each) for each in held):
+            return provider.name
+    return None
 
 
 def _listed(words: tuple[str, ...]) -> str:

@@ -39,6 +39,7 @@ __all__ = [
     "PinStore",
     "Provider",
     "Refreshable",
+    "Screening",
     "Shortage",
     "Step",
     "Supervisor",
@@ -196,6 +197,14 @@ Handler = Callable[["Call"], Awaitable["Outcome"]]
 
 Announce = Callable[["Event"], None]
 """How a provider tells of changes; never blocks, never raises."""
+
+
+@runtime_checkable
+class Screening(Protocol):
+    """A provider that holds entries back until somebody approves them."""
+
+    def held_names(self, kind: Kind) -> Sequence[str]:
+        """Give the entries that are known and held back, by the provider's own names."""
 
 
 class Step(Protocol):

@@ -13,7 +13,7 @@ Spec: threat model rules 5 and 24.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -72,6 +72,10 @@ class PinnedProvider:
     def held(self) -> int:
         """How many of its definitions are held back or dropped."""
         return self._pins.held
+
+    def held_names(self, kind: Kind) -> Sequence[str]:
+        """See Screening."""
+        return self._pins.held_names(kind.value)
 
     async def listing(self, kind: Kind, viewer: Viewer) -> Listing:
         """See Provider: what is held back is not there."""

@@ -208,6 +208,11 @@ class UpstreamPins:
         known = self._known.get((kind, name))
         return (kind, name) in self._unsafe or (known is not None and not self._is_trusted(known))
 
+    def held_names(self, kind: str) -> list[str]:
+        """Give the names of a kind that are known and must not be used."""
+        known = self._known.keys() | self._unsafe.keys()
+        return sorted(name for of, name in known if of == kind and self.is_held(of, name))
+
     def begin_anew(self) -> None:
         """Look at every list again."""
         self.epoch += 1

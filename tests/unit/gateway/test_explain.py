@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from tests.support.scripted import Scripted, text
 from tests.unit.gateway.test_endpoint import endpoint_of, full_box
 from waygate_mcp.gateway.explain import Explanation, explain
+from waygate_mcp.gateway.names import public_name
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.permissions import Grant, Narrowing
 from waygate_mcp.model.principal import LOCAL, Principal, principal_of
@@ -52,6 +54,25 @@ async def test_what_the_endpoint_has_not_says_why() -> None:
     found = await told(LOCAL, name="nothing")
     assert "no plugin or upstream here publishes it" in found.rules[-1]
     assert found.provider is None
+
+
+class Screened(Scripted):
+    def held_names(self, kind: Kind) -> list[str]:
+        return ["sly tool"] if kind is Kind.TOOL else []
+
+
+async def test_what_waits_for_approval_is_said_under_its_public_names() -> None:
+    box = Screened("files")
+    box.tool("read", lambda call: text("x"))
+    other = Scripted("mail")
+    other.tool("send", lambda call: text("x"))
+    public = public_name("files__", "sly tool")
+    for name in (public, "sly"):
+        endpoint = endpoint_of(box, other, rename={public: "sly"} if name == "sly" else {})
+        found = await explain(endpoint, LOCAL, Kind.TOOL, name)
+        assert "waits for approval (`waygate upstreams diff files`)" in found.rules[-1]
+    found = await explain(endpoint_of(box, other), LOCAL, Kind.TOOL, "mail__sly tool")
+    assert "no plugin or upstream here publishes it" in found.rules[-1]
 
 
 async def test_prompts_and_resources_have_their_own_permissions() -> None:

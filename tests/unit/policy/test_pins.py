@@ -220,6 +220,7 @@ async def test_kinds_of_one_name_are_told_apart() -> None:
     assert files.trusted[Kind.PROMPT] == {"read"}
     assert files.trusted[Kind.TOOL] == set()
     assert (files.is_held("tool", "read"), files.is_held("prompt", "read")) == (True, False)
+    assert (files.held_names("tool"), files.held_names("prompt")) == (["read"], [])
 
 
 async def test_upstreams_of_one_tool_are_told_apart() -> None:
