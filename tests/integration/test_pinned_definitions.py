@@ -122,6 +122,29 @@ async def is_refused(client: Any, name: str = "read") -> None:
         await client.call_tool(name, {})
 
 
+def approve_by_command(gateway: Gateway) -> None:
+    """Look at what waits, and approve it by the words that prints."""
+    shown = run(gateway, "diff", "files")
+    assert shown.returncode == 1, shown
+    assert "tells the model to hide something from the user" in shown.stdout
+    (command,) = [line for line in shown.stdout.splitlines() if "upstreams approve" in line]
+    approved = run(gateway, "approve", "files", command.split()[-1])
+    assert approved.returncode == 0, approved
+
+
+def approve_over_http(gateway: Gateway) -> None:
+    """Approve the one definition that waits by its digest."""
+    (held,) = json.loads(get(gateway, "/admin/v1/approvals", **gateway.headers)[2])["approvals"]
+    named = {field: held[field] for field in ("upstream", "kind", "name", "digest")}
+    request = urllib.request.Request(
+        f"{gateway.base_url}/admin/v1/approvals/decisions",
+        json.dumps({"definitions": [named]}).encode(),
+        {"content-type": "application/json", **gateway.headers},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.loads(answer.read()) == {"decided": [named], "refused": []}
+
+
 @pytest.mark.parametrize("era", ["modern", "legacy"])
 async def test_announced_changes_of_single_fields_are_caught_shown_approved_and_called(
     tmp_path: Path, era: str
@@ -141,19 +164,10 @@ async def test_announced_changes_of_single_fields_are_caught_shown_approved_and_
                 await is_refused(client)
                 assert text_of(await client.call_tool("other", {})) == "other"
                 assert up.calls.count("read") == number
-                shown = await asyncio.to_thread(run, gateway, "diff", "files")
-                assert shown.returncode == 1, shown
-                (command,) = [
-                    line for line in shown.stdout.splitlines() if "upstreams approve" in line
-                ]
-                approved = await asyncio.to_thread(
-                    run, gateway, "approve", "files", command.split()[-1]
-                )
-                assert approved.returncode == 0, approved
+                approve = approve_by_command if changed is SWAPPED else approve_over_http
+                await asyncio.to_thread(approve, gateway)
                 await shows(client, "other", "read")
                 assert text_of(await client.call_tool("read", {})) == "read"
-                if changed is SWAPPED:
-                    assert "tells the model to hide something from the user" in shown.stdout
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
