@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -157,7 +158,9 @@ async def test_announced_changes_of_single_fields_are_caught_shown_approved_and_
         async with connected(gateway, client_era, within_s=120) as client:
             await shows(client, "other", "read")
             assert text_of(await client.call_tool("read", {})) == "read"
-            for number, changed in enumerate(CHANGES, 1):
+            # What a legacy server of the SDK says is heard when the list is read again, 5 s later.
+            changes = CHANGES if era == "modern" else CHANGES[-1:]
+            for number, changed in enumerate(changes, 1):
                 up.show(changed, OTHER)
                 await asyncio.to_thread(up.announce)
                 await shows(client, "other")
@@ -251,7 +254,8 @@ async def test_several_workers_a_reload_and_a_restart_agree_on_what_waits(tmp_pa
                 path = gateway.folder / "waygate.yaml"
                 changed = document(up) | {"endpoints": {"default": {"instructions": "New."}}}
                 path.write_text(json.dumps(changed), encoding="utf-8")
-                await asyncio.to_thread(gateway.wait_for_log, "reloaded")
+                gateway.process.send_signal(signal.SIGHUP)
+                await until(lambda: gateway.log().count('"reloaded"') >= 2, "both workers' word")
                 for client in clients:
                     await is_refused(client)
         with serving(tmp_path / "gateway", None, **more) as gateway:  # type: ignore[arg-type]
