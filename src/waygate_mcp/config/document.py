@@ -112,6 +112,12 @@ class ServerSection(Section):
         "protected",
         description="`protected`: /metrics needs `metrics:read`; `public`: open to all.",
     )
+    remote_changes: Literal["safe", "all"] = Field(
+        "safe",
+        description="What the admin API may change of this document. `safe`: nothing that says what is run "
+        "here, which private addresses are dialled, where secrets come from or whether there is a record; "
+        "`all`: everything. Only the file can say `all`.",
+    )
     http_sse: bool = Field(
         False, description="Open the HTTP+SSE door of 2024-11-05 (`/sse` and `/messages/…`)."
     )

@@ -43,6 +43,8 @@ from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.config_desk import ConfigDesk
+from waygate_mcp.runtime.document_record import DocumentRecord
 from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
@@ -56,6 +58,7 @@ from waygate_mcp.runtime.secrets import SecretHouse, open_store
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.api_keys import ApiKeys
+from waygate_mcp.storage.config_history import ConfigHistory
 from waygate_mcp.storage.engine import Database
 from waygate_mcp.storage.tool_pins import ToolPins
 from waygate_mcp.storage.writer import BackgroundWriter
@@ -164,6 +167,16 @@ class House(Generic[Guard]):
         """Reload whenever the document's file changes, until the house closes."""
         self.reloader.watch()
 
+    def config_desk(self) -> ConfigDesk:
+        """Give the desk at which the document is changed."""
+        return ConfigDesk(
+            self.foundation,
+            self.reloader,
+            self._document_record,
+            self.document_path,
+            self.current,
+        )
+
     async def drain(self, timeout_s: float | None = None) -> bool:
         """Stop gently: not ready, listeners ended, parked calls interrupted, calls awaited.
 
@@ -263,7 +276,15 @@ class House(Generic[Guard]):
         self.records = Records(self.foundation)
         stack.callback(self.records.close)
         self.records.open()
-        self.reloader.on_report = self.records.tell_of_reload
+        self._document_record = DocumentRecord(
+            ConfigHistory(self.foundation.database, self.clock.now),
+            self.supervisor,
+            lambda: self.reloader.text,
+        )
+        self._document_record.look("start")
+        self.reloader.on_report = self._tell_of_reload
+        if self.peers is not None:
+            self.peers.on_document = partial(self.reloader.request, "another worker's admin API")
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
@@ -329,6 +350,11 @@ class House(Generic[Guard]):
         self._current = generation
         apply_to_live(generation.document, generation.gateway, self.live)
         self.foundation.audit.follow(generation.document.audit)
+
+    def _tell_of_reload(self, report: ReloadReport) -> None:
+        self.records.tell_of_reload(report)
+        if report.is_done:
+            self._document_record.look(report.reason)
 
     def _hear(self, event: Event) -> None:
         """Take a change another worker tells of."""

@@ -9,16 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.house import BEARER, HOST, Answer, ask, open_house, settings_in
-from waygate_mcp.auth.key_desk import KeyDesk
-from waygate_mcp.config.roles import roles_of
+from tests.support.house_keys import key_for
 from waygate_mcp.model.call import Reply
-from waygate_mcp.model.permissions import Narrowing
-from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.runtime.house import House
-from waygate_mcp.storage.api_keys import ApiKeys
 from waygate_mcp.web.execute import _Nobody, _said, _whole
 from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.rest import RestDoor
@@ -96,15 +90,6 @@ class Api:
     async def run(self, action: str, **more: Any) -> Answer:
         return await self.post("/mcp/execute", {"action": action, **more})
 
-    async def key(self, *roles: str, **narrowing: tuple[str, ...]) -> tuple[bytes, bytes]:
-        foundation = self.house.foundation
-        roles_there = roles_of(self.house.current().document.roles)
-        store = ApiKeys(foundation.database)
-        desk = KeyDesk(store, foundation.key_hash, roles_there, foundation.clock.now)
-        _, text = await desk.create(LOCAL, "a key", roles, narrowing=Narrowing(**narrowing))
-        await foundation.keys.refresh()
-        return (b"authorization", b"Bearer " + text.encode())
-
 
 @asynccontextmanager
 async def open_api(folder: Path, **sections: Any) -> AsyncIterator[Api]:
@@ -166,38 +151,33 @@ async def test_a_tool_that_asks_is_told_that_nobody_can_answer(tmp_path: Path) -
         assert "only MCP clients can answer" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(("code", "status"), [(-32602, 400), (1, 500)])
-async def test_an_error_of_the_protocol_keeps_its_code_and_words(
-    tmp_path: Path, code: int, status: int
-) -> None:
+async def test_an_error_of_the_protocol_keeps_its_code_and_words(tmp_path: Path) -> None:
     async with open_api(tmp_path) as api:
-        answer = await api.run("refers", params={"code": code})
-        error = answer.json()["error"]
-        assert (answer.status, error["message"], error["details"]) == (
-            status,
-            "not so",
-            {"rpc_code": code},
-        )
+        for code, status in ((-32602, 400), (1, 500)):
+            answer = await api.run("refers", params={"code": code})
+            error = answer.json()["error"]
+            assert (answer.status, error["message"]) == (status, "not so")
+            assert error["details"] == {"rpc_code": code}
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"action": "add", "timeout": 0.5},
-        {"action": "add", "timeout": 301},
-        {"action": "add", "params": []},
-        {"action": "add", "more": 1},
-        {"action": ""},
-        {"name": "add"},
-        b"{",
-        b"[" * 2_000,
-    ],
-)
-async def test_a_body_that_cannot_be_is_400_in_our_envelope(tmp_path: Path, body: Any) -> None:
+BAD: list[Any] = [
+    {"action": "add", "timeout": 0.5},
+    {"action": "add", "timeout": 301},
+    {"action": "add", "params": []},
+    {"action": "add", "more": 1},
+    {"action": ""},
+    {"name": "add"},
+    b"{",
+    b"[" * 2_000,
+]
+
+
+async def test_a_body_that_cannot_be_is_400_in_our_envelope(tmp_path: Path) -> None:
     async with open_api(tmp_path) as api:
-        answer = await api.post("/mcp/execute", body)
-        assert answer.status == 400
-        assert answer.json()["error"]["code"] in ("INVALID_REQUEST", "MISSING_PARAMETER")
+        for body in BAD:
+            answer = await api.post("/mcp/execute", body)
+            assert answer.status == 400, body
+            assert answer.json()["error"]["code"] in ("INVALID_REQUEST", "MISSING_PARAMETER")
 
 
 async def test_arguments_that_do_not_fit_are_named(tmp_path: Path) -> None:
@@ -227,7 +207,7 @@ async def test_what_may_not_be_called_is_not_there_and_nothing_is_called_without
         denied = await api.post("/mcp/execute?endpoint=dev", {"action": "add", "params": {"a": 1}})
         assert denied.status == 404
         assert (await api.post("/mcp/execute?endpoint=gone", {"action": "add"})).status == 404
-        narrow, viewer = await api.key("adder"), await api.key("viewer")
+        narrow, viewer = await key_for(api.house, "adder"), await key_for(api.house, "viewer")
         allowed = await api.post("/mcp/execute", {"action": "add", "params": {"a": 1}}, narrow)
         assert allowed.status == 200
         hidden = await api.post("/mcp/execute", {"action": "told"}, narrow)
@@ -237,7 +217,7 @@ async def test_what_may_not_be_called_is_not_there_and_nothing_is_called_without
             403,
             {"permission": "tools:call"},
         )
-        elsewhere = await api.key("operator", endpoints=("dev",))
+        elsewhere = await key_for(api.house, "operator", endpoints=("dev",))
         assert (await api.post("/mcp/execute", {"action": "add"}, elsewhere)).status == 404
 
 
@@ -246,7 +226,7 @@ async def test_a_call_is_counted_once_and_one_too_many_says_when_to_come_back(
 ) -> None:
     rates = {"default": ["3/day"]}
     async with open_api(tmp_path, limits={"rates": rates}) as api:
-        key = await api.key("operator")
+        key = await key_for(api.house, "operator")
         statuses = [
             (await api.post("/mcp/execute", {"action": "add", "params": {"a": 1}}, key)).status
             for _ in range(3)
