@@ -32,7 +32,7 @@ from waygate_mcp.config.yaml_text import MAX_BYTES, dotted, parse_yaml
 from waygate_mcp.errors import ConfigError, ConfigProblem, StorageError, UnknownNameError
 from waygate_mcp.model.applied import AppliedDocument, digest_of
 from waygate_mcp.model.ports import AuditTrail
-from waygate_mcp.runtime.clear_secrets import clear_secrets, without_secrets_in
+from waygate_mcp.runtime.clear_secrets import clear_secrets, without_secrets, without_secrets_in
 from waygate_mcp.runtime.document_record import DocumentRecord
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
@@ -163,7 +163,7 @@ class ConfigDesk:
         """
         entry = await self.entry(number)
         if entry.is_masked:
-            raise NotKeptError("secrets stood in that document in clear, so its text was not kept")
+            raise NotKeptError("secrets stood in it in clear, so that its text was not kept")
         reason = wish.reason or f"rollback to {number}"
         wish = msgspec.structs.replace(wish, reason=reason)
         return await self._apply("config.rollback", entry.text, wish, is_trusted=True)
@@ -201,9 +201,11 @@ class ConfigDesk:
         problems = await asyncio.to_thread(
             examine_document, document, settings, folder, known, examine_upstreams
         )
+        there = clear_secrets(parse_yaml(self._reloader.text or b"").value)
         problems += [
             ConfigProblem(dotted(path), "a secret stands here in clear; write `${secret:NAME}`")
-            for path, _ in clear_secrets(parse_yaml(data).value)
+            for path, secret in clear_secrets(parse_yaml(data).value)
+            if (path, secret) not in there  # what is in the file already is no new leak
         ]
         if not is_trusted:
             problems += unsafe_changes(old, document)
@@ -285,8 +287,9 @@ class _Commit:
         """
         with ExitStack() as stack:
             await asyncio.to_thread(self._lock, stack)
+            kept = await asyncio.to_thread(without_secrets, self._text)
             self.entry = await self._history.add(
-                digest_of(self._text.encode()), self._text, self._wish.by, self._wish.reason
+                digest_of(self._text.encode()), kept, self._wish.by, self._wish.reason
             )
             assert self.entry is not None
             try:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from waygate_mcp.config.changes import Change
+from waygate_mcp.config.changes import Change as Difference
 from waygate_mcp.config.yaml_text import MAX_BYTES
 from waygate_mcp.errors import ConfigError, ConfigProblem, InvalidArgumentsError, PluginError
 from waygate_mcp.model.applied import AppliedDocument
@@ -35,7 +35,7 @@ from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.paging import Limit, Page, PageNumber, Window, cut
 from waygate_mcp.web.problems import Refused
 
-__all__ = ["router"]
+__all__ = ["Change", "InForceNow", "explained", "in_force", "router", "wish_of"]
 
 Digest = Annotated[
     str,
@@ -107,21 +107,25 @@ class Proposal(BaseModel):
     text: Text
 
 
-class Wanted(Proposal):
-    """A document to put in force."""
-
-    based_on: Digest
-    reason: Reason = ""
-
-
-class Return(BaseModel):
-    """A document of the history to put in force again."""
+class Change(BaseModel):
+    """A change of the document in force."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    number: int = Field(ge=1, le=2**62)
     based_on: Digest
     reason: Reason = ""
+
+
+class Wanted(Change):
+    """A document to put in force."""
+
+    text: Text
+
+
+class Return(Change):
+    """A document of the history to put in force again."""
+
+    number: int = Field(ge=1, le=2**62)
 
 
 class Entry(BaseModel):
@@ -195,17 +199,17 @@ class ConfigRoutes:
 
     async def apply(self, request: Request, response: Response, wanted: Wanted) -> InForceNow:
         """Put a document in force and into its file: all of it or nothing."""
-        async with self._explained():
-            wish = _wish(request, wanted.based_on, wanted.reason)
+        async with explained(self._house):
+            wish = wish_of(request, wanted.based_on, wanted.reason)
             done = await self._house.config_desk().apply(wanted.text, wish)
-        return _in_force(response, done)
+        return in_force(response, done)
 
     async def roll_back(self, request: Request, response: Response, wanted: Return) -> InForceNow:
         """Put a document of the history in force again, and into the file."""
-        async with self._explained():
-            wish = _wish(request, wanted.based_on, wanted.reason)
+        async with explained(self._house):
+            wish = wish_of(request, wanted.based_on, wanted.reason)
             done = await self._house.config_desk().roll_back(wanted.number, wish)
-        return _in_force(response, done)
+        return in_force(response, done)
 
     async def history(
         self, request: Request, response: Response, page: PageNumber = 1, limit: Limit = 10
@@ -222,29 +226,28 @@ class ConfigRoutes:
         response.headers["cache-control"] = "no-store"
         return WholeEntry(**_entry(found).model_dump(), text=found.text)
 
-    @asynccontextmanager
-    async def _explained(self) -> AsyncIterator[None]:
-        """Word what keeps a document from being in force, for who asked for it.
 
-        Raises:
-            Refused: 409 where it was planned against another document, 503 where it cannot be written.
-            InvalidArgumentsError: it is not valid, or cannot be opened.
-        """
-        try:
-            yield
-        except DocumentChangedError as exc:
-            raise Refused(409, "document_changed", _said("The document", exc)) from exc
-        except NotKeptError as exc:
-            raise Refused(409, "document_not_kept", f"{exc}.") from exc
-        except ApplyBrokenError as exc:
-            raise Refused(503, "document_not_written", _said("The document", exc)) from exc
-        except ConfigError as exc:
-            raise InvalidArgumentsError(self._lines(map(str, exc.problems))) from exc
-        except PluginError as exc:
-            raise InvalidArgumentsError(self._lines([str(exc)])) from exc
+@asynccontextmanager
+async def explained(house: House[Guard]) -> AsyncIterator[None]:
+    """Word what keeps a document from being in force, for who asked for it.
 
-    def _lines(self, texts: Any) -> Sequence[str]:
-        return [self._house.logs.redactor.text(one) for one in texts]
+    Raises:
+        Refused: 409 where it was planned against another document, 503 where it cannot be written.
+        InvalidArgumentsError: it is not valid, or cannot be opened.
+    """
+    clean = house.logs.redactor.text
+    try:
+        yield
+    except DocumentChangedError as exc:
+        raise Refused(409, "document_changed", _said("The document", exc)) from exc
+    except NotKeptError as exc:
+        raise Refused(409, "document_not_kept", _said("It cannot be put back:", exc)) from exc
+    except ApplyBrokenError as exc:
+        raise Refused(503, "document_not_written", _said("The document", exc)) from exc
+    except ConfigError as exc:
+        raise InvalidArgumentsError([clean(str(one)) for one in exc.problems]) from exc
+    except PluginError as exc:
+        raise InvalidArgumentsError([clean(str(exc))]) from exc
 
 
 def router(house: House[Guard]) -> APIRouter:
@@ -266,12 +269,14 @@ def router(house: House[Guard]) -> APIRouter:
     return made
 
 
-def _wish(request: Request, base: str, reason: str) -> Wish:
+def wish_of(request: Request, base: str, reason: str) -> Wish:
+    """Say who wants a change, and why."""
     admission = admission_of(request)
     return Wish(base, admission.principal.id, reason, admission.request_id)
 
 
-def _in_force(response: Response, done: Applied) -> InForceNow:
+def in_force(response: Response, done: Applied) -> InForceNow:
+    """Answer what was put in force."""
     response.headers["cache-control"] = "no-store"
     return InForceNow(
         entry=_entry(done.entry),
@@ -302,7 +307,7 @@ def _problem(problem: ConfigProblem) -> ProblemShown:
     )
 
 
-def _changes(changes: Sequence[Change]) -> list[ChangeShown]:
+def _changes(changes: Sequence[Difference]) -> list[ChangeShown]:
     return [ChangeShown(kind=one.kind, path=one.path, old=one.old, new=one.new) for one in changes]
 
 
