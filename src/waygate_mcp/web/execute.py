@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -24,6 +26,7 @@ from waygate_mcp.errors import (
     CallTimeoutError,
     CapabilityMissingError,
     ForbiddenError,
+    InterruptedCallError,
     LimitError,
     RpcError,
     WaygateError,
@@ -210,7 +213,7 @@ class ExecuteRoutes:
         )
         self._in_flight += 1
         try:
-            async with asyncio.timeout(timeout_s):
+            async with self._ended_with_its_client(request), asyncio.timeout(timeout_s):
                 outcome = await found.handler_for("tools/call")(call)
         except TimeoutError:
             raise CallTimeoutError(timeout_s) from None
@@ -219,6 +222,35 @@ class ExecuteRoutes:
         if isinstance(outcome, InputRequired):
             raise _unaskable()
         return outcome
+
+    @asynccontextmanager
+    async def _ended_with_its_client(self, request: Request) -> AsyncIterator[None]:
+        """Cancel what is done in here once the client is gone: nobody would get the answer.
+
+        Raises:
+            InterruptedCallError: it is.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        is_gone = False
+
+        async def watch() -> None:
+            nonlocal is_gone
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            is_gone = True
+            task.cancel("the client is gone")
+
+        watching = self._house.supervisor.start(watch(), name="watch-client")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not is_gone:
+                raise
+            task.uncancel()
+            raise InterruptedCallError("the client is gone") from None
+        finally:
+            watching.cancel()
 
     def _fault(self, request: Request, problem: Problem) -> dict[str, Any]:
         return {

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.house import BEARER, HOST, Answer, ask, open_house, settings_in
+import pytest
+
+from tests.support.house import BEARER, HOST, Answer, ask, open_house, scope_of, settings_in
 from tests.support.house_keys import key_for
 from waygate_mcp.model.call import Reply
 from waygate_mcp.runtime.house import House
@@ -244,6 +246,41 @@ async def test_no_more_calls_are_under_way_than_the_document_allows(tmp_path: Pa
         slow, busy = await asyncio.gather(api.run("waits"), api.run("add", params={"a": 1}))
         assert (busy.status, busy.json()["error"]["code"]) == (503, "SERVICE_UNAVAILABLE")
         assert slow.status == 408
+        assert (await api.run("add", params={"a": 1})).status == 200
+
+
+async def test_a_client_that_goes_away_ends_its_call(tmp_path: Path) -> None:
+    async with open_api(tmp_path) as api:
+        body = json.dumps({"action": "waits"}).encode()
+        headers = (HOST, BEARER, (b"content-type", b"application/json"))
+        incoming: list[dict[str, Any]] = [
+            {"type": "http.disconnect"},
+            {"type": "http.request", "body": b"", "more_body": False},
+            {"type": "http.request", "body": body, "more_body": True},
+        ]
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return incoming.pop()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async with asyncio.timeout(5):
+            scope = scope_of("/mcp/execute", "POST", headers)
+            await RestDoor(api.house)(scope, "/mcp/execute", receive, send)
+        assert sent[0]["status"] == 503
+        assert not incoming
+        assert (await api.run("add", params={"a": 1})).status == 200
+
+
+async def test_a_call_that_is_cut_off_by_the_server_is_not_taken_for_one_of_a_client_that_left(
+    tmp_path: Path,
+) -> None:
+    async with open_api(tmp_path) as api:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await api.run("waits")
         assert (await api.run("add", params={"a": 1})).status == 200
 
 
