@@ -154,7 +154,7 @@ def test_any_text_survives_being_written(texts: str, name: str, value: dict[str,
     assert name not in value_of(drop(new, name))["upstreams"]
 
 
-ENTRIES = [
+WRITTEN = [
     "upstreams:\n  a:  # ours\n    url: http://x  # here\n    # enabled: true\nversion: 1\n",
     "upstreams:\n  a:\n    enabled: true  # for now\n    url: http://x\n",
     "upstreams: {a: {url: 'http://x'}}  # short\n",
@@ -164,7 +164,7 @@ ENTRIES = [
 ]
 
 
-@pytest.mark.parametrize("text", ENTRIES)
+@pytest.mark.parametrize("text", WRITTEN)
 def test_one_member_is_set_and_nothing_else_changes(text: str) -> None:
     edited = set_member(text, "upstreams", "a", "enabled", False, source="my.yaml")
     wanted = value_of(text)
