@@ -51,6 +51,9 @@ __all__ = [
     "Wish",
 ]
 
+_IN_A_RECORD = 20
+"""Problems an audit record names: its size is bounded."""
+
 _log = get_logger("runtime.config_desk")
 
 
@@ -229,33 +232,23 @@ class ConfigDesk:
                 "this server was started without a document; write one and start it again"
             )
         async with self._record.lock:
+            act = _Act(self._trail(), action, wish)
             if self.digest != wish.base or await self.file_digest() != wish.base:
+                act.note("refused", why="it was changed")
                 raise DocumentChangedError("was changed since this was planned; plan it again")
             plan, _ = await self._planned(text, is_trusted=is_trusted)
             if plan.problems:
+                act.note("refused", problems=[one.path for one in plan.problems[:_IN_A_RECORD]])
                 raise ConfigError(problems=plan.problems)
-            trail = self._trail()
-            details = {"digest": plan.digest, "base": plan.base, "reason": wish.reason}
-
-            def note(outcome: str, **more: Any) -> None:
-                if trail is not None:
-                    trail.record(
-                        action,
-                        principal=wish.by,
-                        outcome=outcome,
-                        details={**details, **more},
-                        request_id=wish.request_id,
-                    )
-
-            note("begun")
+            act.note("begun", digest=plan.digest)
             commit = _Commit(self._path, text, wish, self._record)
             try:
                 report = await self._reloader.apply(text.encode(), "admin API", commit)
             except BaseException:
-                note("failed")
+                act.note("failed", digest=plan.digest)
                 raise
             assert commit.entry is not None
-            note("done", number=commit.entry.number)
+            act.note("done", digest=plan.digest, number=commit.entry.number)
         if self._foundation.peers is not None:
             self._foundation.peers.tell_of_document()
         return Applied(commit.entry, report.number, plan.changes, plan.omitted)
@@ -267,6 +260,31 @@ class ConfigDesk:
     async def _read(self) -> str:
         path = self._path
         return "" if path is None else await asyncio.to_thread(_text_of, path)
+
+
+class _Act:
+    """The audit records of one change; None of them where nothing is recorded."""
+
+    def __init__(self, trail: AuditTrail | None, action: str, wish: Wish) -> None:
+        self._trail = trail
+        self._action = action
+        self._wish = wish
+
+    def note(self, outcome: str, **details: Any) -> None:
+        """Record how far it is.
+
+        Raises:
+            StorageError: it cannot be recorded; what was not begun must not be done.
+        """
+        if self._trail is not None:
+            wish = self._wish
+            self._trail.record(
+                self._action,
+                principal=wish.by,
+                outcome=outcome,
+                details={"base": wish.base, "reason": wish.reason, **details},
+                request_id=wish.request_id,
+            )
 
 
 class _Commit:

@@ -114,6 +114,7 @@ class House(Generic[Guard]):
         self.bootstrap: BootstrapKey | None = None
         self.started_s = 0.0
         self.peers: Peers | None = None
+        self._keeps_history = False
         self._workplace = workplace
         self._make_guard = make_guard
         self._current: Generation[Guard] | None = None
@@ -166,6 +167,11 @@ class House(Generic[Guard]):
     def watch_document(self) -> None:
         """Reload whenever the document's file changes, until the house closes."""
         self.reloader.watch()
+
+    def keep_document_history(self) -> None:
+        """Note from now on which documents are in force; for servers, not for whoever opens a house for a moment."""
+        self._keeps_history = True
+        self._document_record.look("start")
 
     def config_desk(self) -> ConfigDesk:
         """Give the desk at which the document is changed."""
@@ -281,7 +287,6 @@ class House(Generic[Guard]):
             self.supervisor,
             lambda: self.reloader.text,
         )
-        self._document_record.look("start")
         self.reloader.on_report = self._tell_of_reload
         if self.peers is not None:
             self.peers.on_document = partial(self.reloader.request, "another worker's admin API")
@@ -353,7 +358,7 @@ class House(Generic[Guard]):
 
     def _tell_of_reload(self, report: ReloadReport) -> None:
         self.records.tell_of_reload(report)
-        if report.is_done:
+        if report.is_done and self._keeps_history:
             self._document_record.look(report.reason)
 
     def _hear(self, event: Event) -> None:

@@ -73,6 +73,7 @@ async def open_place(folder: Path, text: str = FIRST) -> AsyncIterator[Place]:
     file.write_text(text, encoding="utf-8")
     async with open_house(settings_in(folder)) as house:
         place = Place(house, file)
+        house.keep_document_history()
         await place.noted()
         yield place
 
@@ -113,6 +114,7 @@ async def test_what_is_applied_is_in_force_in_the_file_and_in_the_history(tmp_pa
         assert stat.S_IMODE(place.file.stat().st_mode) == 0o640
         assert place.desk.digest == await place.desk.file_digest() == done.entry.digest
         assert [one.path for one in done.changes] == ["endpoints.dev"]
+        assert not place.house.reloader._is_stale(), "who watches files need not load it again"
         await place.house.reload("again")
         await place.house._document_record.note("again")
         assert await place.history() == [(SECOND, "key:ada"), (FIRST, BY_FILE)]
@@ -121,27 +123,40 @@ async def test_what_is_applied_is_in_force_in_the_file_and_in_the_history(tmp_pa
 
 
 async def test_each_apply_is_recorded_before_and_after_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("raise ValueError('not today')", encoding="utf-8")
+    leave = f"server: {{remote_changes: all}}\n{FIRST}"
     async with open_place(tmp_path) as place:
         await place.desk.apply(SECOND, place.wish(request_id="r-1"))
         with pytest.raises(ConfigError):
-            await place.desk.apply(SECOND.replace(HELLO, "no_such_module"), place.wish())
+            await place.desk.apply(leave, place.wish())
+        with pytest.raises(DocumentChangedError):
+            await place.desk.apply(FIRST, place.wish(base="0" * 64))
         await place.desk.roll_back(1, place.wish())
-    records = [
-        json.loads(line)
-        for file in sorted((tmp_path / "data" / "audit").glob("*.jsonl"))
-        for line in file.read_text(encoding="utf-8").splitlines()
+        place.file.write_text(leave, encoding="utf-8")
+        await place.house.reload("by hand")
+        with pytest.raises((ConfigError, PluginError)):
+            await place.desk.apply(f"{leave}  bad: {{use: ./bad.py}}\n", place.wish())
+    acts = [one for one in journal(tmp_path) if str(one.get("name")).startswith("config.")]
+    assert {one["principal"] for one in acts} == {"key:ada"}
+    assert [(one["name"], one["outcome"]) for one in acts] == [
+        ("config.apply", "begun"),
+        ("config.apply", "done"),
+        ("config.apply", "refused"),
+        ("config.apply", "refused"),
+        ("config.rollback", "begun"),
+        ("config.rollback", "done"),
+        ("config.apply", "begun"),
+        ("config.apply", "failed"),
     ]
-    acts = [
-        (one["name"], one["outcome"], one["principal"])
-        for one in records
-        if str(one.get("name")).startswith("config.")
-    ]
-    assert acts == [
-        ("config.apply", "begun", "key:ada"),
-        ("config.apply", "done", "key:ada"),
-        ("config.rollback", "begun", "key:ada"),
-        ("config.rollback", "done", "key:ada"),
-    ]
+    assert acts[1]["details"]["number"] == 2
+    assert acts[1]["request_id"] == "r-1"
+    assert acts[2]["details"]["problems"] == ["server.remote_changes"]
+
+
+async def test_without_a_journal_nothing_is_recorded(tmp_path: Path) -> None:
+    async with open_place(tmp_path, f"audit: {{enabled: false}}\n{FIRST}") as place:
+        await place.desk.apply(f"audit: {{enabled: false}}\n{SECOND}", place.wish())
+    assert not [one for one in journal(tmp_path) if one.get("name") == "config.apply"]
 
 
 async def test_a_rollback_is_an_apply_like_any_other(tmp_path: Path) -> None:
@@ -296,6 +311,7 @@ async def test_after_a_kill_the_file_is_the_truth_and_the_history_says_so(tmp_pa
         await place.desk._record.history.add(digest_of(b"x"), "x", "key:ada", "cut off")
     async with open_house(settings_in(tmp_path)) as house:
         place = Place(house, tmp_path / "waygate.yaml")
+        house.keep_document_history()
         await place.noted()
         assert (await place.history())[0] == (FIRST, BY_FILE)
         # Killed between the file and the swap.
@@ -303,6 +319,7 @@ async def test_after_a_kill_the_file_is_the_truth_and_the_history_says_so(tmp_pa
         place.file.write_text(SECOND, encoding="utf-8")
     async with open_house(settings_in(tmp_path)) as house:
         place = Place(house, tmp_path / "waygate.yaml")
+        house.keep_document_history()
         await house._document_record.note("start")
         assert (await place.history())[0] == (SECOND, "key:ada")
         assert "dev" in house.current().gateway.endpoints
@@ -363,6 +380,13 @@ async def test_the_other_workers_are_told(tmp_path: Path) -> None:
         finally:
             object.__setattr__(foundation, "peers", None)
         assert told == [True]
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    """All records of the audit journal."""
+    files = sorted((folder / "data" / "audit").glob("*.jsonl"))
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in lines]
 
 
 def _raises(error: BaseException) -> Any:
