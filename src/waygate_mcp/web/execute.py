@@ -27,13 +27,19 @@ from waygate_mcp.errors import (
     CapabilityMissingError,
     ForbiddenError,
     InterruptedCallError,
+    InvalidArgumentsError,
     LimitError,
     RpcError,
     WaygateError,
 )
 from waygate_mcp.model.call import Answer, Call, InputRequired, LogEvent, Progress, Question, Reply
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
-from waygate_mcp.protocol.jsonrpc import INVALID_PARAMS
+from waygate_mcp.protocol.jsonrpc import (
+    INVALID_PARAMS,
+    ParseFailure,
+    encode_json,
+    loads_strict,
+)
 from waygate_mcp.protocol.versions import MODERN
 from waygate_mcp.runtime.house import House
 from waygate_mcp.web.access import FAILURES, Fault, Needs, admission_of, generation_of
@@ -108,6 +114,35 @@ class Executed(BaseModel):
     timestamp: str
 
 
+class _Wish(msgspec.Struct, frozen=True):
+    """What a body wants, by the names its members have there."""
+
+    name: str
+    arguments: str
+    timeout_s: float
+
+    def read(self, body: bytes) -> tuple[dict[str, Any], bytes]:
+        """Give the parameters of the call, and the message an MCP client would have sent.
+
+        Every value goes on as it was written; what was checked before is read strictly now, as all that
+        MCP clients send is.
+
+        Raises:
+            InvalidArgumentsError: it is JSON only for those who are lenient.
+        """
+        try:
+            value = loads_strict(body)
+        except ParseFailure as exc:
+            raise InvalidArgumentsError([exc.reason]) from None
+        raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        named = (("name", self.name), ("arguments", self.arguments), ("_meta", "context"))
+        params = {ours: value[theirs] for ours, theirs in named if theirs in value}
+        sent = {ours: raw[theirs] for ours, theirs in named if theirs in raw}
+        return params, encode_json(
+            {"jsonrpc": "2.0", "id": 0, "method": "tools/call", "params": sent}
+        )
+
+
 class _Nobody:
     """The client's side of a call that nobody listens to. See `model.ports.Caller`."""
 
@@ -139,19 +174,15 @@ class ExecuteRoutes:
         self, request: Request, wanted: Execution, endpoint: EndpointName = DEFAULT_ENDPOINT
     ) -> Response:
         """Carry out a command and answer once it is done, failed, or took too long."""
-        params = {"name": wanted.action, "arguments": wanted.params, "_meta": wanted.context}
-        return await self._answer(request, params, endpoint, wanted.timeout)
+        return await self._answer(request, _Wish("action", "params", wanted.timeout), endpoint)
 
     async def execute_tool(
         self, request: Request, wanted: ToolExecution, endpoint: EndpointName = DEFAULT_ENDPOINT
     ) -> Response:
         """Call a tool; the same as `/mcp/execute` in MCP's words."""
-        params = {"name": wanted.name, "arguments": wanted.arguments, "_meta": wanted.context}
-        return await self._answer(request, params, endpoint, wanted.timeout)
+        return await self._answer(request, _Wish("name", "arguments", wanted.timeout), endpoint)
 
-    async def _answer(
-        self, request: Request, params: dict[str, Any], endpoint: str, timeout_s: float
-    ) -> Response:
+    async def _answer(self, request: Request, wish: _Wish, endpoint: str) -> Response:
         """Make the call and word its outcome.
 
         Raises:
@@ -162,7 +193,7 @@ class ExecuteRoutes:
         members: dict[str, Any]
         headers: dict[str, str] = {}
         try:
-            reply = await self._call(request, params, endpoint, timeout_s)
+            reply = await self._call(request, wish, endpoint)
         except ForbiddenError:
             raise  # with what a client with a token could ask for
         except WaygateError as error:
@@ -186,9 +217,7 @@ class ExecuteRoutes:
             msgspec.json.encode(members), status, headers, media_type="application/json"
         )
 
-    async def _call(
-        self, request: Request, params: dict[str, Any], endpoint: str, timeout_s: float
-    ) -> Reply:
+    async def _call(self, request: Request, wish: _Wish, endpoint: str) -> Reply:
         """Make the call, as an MCP client of the newest revision without any capability would."""
         found = endpoint_named(request, endpoint)
         generation, admission = generation_of(request), admission_of(request)
@@ -197,14 +226,15 @@ class ExecuteRoutes:
                 "limits.calls_in_flight_max",
                 safe_message="Too many calls are under way; try again shortly.",
             )
-        timeout_s = min(timeout_s, generation.document.limits.call_timeout_s)
+        timeout_s = min(wish.timeout_s, generation.document.limits.call_timeout_s)
+        params, body = wish.read(await request.body())
         call = Call(
             request_id=admission.request_id,
             endpoint=endpoint,
             method="tools/call",
             name=params["name"],
             params=params,
-            body=b"",  # no bytes of an MCP client: what is relayed is written from the parameters
+            body=body,
             principal=admission.principal,
             revision=MODERN,
             capabilities=NO_CAPABILITIES,

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.exchange import Request, Response, modern_result
+from tests.support.fake_upstream import FakeServer
 from tests.support.house import BEARER, HOST, Answer, ask, open_house, scope_of, settings_in
 from tests.support.house_keys import key_for
 from waygate_mcp.model.call import Reply
@@ -153,6 +155,32 @@ async def test_a_tool_that_asks_is_told_that_nobody_can_answer(tmp_path: Path) -
         assert "only MCP clients can answer" in answer.json()["error"]["message"]
 
 
+async def test_an_upstream_gets_every_value_as_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+
+    def answered(request: Request) -> Response:
+        asked.append(request)
+        return modern_result(request, {"content": [{"type": "text", "text": "12"}]})
+
+    server = FakeServer({"name": "buy", "inputSchema": {"type": "object"}})
+    server.put_in_place(monkeypatch)
+    real = server.answer
+    monkeypatch.setattr(
+        server, "answer", lambda method: answered if method == "tools/call" else real(method)
+    )
+    upstreams = {"shop": {"url": "https://shop.example.org/mcp"}}
+    async with open_api(tmp_path, upstreams=upstreams) as api:
+        body = b'{"action":"shop__buy","params":{"price":1.10,"n":12345678901234567890123},'
+        answer = await api.post("/mcp/execute", body + b'"context":{"case":"7"}}')
+        assert answer.json()["result"]["content"][0]["text"] == "12"
+    (request,) = asked
+    assert request.params["name"] == "buy"
+    assert b'"arguments":{"price":1.10,"n":12345678901234567890123}' in request.body
+    assert request.params["_meta"]["case"] == "7"
+
+
 async def test_an_error_of_the_protocol_keeps_its_code_and_words(tmp_path: Path) -> None:
     async with open_api(tmp_path) as api:
         for code, status in ((-32602, 400), (1, 500)):
@@ -171,6 +199,10 @@ BAD: list[Any] = [
     {"name": "add"},
     b"{",
     b"[" * 2_000,
+    b'{"action": "add", "params": {"a": NaN}}',
+    b'{"action": "add", "params": {"a": 1e999}}',
+    b'{"action": "add", "params": {"a": 1, "a": 2}}',
+    b'{"action": "told", "context": {"a": "\\ud800"}}',
 ]
 
 

@@ -35,7 +35,7 @@ from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.paging import Limit, Page, PageNumber, Window, cut
 from waygate_mcp.web.problems import Refused
 
-__all__ = ["Change", "InForceNow", "explained", "in_force", "router", "wish_of"]
+__all__ = ["InForceNow", "WantedChange", "explained", "in_force", "router", "wish_of"]
 
 Digest = Annotated[
     str,
@@ -107,7 +107,7 @@ class Proposal(BaseModel):
     text: Text
 
 
-class Change(BaseModel):
+class WantedChange(BaseModel):
     """A change of the document in force."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -116,13 +116,13 @@ class Change(BaseModel):
     reason: Reason = ""
 
 
-class Wanted(Change):
+class WantedDocument(WantedChange):
     """A document to put in force."""
 
     text: Text
 
 
-class Return(Change):
+class Return(WantedChange):
     """A document of the history to put in force again."""
 
     number: int = Field(ge=1, le=2**62)
@@ -197,7 +197,9 @@ class ConfigRoutes:
             notes=list(plan.notes),
         )
 
-    async def apply(self, request: Request, response: Response, wanted: Wanted) -> InForceNow:
+    async def apply(
+        self, request: Request, response: Response, wanted: WantedDocument
+    ) -> InForceNow:
         """Put a document in force and into its file: all of it or nothing."""
         async with explained(self._house):
             wish = wish_of(request, wanted.based_on, wanted.reason)

@@ -21,7 +21,7 @@ from waygate_mcp.errors import UnknownNameError
 from waygate_mcp.runtime.clear_secrets import without_secrets_in
 from waygate_mcp.runtime.house import House
 from waygate_mcp.web.access import FAILURES, Needs, admission_of, generation_of
-from waygate_mcp.web.admin.config import Change, InForceNow, explained, in_force, wish_of
+from waygate_mcp.web.admin.config import InForceNow, WantedChange, explained, in_force, wish_of
 from waygate_mcp.web.guard import Guard
 from waygate_mcp.web.paging import Limit, Page, PageNumber, cut
 from waygate_mcp.web.problems import Refused
@@ -77,7 +77,7 @@ class UpstreamRoutes:
         return _shown(request, _document_with(request, name), name)
 
     async def switch(
-        self, is_on: bool, request: Request, response: Response, name: str, wanted: Change
+        self, is_on: bool, request: Request, response: Response, name: str, wanted: WantedChange
     ) -> InForceNow:
         """Put a document in force that differs in `enabled` of one upstream."""
         document, desk = _document_with(request, name), self._house.config_desk()
@@ -101,12 +101,14 @@ def router(house: House[Guard]) -> APIRouter:
         responses={**FAILURES},
     )
 
-    async def enable(request: Request, response: Response, name: str, wanted: Change) -> InForceNow:
+    async def enable(
+        request: Request, response: Response, name: str, wanted: WantedChange
+    ) -> InForceNow:
         """Switch an upstream on, in the document and at once."""
         return await routes.switch(True, request, response, name, wanted)
 
     async def disable(
-        request: Request, response: Response, name: str, wanted: Change
+        request: Request, response: Response, name: str, wanted: WantedChange
     ) -> InForceNow:
         """Switch an upstream off, in the document and at once."""
         return await routes.switch(False, request, response, name, wanted)
