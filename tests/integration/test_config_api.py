@@ -101,6 +101,7 @@ def test_a_document_is_planned_applied_used_and_rolled_back(tmp_path: Path) -> N
     assert sorted(acts) == [
         ("config.apply", "begun"),
         ("config.apply", "done"),
+        ("config.apply", "refused"),
         ("config.rollback", "begun"),
         ("config.rollback", "done"),
     ]

@@ -36,6 +36,7 @@ from waygate_mcp.runtime.clear_secrets import clear_secrets, without_secrets, wi
 from waygate_mcp.runtime.document_record import DocumentRecord
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
+from waygate_mcp.runtime.house import House
 from waygate_mcp.runtime.reload import Reloader
 from waygate_mcp.runtime.remote_changes import unsafe_changes
 from waygate_mcp.runtime.upstreams import examine_upstreams
@@ -49,6 +50,7 @@ __all__ = [
     "NotKeptError",
     "Plan",
     "Wish",
+    "desk_of",
 ]
 
 _IN_A_RECORD = 20
@@ -96,6 +98,17 @@ class Applied(msgspec.Struct, frozen=True):
     generation: int
     changes: tuple[Change, ...]
     omitted: bool
+
+
+def desk_of(house: House[Any]) -> ConfigDesk:
+    """Give the desk of a house."""
+    return ConfigDesk(
+        house.foundation,
+        house.reloader,
+        house.document_record,
+        house.document_path,
+        house.current,
+    )
 
 
 class ConfigDesk:

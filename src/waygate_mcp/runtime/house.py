@@ -43,7 +43,6 @@ from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
-from waygate_mcp.runtime.config_desk import ConfigDesk
 from waygate_mcp.runtime.document_record import DocumentRecord
 from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
@@ -94,6 +93,7 @@ class House(Generic[Guard]):
     pulse: Pulse
     reloader: Reloader[Guard]
     records: Records
+    document_record: DocumentRecord
 
     def __init__(
         self,
@@ -171,17 +171,7 @@ class House(Generic[Guard]):
     def keep_document_history(self) -> None:
         """Note from now on which documents are in force; for servers, not for whoever opens a house for a moment."""
         self._keeps_history = True
-        self._document_record.look("start")
-
-    def config_desk(self) -> ConfigDesk:
-        """Give the desk at which the document is changed."""
-        return ConfigDesk(
-            self.foundation,
-            self.reloader,
-            self._document_record,
-            self.document_path,
-            self.current,
-        )
+        self.document_record.look("start")
 
     async def drain(self, timeout_s: float | None = None) -> bool:
         """Stop gently: not ready, listeners ended, parked calls interrupted, calls awaited.
@@ -282,7 +272,7 @@ class House(Generic[Guard]):
         self.records = Records(self.foundation)
         stack.callback(self.records.close)
         self.records.open()
-        self._document_record = DocumentRecord(
+        self.document_record = DocumentRecord(
             ConfigHistory(self.foundation.database, self.clock.now),
             self.supervisor,
             lambda: self.reloader.text,
@@ -359,7 +349,7 @@ class House(Generic[Guard]):
     def _tell_of_reload(self, report: ReloadReport) -> None:
         self.records.tell_of_reload(report)
         if report.is_done and self._keeps_history:
-            self._document_record.look(report.reason)
+            self.document_record.look(report.reason)
 
     def _hear(self, event: Event) -> None:
         """Take a change another worker tells of."""

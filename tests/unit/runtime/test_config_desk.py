@@ -25,6 +25,7 @@ from waygate_mcp.runtime.config_desk import (
     DocumentChangedError,
     NotKeptError,
     Wish,
+    desk_of,
 )
 from waygate_mcp.runtime.house import House
 from waygate_mcp.storage.config_history import ConfigHistory
@@ -44,7 +45,7 @@ class Place:
 
     @property
     def desk(self) -> ConfigDesk:
-        return self.house.config_desk()
+        return desk_of(self.house)
 
     @property
     def text(self) -> str:
@@ -60,7 +61,7 @@ class Place:
     async def noted(self) -> None:
         """Let the history hold what is in force, which it does soon by itself."""
         await asyncio.sleep(0)  # the look at the start is first
-        await self.house._document_record.note("looked at")
+        await self.house.document_record.note("looked at")
 
     def is_as_before(self, number: int = 1) -> bool:
         """Whether an apply left nothing behind."""
@@ -116,7 +117,7 @@ async def test_what_is_applied_is_in_force_in_the_file_and_in_the_history(tmp_pa
         assert [one.path for one in done.changes] == ["endpoints.dev"]
         assert not place.house.reloader._is_stale(), "who watches files need not load it again"
         await place.house.reload("again")
-        await place.house._document_record.note("again")
+        await place.house.document_record.note("again")
         assert await place.history() == [(SECOND, "key:ada"), (FIRST, BY_FILE)]
         entry = await place.desk.entry(done.entry.number)
         assert (entry.text, entry.reason, entry.is_masked) == (SECOND, "a test", False)
@@ -246,12 +247,12 @@ async def test_a_file_that_cannot_be_read_or_is_none_is_said_to_be_so(
     (tmp_path / "waygate.yaml").unlink()
     monkeypatch.setenv("HOME", str(tmp_path))
     async with open_house(settings_in(tmp_path, data_dir=tmp_path / "other")) as house:
-        desk = house.config_desk()
+        desk = desk_of(house)
         assert (desk.has_file, desk.text) == (False, "")
         assert await desk.file_digest() == desk.digest
         with pytest.raises(DocumentChangedError, match="without a document"):
             await desk.apply(SECOND, Wish(desk.digest, "key:ada"))
-        await house._document_record.note("nothing")
+        await house.document_record.note("nothing")
         assert (await desk.history(skip=0, limit=1))[0] == 0
 
 
@@ -267,7 +268,7 @@ async def test_nothing_is_applied_that_cannot_be_recorded(
             patch.setattr(ConfigHistory, "add", gone)
             with pytest.raises(StorageError):
                 await place.desk.apply(SECOND, place.wish())
-            await place.house._document_record.note("a reload that meets it")
+            await place.house.document_record.note("a reload that meets it")
         assert place.is_as_before()
         with monkeypatch.context() as patch:
             # Recorded, then not written, then not taken back: what comes next sets it right.
@@ -276,7 +277,7 @@ async def test_nothing_is_applied_that_cannot_be_recorded(
             with pytest.raises(ApplyBrokenError, match="no regular file"):
                 await place.desk.apply(SECOND, place.wish())
         assert place.is_as_before()
-        await place.house._document_record.note("the next look")
+        await place.house.document_record.note("the next look")
         texts = [text for text, _ in await place.history()]
         assert texts == [FIRST, SECOND, FIRST]
 
@@ -320,7 +321,7 @@ async def test_after_a_kill_the_file_is_the_truth_and_the_history_says_so(tmp_pa
     async with open_house(settings_in(tmp_path)) as house:
         place = Place(house, tmp_path / "waygate.yaml")
         house.keep_document_history()
-        await house._document_record.note("start")
+        await house.document_record.note("start")
         assert (await place.history())[0] == (SECOND, "key:ada")
         assert "dev" in house.current().gateway.endpoints
 

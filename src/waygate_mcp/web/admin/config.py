@@ -28,6 +28,7 @@ from waygate_mcp.runtime.config_desk import (
     DocumentChangedError,
     NotKeptError,
     Wish,
+    desk_of,
 )
 from waygate_mcp.runtime.house import House
 from waygate_mcp.web.access import FAILURES, Needs, admission_of
@@ -170,7 +171,7 @@ class ConfigRoutes:
 
     async def show(self, response: Response) -> InForce:
         """Give the document in force."""
-        desk = self._house.config_desk()
+        desk = desk_of(self._house)
         digest, text, generation = desk.digest, desk.text, self._house.current().number
         shown = await asyncio.to_thread(without_secrets, text)
         response.headers["cache-control"] = "no-store"
@@ -185,7 +186,7 @@ class ConfigRoutes:
 
     async def plan(self, response: Response, proposal: Proposal) -> Planned:
         """Say what a document would change and what is wrong with it, as `waygate check` does."""
-        plan = await self._house.config_desk().plan(proposal.text)
+        plan = await desk_of(self._house).plan(proposal.text)
         response.headers["cache-control"] = "no-store"
         return Planned(
             valid=not plan.problems,
@@ -203,28 +204,28 @@ class ConfigRoutes:
         """Put a document in force and into its file: all of it or nothing."""
         async with explained(self._house):
             wish = wish_of(request, wanted.based_on, wanted.reason)
-            done = await self._house.config_desk().apply(wanted.text, wish)
+            done = await desk_of(self._house).apply(wanted.text, wish)
         return in_force(response, done)
 
     async def roll_back(self, request: Request, response: Response, wanted: Return) -> InForceNow:
         """Put a document of the history in force again, and into the file."""
         async with explained(self._house):
             wish = wish_of(request, wanted.based_on, wanted.reason)
-            done = await self._house.config_desk().roll_back(wanted.number, wish)
+            done = await desk_of(self._house).roll_back(wanted.number, wish)
         return in_force(response, done)
 
     async def history(
         self, request: Request, response: Response, page: PageNumber = 1, limit: Limit = 10
     ) -> EntryList:
         """List the documents that were put in force, newest first."""
-        desk = self._house.config_desk()
+        desk = desk_of(self._house)
         total, found = await desk.history(skip=(page - 1) * limit, limit=limit)
         shown = cut(Window(total, found), page, limit, request, response)
         return EntryList(entries=list(map(_entry, shown)), total=total, page=page, limit=limit)
 
     async def entry(self, response: Response, number: int) -> WholeEntry:
         """Give one document that was put in force."""
-        found = await self._house.config_desk().entry(number)
+        found = await desk_of(self._house).entry(number)
         response.headers["cache-control"] = "no-store"
         return WholeEntry(**_entry(found).model_dump(), text=found.text)
 

@@ -19,6 +19,7 @@ from waygate_mcp.config.document import Document
 from waygate_mcp.config.document_text import set_member
 from waygate_mcp.errors import UnknownNameError
 from waygate_mcp.runtime.clear_secrets import without_secrets_in
+from waygate_mcp.runtime.config_desk import desk_of
 from waygate_mcp.runtime.house import House
 from waygate_mcp.web.access import FAILURES, Needs, admission_of, generation_of
 from waygate_mcp.web.admin.config import InForceNow, WantedChange, explained, in_force, wish_of
@@ -80,7 +81,7 @@ class UpstreamRoutes:
         self, is_on: bool, request: Request, response: Response, name: str, wanted: WantedChange
     ) -> InForceNow:
         """Put a document in force that differs in `enabled` of one upstream."""
-        document, desk = _document_with(request, name), self._house.config_desk()
+        document, desk = _document_with(request, name), desk_of(self._house)
         if name in client_names(document).values():
             text = "It stands below `mcpServers`, whose shape is the clients'; change it in the document."
             raise Refused(409, "not_ours", text)

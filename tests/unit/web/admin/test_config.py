@@ -161,7 +161,7 @@ async def test_a_secret_in_clear_is_not_shown_and_its_document_not_put_back(
         shown = (await api.get()).json()
         assert shown["masked"] is True
         assert shown["text"] == text.replace("hunter2hunter2", "(secret)")
-        await api.house._document_record.note("now")
+        await api.house.document_record.note("now")
         (entry,) = (await api.get("/history")).json()["entries"]
         assert entry["masked"] is True
         back = {"number": entry["number"], "based_on": shown["digest"]}

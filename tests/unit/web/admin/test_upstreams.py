@@ -13,6 +13,7 @@ import pytest
 from tests.support.fake_upstream import FakeServer
 from tests.support.house import BEARER, HOST, Answer, ask, open_app, settings_in
 from tests.support.house_keys import key_for
+from waygate_mcp.runtime.config_desk import desk_of
 from waygate_mcp.runtime.house import House
 from waygate_mcp.web.guard import Guard
 
@@ -42,7 +43,7 @@ class Api:
         return await ask(self._app, PATH + path, "GET", (HOST, key))
 
     async def switch(self, path: str, **more: Any) -> Answer:
-        body = {"based_on": self.house.config_desk().digest, **more}
+        body = {"based_on": desk_of(self.house).digest, **more}
         headers = (HOST, BEARER, (b"content-type", b"application/json"))
         return await ask(self._app, PATH + path, "POST", headers, json.dumps(body).encode())
 
