@@ -126,6 +126,13 @@ class Peer:
             while self.noted(*facts) < count:  # noqa: ASYNC110 - a file tells nobody
                 await asyncio.sleep(0.02)
 
+    async def until_dead(self) -> None:
+        """Wait until each process that said it dies is dead: what is called until then dies with it."""
+        said = {line[1] for line in self.journal if line[0] == "dies"}
+        async with asyncio.timeout(WAIT_S):
+            while any(_is_alive(pid) for pid in said):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+
     async def start(self) -> None:
         """Start its process, where the gateway does not, and keep it running whatever it does."""
         if self.back.transport == "stdio":
@@ -392,6 +399,14 @@ async def until_well(client: Client, tool: str = "bad__echo") -> None:
             code, data = final["error"]["code"], final["error"].get("data", {})
             assert (code, data.get("upstream")) == (-32603, "bad") or code == 4408, final
             await asyncio.sleep(0.1)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _free_port() -> int:
