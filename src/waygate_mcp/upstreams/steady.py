@@ -145,21 +145,35 @@ class SteadyUpstream:
         result: RequestResult = "refused"
         if call.method == "resources/unsubscribe":
             self.subscriptions.take_back(call)
+        bulkhead = self._bulkhead
         try:
-            async with self._bulkhead.place():
+            if not bulkhead.take():
+                await bulkhead.wait()
+            try:
                 if not self._breaker.admit():
                     raise self._left_alone()
                 began_s = self._now()
                 try:
-                    outcome = await self._call(call)
+                    held = self._held
+                    if held is None:
+                        held = await self._ready()
+                    held.users += 1
+                    try:
+                        outcome = await held.upstream.call(call)
+                    finally:
+                        held.users -= 1
+                        if held.is_given_up:
+                            self._close_unused(held)
                 except BaseException as exc:
                     result = self._note_end(exc, call, began_s)
                     raise
-                result = "ok"
-                self._note_success(began_s)
-                if call.method == "resources/subscribe":
-                    self.subscriptions.note(call)
-                return outcome
+            finally:
+                bulkhead.leave()
+            result = "ok"
+            self._note_success(began_s)
+            if call.method == "resources/subscribe":
+                self.subscriptions.note(call)
+            return outcome
         finally:
             self._count(result)
 
@@ -364,6 +378,7 @@ class SteadyUpstream:
     # --- calls
 
     async def _call(self, call: Call) -> Outcome:
+        """Call past the breaker and the bulkhead: of work of our own."""
         held = await self._ready()
         while call.gate is not None and (check := call.gate(call)) is not None:
             await check
@@ -422,8 +437,12 @@ class SteadyUpstream:
         self._breaker.note_nothing()
 
     def _note_success(self, began_s: float) -> None:
-        self._note_answer()
-        took_s = self._now() - began_s
+        now_s = self._now()
+        if self._error is None and self._breaker.is_clear:
+            self._heard_s = now_s  # as nearly always: it is well, and was
+        else:
+            self._note_answer()
+        took_s = now_s - began_s
         old = self._latency_s
         self._latency_s = took_s if old is None else 0.8 * old + 0.2 * took_s
 
