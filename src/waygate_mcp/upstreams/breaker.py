@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
 from waygate_mcp.errors import LimitError, UpstreamUnavailableError
@@ -66,6 +66,11 @@ class Breaker:
         if self._failures < self._threshold:
             return "closed"
         return "half-open" if self._is_trying or self._now() >= self._until_s else "open"
+
+    @property
+    def is_clear(self) -> bool:
+        """Tell whether the last thing heard of the upstream was an answer."""
+        return not self._failures
 
     @property
     def wait_s(self) -> float:
@@ -133,33 +138,49 @@ class Bulkhead:
     def __init__(self, upstream: str, most: int, waiting: int) -> None:
         self._upstream = upstream
         self._most_waiting = waiting
-        self._places = asyncio.Semaphore(most)
+        self._most = most
+        self._queue: deque[asyncio.Future[None]] = deque()
         self.in_flight = 0
-        self.waiting = 0
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Take a place for the length of the context.
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a place."""
+        return len(self._queue)
+
+    def take(self) -> bool:
+        """Take a place, if one is free: most calls need not wait. To be given back by `leave`."""
+        if self.in_flight >= self._most:
+            return False
+        self.in_flight += 1
+        return True
+
+    async def wait(self) -> None:
+        """Wait for a place that `take` did not find.
 
         Raises:
             LimitError: too many calls wait already.
         """
-        if self._places.locked():
-            if self.waiting >= self._most_waiting:
-                raise LimitError(
-                    f"calls to {self._upstream}", limit="upstream_calls",
-                    safe_message="Too many calls wait for the upstream server.",
-                )  # fmt: skip
-            self.waiting += 1
-            try:
-                await self._places.acquire()
-            finally:
-                self.waiting -= 1
-        else:
-            await self._places.acquire()
-        self.in_flight += 1
+        if len(self._queue) >= self._most_waiting:
+            raise LimitError(
+                f"calls to {self._upstream}", limit="upstream_calls",
+                safe_message="Too many calls wait for the upstream server.",
+            )  # fmt: skip
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
         try:
-            yield
-        finally:
-            self.in_flight -= 1
-            self._places.release()
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._queue.remove(turn)
+            else:  # its turn came in the same step
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give a place back: to whoever waits longest, so that nobody slips in before them."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.in_flight -= 1

@@ -94,9 +94,11 @@ async def test_calls_wait_in_their_order_and_too_many_are_refused() -> None:
     gate, order = asyncio.Event(), []
 
     async def work(name: str) -> None:
-        async with bulkhead.place():
-            order.append(name)
-            await gate.wait()
+        if not bulkhead.take():
+            await bulkhead.wait()
+        order.append(name)
+        await gate.wait()
+        bulkhead.leave()
 
     async with asyncio.TaskGroup() as group:
         group.create_task(work("a"))
@@ -108,6 +110,27 @@ async def test_calls_wait_in_their_order_and_too_many_are_refused() -> None:
         gate.set()
     assert order == ["a", "b"]
     assert (bulkhead.in_flight, bulkhead.waiting) == (0, 0)
+
+
+async def test_nobody_slips_in_before_those_who_wait_and_a_cancelled_one_passes_its_turn_on() -> (
+    None
+):
+    bulkhead = Bulkhead("up", 1, 4)
+    assert bulkhead.take()
+    waiting = [asyncio.get_running_loop().create_task(bulkhead.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not bulkhead.take()
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    assert (bulkhead.in_flight, bulkhead.waiting) == (1, 2)
+    bulkhead.leave()
+    assert not bulkhead.take(), "it is the second one's, though that did not run yet"
+    waiting[1].cancel()  # in the step in which its turn came
+    await asyncio.wait(waiting)
+    assert [one.cancelled() for one in waiting] == [True, True, False]
+    assert (bulkhead.in_flight, bulkhead.waiting) == (1, 0)
+    bulkhead.leave()
+    assert bulkhead.in_flight == 0
 
 
 def test_one_that_is_well_is_looked_at_on_an_interval_with_jitter() -> None:
