@@ -13,7 +13,7 @@ from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
-from waygate_mcp.model.ports import CounterStore
+from waygate_mcp.model.ports import FarCounterStore
 from waygate_mcp.policy.pins import Pins
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.clock import Clock
@@ -51,6 +51,6 @@ class Foundation:
     keys: KeyBook
     secrets: SecretHouse
     audit: AuditRoom
-    counters: CounterStore
+    counters: FarCounterStore
     peers: Peers | None = None
     key_sets: KeySets | None = None
