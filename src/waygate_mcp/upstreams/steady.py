@@ -146,7 +146,7 @@ class SteadyUpstream:
         if call.method == "resources/unsubscribe":
             self.subscriptions.take_back(call)
         try:
-            async with self._bulkhead.place():
+            async with self._bulkhead.place(call.principal.id):
                 if not self._breaker.admit():
                     raise self._left_alone()
                 began_s = self._now()
