@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -33,16 +32,13 @@ from waygate_mcp.gateway.places import ALONE
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event, ListChanged
-from waygate_mcp.model.ports import CounterStore
 from waygate_mcp.model.principal import Principal
-from waygate_mcp.policy.counters import LocalCounters
 from waygate_mcp.policy.pins import Pins
-from waygate_mcp.policy.shared_counters import FILE_NAME as COUNTERS_FILE
-from waygate_mcp.policy.shared_counters import SharedCounters
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.counters import open_counters
 from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
@@ -221,6 +217,15 @@ class House(Generic[Guard]):
         upstreams = await stack.enter_async_context(self._upstreams(facts))
         audit = AuditRoom(settings, master, self.logs, self.clock, self.supervisor, database)
         stack.push_async_callback(audit.close)
+        counters = await open_counters(
+            stack,
+            settings,
+            master,
+            self.clock,
+            self.metrics,
+            self.supervisor,
+            is_alone=workplace is None,
+        )
         self.foundation = Foundation(
             settings,
             self.clock,
@@ -236,7 +241,7 @@ class House(Generic[Guard]):
             await self._open_keys(stack, database),
             self._secrets(database),
             audit,
-            self._counters(stack),
+            counters,
             self.peers,
             KeySets(self.supervisor, self.clock.monotonic),
         )
@@ -290,15 +295,6 @@ class House(Generic[Guard]):
             remember=self.logs.redactor.remember,
             monotonic=self.clock.monotonic,
         )
-
-    def _counters(self, stack: AsyncExitStack) -> CounterStore:
-        """Make what calls are counted with; several workers count together."""
-        alone = LocalCounters(self.clock.monotonic)
-        if self._workplace is None:
-            return alone
-        path = self.settings.run_dir / COUNTERS_FILE
-        missed = partial(self.metrics.count_error, "counters_not_shared")
-        return stack.enter_context(SharedCounters(path, alone, missed))
 
     def _upstreams(self, facts: FactFile) -> UpstreamHouse:
         """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""

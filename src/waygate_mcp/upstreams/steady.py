@@ -142,7 +142,7 @@ class SteadyUpstream:
         bulkhead = self._bulkhead
         try:
             if not bulkhead.take():
-                await bulkhead.wait()
+                await bulkhead.wait(call.principal.id)
             try:
                 if not self._breaker.admit():
                     raise self._left_alone()

@@ -114,7 +114,9 @@ class RestDoor:
         inner["root_path"] = ""
         inner["method"] = "GET" if scope["method"] == "HEAD" else scope["method"]
         if admission.principal is not STRANGER:
-            generation.limiter.admit(admission.principal)
+            counting = generation.limiter.admit(admission.principal)
+            if counting is not None:
+                await counting
         inner["state"] = {"admission": admission, "generation": generation}
         visit.inner = inner
         with generation.in_use():
