@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from waygate_mcp.config.audit import AuditSection
 from waygate_mcp.config.client_servers import CLIENT_SERVERS_SCHEMA
+from waygate_mcp.config.concurrent import ConcurrentSection
 from waygate_mcp.config.hosts import LOOPBACK_HOSTS, parse_host, parse_origin
 from waygate_mcp.config.oauth import OAuthSection
 from waygate_mcp.config.patterns import (
@@ -234,6 +235,9 @@ class LimitsSection(Section):
     )
     rates: RatesSection = Field(
         default_factory=RatesSection, description="How often callers may call."
+    )
+    concurrent: ConcurrentSection = Field(
+        default_factory=ConcurrentSection, description="How many calls callers may have at once."
     )
 
 

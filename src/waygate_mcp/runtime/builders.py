@@ -28,6 +28,7 @@ from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gatewa
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
+from waygate_mcp.gateway.steps.at_once import AtOnce, AtOnceUpstream
 from waygate_mcp.gateway.steps.audit import Audit, started
 from waygate_mcp.gateway.steps.authorize import authorize
 from waygate_mcp.gateway.steps.limit import Limit
@@ -40,6 +41,7 @@ from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
 from waygate_mcp.policy.limits import Limiter, Rules
 from waygate_mcp.policy.pinned import PinnedProvider
+from waygate_mcp.policy.places import Caps, Crowd
 from waygate_mcp.runtime.call_notes import CallNotes
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
@@ -231,8 +233,12 @@ def _gateway(
         _call_limits(document.limits),
         server_info(),
     )
+    caps = _caps(document)
+    count = foundation.metrics.count_rate_limited
     for endpoint in gateway.endpoints.values():
         endpoint.admit = limiter.admit_upstream
+        if caps.upstreams:
+            endpoint.hold = AtOnceUpstream(Crowd(caps.of_upstream, foundation.places, count))
     return gateway
 
 
@@ -254,12 +260,17 @@ def _pinned(
 def _steps(document: Document, foundation: Foundation, limit: Step) -> tuple[Step, ...]:
     """Give the rings around every call, outermost first."""
     observe = Observe(foundation.metrics, foundation.logs.redactor, _notes(foundation))
+    caps = _caps(document)
+    limits: tuple[Step, ...] = (limit,)
+    if caps.bind_callers:  # before the rates: what is refused for its number spends nothing
+        count = foundation.metrics.count_rate_limited
+        limits = (AtOnce(Crowd(caps.of_caller, foundation.places, count)), limit)
     audit = document.audit
     if not audit.enabled:
-        return (observe, limit, authorize)
+        return (observe, *limits, authorize)
     trail = foundation.audit.trail
     is_strict = audit.durability == "strict"
-    return (observe, Audit(trail), limit, authorize, started(trail, is_strict=is_strict))
+    return (observe, Audit(trail), *limits, authorize, started(trail, is_strict=is_strict))
 
 
 def _on_failure(document: Document, foundation: Foundation) -> Callable[[str], None]:
@@ -312,6 +323,11 @@ def _limiter(document: Document, foundation: Foundation) -> Limiter:
         upstreams={name: _read_rates(texts) for name, texts in rates.upstreams.items()},
     )
     return Limiter(rules, foundation.counters, foundation.metrics.count_rate_limited)
+
+
+def _caps(document: Document) -> Caps:
+    given = document.limits.concurrent
+    return Caps(given.default, given.roles, given.keys, given.tools, given.upstreams)
 
 
 def _read_rates(texts: Sequence[str]) -> tuple[Rate, ...]:

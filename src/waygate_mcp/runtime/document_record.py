@@ -19,6 +19,8 @@ from waygate_mcp.telemetry.logs import get_logger
 
 __all__ = ["DocumentRecord"]
 
+CLOSE_S = 5.0
+
 _log = get_logger("runtime.document_record")
 
 
@@ -38,11 +40,19 @@ class DocumentRecord:
         self.lock = asyncio.Lock()
         self._supervisor = supervisor
         self._text = text
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Let looks that began come to their end: one that is cut off leaves a connection behind."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
 
     def look(self, reason: str) -> None:
         """Note soon what is in force, if the last entry is about something else. Never blocks or raises."""
         with suppress(LimitError):  # the house closes
-            self._supervisor.start(self.note(reason), name="record-document")
+            task = self._supervisor.start(self.note(reason), name="record-document")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def note(self, reason: str) -> None:
         """Note what is in force, if the last entry is about something else."""

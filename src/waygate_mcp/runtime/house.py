@@ -33,16 +33,13 @@ from waygate_mcp.gateway.places import ALONE
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event, ListChanged
-from waygate_mcp.model.ports import CounterStore
 from waygate_mcp.model.principal import Principal
-from waygate_mcp.policy.counters import LocalCounters
 from waygate_mcp.policy.pins import Pins
-from waygate_mcp.policy.shared_counters import FILE_NAME as COUNTERS_FILE
-from waygate_mcp.policy.shared_counters import SharedCounters
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.counters import open_counters
 from waygate_mcp.runtime.document_record import DocumentRecord
 from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
@@ -230,6 +227,15 @@ class House(Generic[Guard]):
         upstreams = await stack.enter_async_context(self._upstreams(facts))
         audit = AuditRoom(settings, master, self.logs, self.clock, self.supervisor, database)
         stack.push_async_callback(audit.close)
+        counters = await open_counters(
+            stack,
+            settings,
+            master,
+            self.clock,
+            self.metrics,
+            self.supervisor,
+            is_alone=workplace is None,
+        )
         self.foundation = Foundation(
             settings,
             self.clock,
@@ -240,12 +246,12 @@ class House(Generic[Guard]):
             KeyHash(master),
             upstreams,
             database,
-            await self._open_pins(database),
+            await self._open_pins(stack, database),
             writer,
             await self._open_keys(stack, database),
             self._secrets(database),
             audit,
-            self._counters(stack),
+            counters,
             self.peers,
             KeySets(self.supervisor, self.clock.monotonic),
         )
@@ -277,6 +283,7 @@ class House(Generic[Guard]):
             self.supervisor,
             lambda: self.reloader.text,
         )
+        stack.push_async_callback(self.document_record.close)
         self.reloader.on_report = self._tell_of_reload
         if self.peers is not None:
             self.peers.on_document = partial(self.reloader.request, "another worker's admin API")
@@ -284,12 +291,14 @@ class House(Generic[Guard]):
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
 
-    async def _open_pins(self, database: Database) -> Pins:
+    async def _open_pins(self, stack: AsyncExitStack, database: Database) -> Pins:
         """Read which definitions of upstreams are trusted, and keep up with it."""
-        pins = Pins(ToolPins(database, self.clock.now), monotonic=self.clock.monotonic)
+        store = ToolPins(database, self.clock.now)
+        pins = Pins(store, self.supervisor, monotonic=self.clock.monotonic)
         pins.on_change = self._tell_of_pins
         await pins.open()
-        self.supervisor.start(pins.follow(), name="pins")
+        pins.follow()
+        stack.push_async_callback(pins.close)
         return pins
 
     def _tell_of_pins(self, upstream: str, kinds: frozenset[Kind]) -> None:
@@ -304,15 +313,6 @@ class House(Generic[Guard]):
             remember=self.logs.redactor.remember,
             monotonic=self.clock.monotonic,
         )
-
-    def _counters(self, stack: AsyncExitStack) -> CounterStore:
-        """Make what calls are counted with; several workers count together."""
-        alone = LocalCounters(self.clock.monotonic)
-        if self._workplace is None:
-            return alone
-        path = self.settings.run_dir / COUNTERS_FILE
-        missed = partial(self.metrics.count_error, "counters_not_shared")
-        return stack.enter_context(SharedCounters(path, alone, missed))
 
     def _upstreams(self, facts: FactFile) -> UpstreamHouse:
         """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""

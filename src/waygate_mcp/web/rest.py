@@ -118,7 +118,9 @@ class RestDoor:
         inner["method"] = "GET" if scope["method"] == "HEAD" else scope["method"]
         if admission.principal is not STRANGER:
             if not _is_call(inner["method"], visit.path):
-                generation.limiter.admit(admission.principal)
+                counting = generation.limiter.admit(admission.principal)
+                if counting is not None:
+                    await counting
             if inner["method"] not in _WITHOUT_BODY:
                 limit = self._house.settings.max_request_size
                 receive = _given(

@@ -21,6 +21,16 @@ async def test_a_document_that_is_loaded_is_noted_once(tmp_path: Path) -> None:
         assert (total, entry.applied_by, entry.text) == (1, "file", '{"limits": {"page_size": 5}}')
 
 
+async def test_a_look_that_began_comes_to_its_end(tmp_path: Path) -> None:
+    async with open_house(settings_in(tmp_path, {})) as house:
+        history = ConfigHistory(house.foundation.database, house.clock.now)
+        record = DocumentRecord(history, house.supervisor, lambda: b"x: 1")
+        record.look("as it closes")
+        await record.close()
+        assert (await history.page(skip=0, limit=1))[0] == 1
+        await record.close()
+
+
 async def test_a_house_that_closes_is_no_fault(tmp_path: Path) -> None:
     async with open_house(settings_in(tmp_path, {})) as house:
         async with TaskSupervisor() as supervisor:
