@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from functools import partial
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.model.ports import CounterStore, FarCounterStore, Supervisor
@@ -16,7 +17,16 @@ from waygate_mcp.policy.shared_counters import FILE_NAME, SharedCounters
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.telemetry.metrics import Metrics
 
-__all__ = ["open_counters"]
+__all__ = ["open_counters", "redis_password"]
+
+
+def redis_password(settings: Settings) -> str | None:
+    """Give the password of the Redis, for whoever keeps it out of what is written; None where there is none."""
+    if settings.redis_url is None:
+        return None
+    found = urlsplit(settings.redis_url.get_secret_value())
+    inside = parse_qs(found.query).get("password", [None])[0]
+    return unquote(found.password) if found.password else inside
 
 
 async def open_counters(
