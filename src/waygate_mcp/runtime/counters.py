@@ -17,16 +17,16 @@ from waygate_mcp.policy.shared_counters import FILE_NAME, SharedCounters
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.telemetry.metrics import Metrics
 
-__all__ = ["open_counters", "redis_password"]
+__all__ = ["open_counters", "redis_passwords"]
 
 
-def redis_password(settings: Settings) -> str | None:
-    """Give the password of the Redis, for whoever keeps it out of what is written; None where there is none."""
+def redis_passwords(settings: Settings) -> tuple[str, ...]:
+    """Give the passwords that stand in the address of the Redis, for whoever keeps them out of logs."""
     if settings.redis_url is None:
-        return None
-    found = urlsplit(settings.redis_url.get_secret_value())
-    inside = parse_qs(found.query).get("password", [None])[0]
-    return unquote(found.password) if found.password else inside
+        return ()
+    parts = urlsplit(settings.redis_url.get_secret_value())
+    own = (unquote(parts.password),) if parts.password else ()
+    return (*own, *parse_qs(parts.query).get("password", ()))
 
 
 async def open_counters(
