@@ -237,7 +237,7 @@ class House(Generic[Guard]):
             KeyHash(master),
             upstreams,
             database,
-            await self._open_pins(database),
+            await self._open_pins(stack, database),
             writer,
             await self._open_keys(stack, database),
             self._secrets(database),
@@ -274,12 +274,14 @@ class House(Generic[Guard]):
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
 
-    async def _open_pins(self, database: Database) -> Pins:
+    async def _open_pins(self, stack: AsyncExitStack, database: Database) -> Pins:
         """Read which definitions of upstreams are trusted, and keep up with it."""
-        pins = Pins(ToolPins(database, self.clock.now), monotonic=self.clock.monotonic)
+        store = ToolPins(database, self.clock.now)
+        pins = Pins(store, self.supervisor, monotonic=self.clock.monotonic)
         pins.on_change = self._tell_of_pins
         await pins.open()
-        self.supervisor.start(pins.follow(), name="pins")
+        pins.follow()
+        stack.push_async_callback(pins.close)
         return pins
 
     def _tell_of_pins(self, upstream: str, kinds: frozenset[Kind]) -> None:

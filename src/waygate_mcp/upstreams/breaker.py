@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Callable
-from types import TracebackType
 from typing import Literal
 
 from waygate_mcp.errors import LimitError, UpstreamUnavailableError
@@ -70,6 +69,11 @@ class Breaker:
         if self._failures < self._threshold:
             return "closed"
         return "half-open" if self._is_trying or self._now() >= self._until_s else "open"
+
+    @property
+    def is_clear(self) -> bool:
+        """Tell whether the last thing heard of the upstream was an answer."""
+        return not self._failures
 
     @property
     def wait_s(self) -> float:
@@ -148,26 +152,18 @@ class Bulkhead:
         self.in_flight = 0
         self.waiting = 0
 
-    def place(self, whom: str = "") -> _Place:
-        """Give what takes a place for `whom` for the length of its `async with`.
-
-        Entering it raises:
-            LimitError: too many calls wait already, or this one was displaced.
-        """
-        return _Place(self, whom)
-
-    def take_free(self) -> bool:
-        """Take a place that is free; False where there is none."""
+    def take(self) -> bool:
+        """Take a place, if one is free: most calls need not wait. To be given back by `leave`."""
         if self.in_flight >= self._most:
             return False
         self.in_flight += 1
         return True
 
     async def wait(self, whom: str) -> None:
-        """Wait for a place, and have it.
+        """Wait for a place that `take` did not find.
 
         Raises:
-            LimitError: see `place`.
+            LimitError: too many calls wait already, or this one was displaced.
         """
         queue = self._queue_for(whom)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -218,25 +214,3 @@ class Bulkhead:
             f"calls to {self._upstream}", limit="upstream_calls",
             safe_message="Too many calls wait for the upstream server.",
         )  # fmt: skip
-
-
-class _Place:
-    """One place, held inside of its context."""
-
-    __slots__ = ("_bulkhead", "_whom")
-
-    def __init__(self, bulkhead: Bulkhead, whom: str) -> None:
-        self._bulkhead = bulkhead
-        self._whom = whom
-
-    async def __aenter__(self) -> None:
-        if not self._bulkhead.take_free():
-            await self._bulkhead.wait(self._whom)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bulkhead.leave()

@@ -22,7 +22,8 @@ from waygate_mcp.model.ports import Provider
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.policy.pinned import PinnedProvider
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
-from waygate_mcp.upstreams.steady import Status, SteadyUpstream
+from waygate_mcp.upstreams.status import Status
+from waygate_mcp.upstreams.steady import SteadyUpstream
 from waygate_mcp.web.access import FAILURES, Needs, admission_of, generation_of
 from waygate_mcp.web.paging import Limit, Page, PageNumber, cut
 

@@ -98,9 +98,11 @@ async def test_calls_wait_in_their_order_and_too_many_are_refused() -> None:
     gate, order = asyncio.Event(), []
 
     async def work(name: str) -> None:
-        async with bulkhead.place():
-            order.append(name)
-            await gate.wait()
+        if not bulkhead.take():
+            await bulkhead.wait("one")
+        order.append(name)
+        await gate.wait()
+        bulkhead.leave()
 
     async with asyncio.TaskGroup() as group:
         group.create_task(work("a"))
@@ -112,6 +114,27 @@ async def test_calls_wait_in_their_order_and_too_many_are_refused() -> None:
         gate.set()
     assert order == ["a", "b"]
     assert (bulkhead.in_flight, bulkhead.waiting) == (0, 0)
+
+
+async def test_nobody_slips_in_before_those_who_wait_and_a_cancelled_one_passes_its_turn_on() -> (
+    None
+):
+    bulkhead = Bulkhead("up", 1, 4)
+    assert bulkhead.take()
+    waiting = [asyncio.get_running_loop().create_task(bulkhead.wait("one")) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not bulkhead.take()
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    assert (bulkhead.in_flight, bulkhead.waiting) == (1, 2)
+    bulkhead.leave()
+    assert not bulkhead.take(), "it is the second one's, though that did not run yet"
+    waiting[1].cancel()  # in the step in which its turn came
+    await asyncio.wait(waiting)
+    assert [one.cancelled() for one in waiting] == [True, True, False]
+    assert (bulkhead.in_flight, bulkhead.waiting) == (1, 0)
+    bulkhead.leave()
+    assert bulkhead.in_flight == 0
 
 
 def test_one_that_is_well_is_looked_at_on_an_interval_with_jitter() -> None:
@@ -129,6 +152,17 @@ def test_one_that_is_not_is_tried_soon_then_more_seldom_and_never_while_left_alo
     assert pauses.next_s(50.0, is_well=False) == 50.0
     pauses.next_s(0.0, is_well=True)
     assert pauses.next_s(0.0, is_well=False) <= 1.2
+
+
+@asynccontextmanager
+async def place(bulkhead: Bulkhead, whom: str) -> AsyncIterator[None]:
+    """A place for the length of a context, as the way of a call takes it."""
+    if not bulkhead.take():
+        await bulkhead.wait(whom)
+    try:
+        yield
+    finally:
+        bulkhead.leave()
 
 
 class Door:
@@ -149,7 +183,7 @@ class Door:
 
     async def _work(self, name: str) -> None:
         try:
-            async with self.bulkhead.place(name[0]):
+            async with place(self.bulkhead, name[0]):
                 self.order.append(name)
                 self.inside[name] = asyncio.Event()
                 try:
