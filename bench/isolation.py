@@ -118,8 +118,12 @@ def main() -> int:
         )
         head = f"# Isolation\n\n`{command}`, Python {platform.python_version()}, {platform.system()}.\n\n"
         RESULT.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
-    print("isolated" if found.is_isolated else "NOT ISOLATED")
-    return 0 if found.is_isolated else 1
+    is_whole = found.calls == given.calls
+    print(
+        "isolated" if found.is_isolated else "NOT ISOLATED",
+        "" if is_whole else "NOT ALL CALLS MADE",
+    )
+    return 0 if found.is_isolated and is_whole else 1
 
 
 if __name__ == "__main__":

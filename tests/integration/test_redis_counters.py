@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_limits import check_refusal, discover, document
+from tests.integration.test_net_dial import certificate
 from tests.support.house import HOST, ask, open_app, settings_in
 from tests.support.redis import Server, program, redis_server
 from waygate_mcp.model.ports import Bucket, FarCounterStore, Shortage
@@ -64,7 +65,7 @@ class Process:
 
 
 @asynccontextmanager
-async def process(url: str, master: bytes = MASTER) -> AsyncIterator[Process]:
+async def process(url: str, master: bytes = MASTER, wait_s: float = 1.0) -> AsyncIterator[Process]:
     """A process that counts in the Redis of that address."""
     alone: Counter[str] = Counter()
     link = RedisLink(url, master, LANES)
@@ -74,7 +75,7 @@ async def process(url: str, master: bytes = MASTER) -> AsyncIterator[Process]:
             LocalCounters(asyncio.get_running_loop().time),
             supervisor,
             lambda: alone.update(("calls",)),
-            wait_s=1.0,  # a busy machine of tests is no slow Redis
+            wait_s=wait_s,  # a busy machine of tests is no slow Redis
         )
         async with counters:
             yield Process(counters, alone)
@@ -190,6 +191,41 @@ async def test_a_wrong_password_and_nobody_there_are_told_and_stop_nothing(
     assert len(told) == 2
     assert "wrong-secret" not in caplog.text
     assert own_server.password not in caplog.text
+
+
+async def test_a_redis_that_hangs_holds_calls_up_once_and_is_used_again_when_it_goes_on(
+    own_server: Server,
+) -> None:
+    async with process(own_server.url, wait_s=0.1) as here:
+        await until(lambda: here.counters.is_up)
+        own_server.stop()
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        await here.passed(bucket("100/day"), 200)
+        assert clock() - began_s < 2.0
+        assert here.alone["calls"] == 200
+        assert "did not answer within 0.1 s" in here.counters.problem
+        assert not inspect.isawaitable(here.counters.take((bucket("100/day"),)))
+        own_server.go_on()
+        await until(lambda: here.counters.is_up)
+        assert await here.passed(bucket("100/day", "key:later"), 1) == 1
+
+
+async def test_with_tls_the_certificate_and_the_name_are_checked(tmp_path: Path) -> None:
+    if program() is None:
+        pytest.skip("Redis is not installed (Debian: apt-get install redis-server)")
+    certificate(tmp_path, "localhost")
+    pem = tmp_path / "both.pem"
+    with redis_server("a-password-of-the-tests", tls=pem) as server:
+        base = f"rediss://:{server.password}@%s:{server.port}/0"
+        async with process(f"{base % 'localhost'}?ssl_ca_certs={pem}") as here:
+            assert here.counters.is_up, here.counters.problem
+            assert await here.passed(bucket("100/day"), 150) == 100
+        for url in (base % "localhost", f"{base % '127.0.0.1'}?ssl_ca_certs={pem}"):
+            async with process(url) as here:
+                assert not here.counters.is_up
+                assert "cannot be reached" in here.counters.problem
+                assert "certificate" in here.counters.problem
 
 
 async def test_two_gateways_share_a_rate_through_their_doors(

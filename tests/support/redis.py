@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ class Server:
     folder: Path
     port: int
     password: str
+    tls: Path | None
     process: subprocess.Popen[bytes]
 
     @property
@@ -40,9 +42,17 @@ class Server:
         self.process.kill()
         self.process.wait(_WITHIN_S)
 
+    def stop(self) -> None:
+        """Let it hang: it takes connections and says nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it hang no longer."""
+        self.process.send_signal(signal.SIGCONT)
+
     def start(self) -> None:
         """Start it again on the same port, empty, and wait until it listens."""
-        self.process = _start(self.folder, self.port, self.password)
+        self.process = _start(self.folder, self.port, self.password, self.tls)
 
     def keys(self) -> list[str]:
         """The names of all keys."""
@@ -63,12 +73,12 @@ class Server:
 
 
 @contextmanager
-def redis_server(password: str = "") -> Iterator[Server]:
-    """A server, ended and removed at the end."""
+def redis_server(password: str = "", tls: Path | None = None) -> Iterator[Server]:
+    """A server, ended and removed at the end; `tls` holds its certificate and its key."""
     folder = Path(tempfile.mkdtemp(prefix="wg-redis-"))
     try:
         port = _free_port()
-        server = Server(folder, port, password, _start(folder, port, password))
+        server = Server(folder, port, password, tls, _start(folder, port, password, tls))
         try:
             yield server
         finally:
@@ -84,10 +94,16 @@ def _free_port() -> int:
         return port
 
 
-def _start(folder: Path, port: int, password: str) -> subprocess.Popen[bytes]:
+def _start(folder: Path, port: int, password: str, tls: Path | None) -> subprocess.Popen[bytes]:
     where = program()
     assert where is not None, "ask `program` first"
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    if tls is None:
+        options += ["--port", str(port)]
+    else:
+        options += ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"]
+        for name in ("cert", "key", "ca-cert"):
+            options += [f"--tls-{name}-file", str(tls)]
     if password:
         options += ["--requirepass", password]
     with (folder / "log").open("ab") as log:

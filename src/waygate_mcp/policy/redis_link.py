@@ -167,6 +167,11 @@ class RedisLink:
             mend = "lets this user run no scripts; allow it EVAL, EVALSHA, GET, SET, ZADD, ZREM and EXPIRE"
         elif isinstance(exc, NoAnswerError | TimeoutError):
             mend = "does not answer in time; is it busy, or the way to it slow?"
+        elif "CERTIFICATE_VERIFY_FAILED" in str(exc):
+            mend = (
+                "cannot be reached: its certificate is not one this machine trusts for that name; "
+                "`?ssl_ca_certs=FILE` at the end of WAYGATE_REDIS_URL names another authority"
+            )
         elif isinstance(exc, NoConnectionError | OSError):
             mend = "cannot be reached; does it run, and is the address in WAYGATE_REDIS_URL right?"
         elif isinstance(exc, ResponseError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from functools import partial
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.model.ports import CounterStore, FarCounterStore, Supervisor
@@ -16,7 +17,16 @@ from waygate_mcp.policy.shared_counters import FILE_NAME, SharedCounters
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.telemetry.metrics import Metrics
 
-__all__ = ["open_counters"]
+__all__ = ["open_counters", "redis_passwords"]
+
+
+def redis_passwords(settings: Settings) -> tuple[str, ...]:
+    """Give the passwords that stand in the address of the Redis, for whoever keeps them out of logs."""
+    if settings.redis_url is None:
+        return ()
+    parts = urlsplit(settings.redis_url.get_secret_value())
+    own = (unquote(parts.password),) if parts.password else ()
+    return (*own, *parse_qs(parts.query).get("password", ()))
 
 
 async def open_counters(

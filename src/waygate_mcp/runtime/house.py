@@ -39,7 +39,7 @@ from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
-from waygate_mcp.runtime.counters import open_counters
+from waygate_mcp.runtime.counters import open_counters, redis_passwords
 from waygate_mcp.runtime.document_record import DocumentRecord
 from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
@@ -202,7 +202,8 @@ class House(Generic[Guard]):
         self.started_s = self.clock.monotonic()
         prepare_private_folder(settings.data_dir, path="WAYGATE_DATA_DIR")
         master = load_or_create_secret_key(settings)
-        self.logs.redactor.remember(master.decode("utf-8", "replace"))
+        for secret in (master.decode("utf-8", "replace"), *redis_passwords(settings)):
+            self.logs.redactor.remember(secret)
         self.metrics = stack.enter_context(_metrics(settings))
         # Before the supervisor: its tasks end before what they read and write is closed.
         database = await stack.enter_async_context(open_database(settings))

@@ -23,6 +23,7 @@ MASTER = b"m" * 40
         (TimeoutError(), "does not answer in time"),
         (exceptions.ConnectionError("a-secret"), "cannot be reached"),
         (OSError("a-secret"), "cannot be reached"),
+        (exceptions.ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED]"), "names another authority"),
         (exceptions.OutOfMemoryError("OOM"), "refuses to count: OutOfMemoryError: OOM"),
         (exceptions.RedisError("a-secret"), "cannot be used: RedisError"),
     ],
