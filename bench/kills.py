@@ -4,10 +4,12 @@
     python bench/kills.py --cycles 200 --only sqlite
     python bench/kills.py --cycles 200 --save     # the findings also to results/kills.md
 
-Each cycle runs `waygate serve` under calls and two processes that make and revoke keys, all on one database,
-kills all of them at once at a random moment, starts the gateway again and compares the database with what the
-processes had printed: every key, every revocation, both rows of each transaction, no version twice, and on SQLite a
-sound file. Every tenth cycle PostgreSQL itself dies first. Exit 1 where anything is missing.
+Each cycle runs `waygate serve` under calls and an administrator who makes keys, revokes them and approves definitions,
+and beside it a process that makes and revokes keys itself, all on one database; kills both at a random moment; and
+compares the database and the audit journal with what had been acknowledged: every key, revocation and approval, both
+rows of each transaction, no version twice, on SQLite a sound file; a record of every answered call and every act, in
+chains that verify up to the heads in the database. Then the gateway starts again, and is asked with keys made and
+revoked before. Every tenth cycle PostgreSQL itself dies first. Exit 1 where anything is missing.
 """
 
 import argparse
@@ -26,7 +28,8 @@ from tests.support.kills import Findings, Kills  # noqa: E402
 from tests.support.postgres import postgres  # noqa: E402
 
 TITLES = (
-    "| database | kills | of the database too | keys acknowledged | revocations | lost | calls answered "
+    "| database | kills | of the database too | keys acknowledged | revocations | approvals "
+    "| audit records verified | lost | calls answered "
     "| of those 2 s before the kill, not in the history (of many a part is kept) |"
     " ready, median s | p99 | slowest | took s |"
 )
@@ -51,6 +54,7 @@ def row(kind: str, found: Findings, seconds: float) -> str:
     p99 = quantiles(ready, n=100, method="inclusive")[-1]
     return (
         f"| {kind} | {found.cycles} | {found.database_kills} | {len(found.made)} | {len(found.revoked)} "
+        f"| {found.approvals} | {found.records} "
         f"| {len(found.problems)} | {found.answered} | {found.late} | {median(ready):.2f} | {p99:.2f} "
         f"| {ready[-1]:.2f} | {seconds:.0f} |"
     )

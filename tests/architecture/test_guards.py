@@ -55,6 +55,12 @@ SAMPLES: list[tuple[Guard, str, str, str]] = [
     ),
     (
         guards.ways_out,
+        "import asyncio\nasyncio.get_running_loop().create_connection(f, 'x', 1)",
+        "waygate_mcp.upstreams.opening",
+        "import asyncio\nasyncio.get_running_loop().call_soon(f)",
+    ),
+    (
+        guards.ways_out,
         "import socket\nsocket.create_connection(('x', 1))",
         "waygate_mcp.upstreams.opening",
         "import socket\nsocket.gethostname()",

@@ -6,36 +6,28 @@ connection. Spec: threat model rules 19 and 20.
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 import json
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from tests.support import dialling_places
 from tests.support.dialled import recording, resolving
+from tests.support.dialling_places import COMMANDS, MODULES, PLACES
+from waygate_mcp.auth.jwks import KeySource, fetch_keys
 from waygate_mcp.cli.main import app
-from waygate_mcp.cli.probe import probe_upstreams
 from waygate_mcp.config.secret_sources import VaultSection
-from waygate_mcp.config.settings import Settings
-from waygate_mcp.config.upstream import UpstreamSection
-from waygate_mcp.errors import ConfigError, WaygateError
-from waygate_mcp.net.dial import NetworkPolicy
-from waygate_mcp.net.transports import open_transport
-from waygate_mcp.net.urls import parse_target
+from waygate_mcp.errors import WaygateError
 from waygate_mcp.net.vault import Vault
-from waygate_mcp.runtime.tasks import TaskSupervisor
-from waygate_mcp.runtime.upstreams import UpstreamHouse
-from waygate_mcp.upstreams.opening import UpstreamConfig
 
-WITHIN_S = 20.0
 _AUTHORITIES = ssl.create_default_context()
 PUBLIC = "93.184.216.34"
 
@@ -72,81 +64,9 @@ SPELLINGS = (
 )  # fmt: skip
 """Other ways to write an address, none of which is taken for one."""
 
-Place = Callable[[str, Path], Awaitable[str]]
-"""Dials a URL as the product does; gives why nothing came of it, and fails the test where something did."""
-
-
-def by_upstream(http: Any) -> Place:
-    """As the gateway serves an upstream."""
-
-    async def dial(url: str, folder: Path) -> str:
-        config = UpstreamConfig(url=url, http=http, open_timeout_s=5)
-        async with TaskSupervisor() as supervisor, UpstreamHouse(supervisor) as house:
-            try:
-                async with house.use({"up": config}, lambda _: None) as (provider,):
-                    if (opening := provider.opening) is not None:
-                        await asyncio.wait({opening}, timeout=WITHIN_S)
-                    assert provider.status.state != "ready"
-                    return provider.status.last_error or ""
-            except ConfigError as exc:
-                return str(exc)
-
-    return dial
-
-
-def by_client(client: Any) -> Place:
-    """As whoever asks the guarded way out for a transport."""
-
-    async def dial(url: str, folder: Path) -> str:
-        try:
-            policy = NetworkPolicy.for_document(parse_target(url))
-            async with (
-                open_transport(url, policy, upstream="up", client=client) as exchange,
-                exchange.request("POST", "/mcp", [], b"{}"),
-            ):
-                raise AssertionError("it was answered")
-        except WaygateError as exc:
-            return str(exc)
-
-    return dial
-
-
-async def by_test_of_upstream(url: str, folder: Path) -> str:
-    """As `waygate add`, `waygate import` and `waygate upstreams test` try an upstream."""
-    try:
-        section = UpstreamSection.model_validate({"url": url, "limits": {"open_timeout_s": 5}})
-    except ValidationError as exc:
-        return str(exc)
-    settings = Settings(_env_file=None, data_dir=folder / "data", log_dir=None)
-    [probe] = await asyncio.to_thread(probe_upstreams, {"up": section}, folder, settings)
-    assert not probe.is_well
-    return probe.problem
-
-
-async def by_vault(url: str, folder: Path) -> str:
-    """As a secret is asked for."""
-    (folder / "token").write_text("hvs.token")
-    (folder / "token").chmod(0o600)
-    address = url.removesuffix("/mcp").replace("http://", "https://", 1)
-    try:
-        section = VaultSection(address=address, token=f"${{file:{folder / 'token'}}}", timeout_s=5)
-        vault = Vault(section, data_dir=folder, on_secret=lambda _: None, monotonic=lambda: 0.0)
-        await vault.read("NAME")
-    except (ValidationError, WaygateError) as exc:
-        return str(exc)
-    raise AssertionError("it was answered")
-
-
-PLACES: dict[str, Place] = {
-    "upstream, transport found out": by_upstream("auto"),
-    "upstream, streamable": by_upstream("streamable"),
-    "upstream, sse": by_upstream("sse"),
-    "our own client": by_client("pooled"),
-    "aiohttp": by_client("aiohttp"),
-    "test of an upstream": by_test_of_upstream,
-    "vault": by_vault,
-}
+ALL = PLACES | COMMANDS
 each_place = pytest.mark.parametrize("place", list(PLACES))
+every_one = pytest.mark.parametrize("place", list(ALL))
 
 
 class Listener:
@@ -202,14 +122,14 @@ def authorities_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssl, "create_default_context", lambda **_: _AUTHORITIES)
 
 
-@each_place
+@every_one
 async def test_addresses_that_nobody_may_be_sent_to(
     place: str, listener: Listener, tmp_path: Path
 ) -> None:
     with recording() as dialled:
         for address in NEVER:
             url = f"http://{bracketed(address)}:{listener.port}/mcp"
-            assert await PLACES[place](url, tmp_path), url
+            assert await ALL[place](url, tmp_path), url
             assert dialled == [], url
     assert listener.connections == 0
 
@@ -231,7 +151,22 @@ async def test_names_that_lead_to_any_address_of_ours(
     assert listener.connections == 0
 
 
-@each_place
+@pytest.mark.parametrize("place", list(COMMANDS))
+async def test_names_on_a_command_line_lead_to_no_such_address(
+    place: str, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever names a gateway may have it near; not even they mean the metadata service of a cloud."""
+    names = {f"n{number}.test": address for number, address in enumerate(NEVER)}
+    resolving(monkeypatch, lambda name: [names[name]] if name in names else [])
+    with recording() as dialled:
+        for name, address in names.items():
+            problem = await COMMANDS[place](f"http://{name}:{listener.port}/mcp", tmp_path)
+            assert "which is refused" in " ".join(problem.split()), (address, problem)
+            assert dialled == [], address
+    assert listener.connections == 0
+
+
+@every_one
 async def test_other_spellings_of_an_address(
     place: str, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +174,7 @@ async def test_other_spellings_of_an_address(
     with recording() as dialled:
         for spelling in SPELLINGS:
             url = spelling.replace("{port}", str(listener.port))
-            assert await PLACES[place](url, tmp_path), url
+            assert await ALL[place](url, tmp_path), url
             assert dialled == [], url
     assert listener.connections == 0
     assert asked == [], "a spelling was taken for a name"
@@ -271,7 +206,7 @@ async def test_of_several_addresses_those_of_ours_are_left_out(
     assert listener.connections == 0
 
 
-@pytest.mark.parametrize("place", [one for one in PLACES if one != "vault"])
+@pytest.mark.parametrize("place", [one for one in ALL if one != "vault"])
 @pytest.mark.parametrize("status", [302, 307])
 async def test_redirects_lead_to_no_other_origin(
     place: str, status: int, listener: Listener, tmp_path: Path
@@ -291,7 +226,7 @@ async def test_redirects_lead_to_no_other_origin(
                 "connection: close\r\n\r\n"
             ).encode()
             with recording() as dialled:
-                assert await PLACES[place](f"http://127.0.0.1:{edge.port}/mcp", tmp_path), there
+                assert await ALL[place](f"http://127.0.0.1:{edge.port}/mcp", tmp_path), there
             assert set(dialled) == {("127.0.0.1", edge.port)}, there
     finally:
         edge.close()
@@ -318,6 +253,60 @@ async def test_vault_is_followed_to_no_other_origin(listener: Listener, tmp_path
         edge.close()
     assert set(dialled) == {("127.0.0.1", edge.port)}
     assert listener.connections == 0
+
+
+async def test_an_issuers_metadata_leads_to_no_address_of_ours(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers for an issuer near us says where its keys lie: on its own host and port, or in public."""
+    names = {f"n{number}.test": address for number, address in enumerate((*NEVER, *NEAR))}
+    resolving(monkeypatch, lambda name: [names[name]] if name in names else ["127.0.0.1"])
+    edge = Listener()
+    issuer = f"http://127.0.0.1:{edge.port}"
+    urls = [f"http://{bracketed(one)}:{listener.port}/keys" for one in (*NEVER, *NEAR)]
+    urls += [f"http://{name}:{listener.port}/keys" for name in (*names, "localhost")]
+    urls += [one.replace("{port}", str(listener.port)) for one in SPELLINGS]
+    try:
+        for url in urls:
+            body = json.dumps({"issuer": issuer, "jwks_uri": url})
+            edge.answer = (
+                f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n{body}"
+            ).encode()
+            with recording() as dialled, pytest.raises(WaygateError):
+                await fetch_keys(KeySource(issuer))
+            assert set(dialled) == {("127.0.0.1", edge.port)}, url
+    finally:
+        edge.close()
+    assert listener.connections == 0
+
+
+@every_one
+async def test_the_module_that_is_said_to_dial_does(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a place of the matrix is the code it stands for."""
+    module: Any = importlib.import_module(f"waygate_mcp.{MODULES[place]}")
+    ways = [one for one in ("open_transport", "AiohttpTransport") if hasattr(module, one)]
+    used: list[str] = []
+
+    def seen(name: str) -> Callable[..., Any]:
+        way = getattr(module, name)
+
+        def use(*arguments: Any, **named: Any) -> Any:
+            used.append(name)
+            return way(*arguments, **named)
+
+        return use
+
+    for name in ways:
+        monkeypatch.setattr(module, name, seen(name))
+    if MODULES[place] == "net.transports":  # asked by its callers' own name for it
+        monkeypatch.setattr(dialling_places, "open_transport", module.open_transport)
+    resolving(monkeypatch, lambda _: [PUBLIC])
+    with recording() as dialled:
+        assert await ALL[place]("http://public.test:9/mcp", tmp_path)
+    assert used
+    assert dialled
 
 
 def test_importing_servers_dials_nobody(

@@ -1,27 +1,34 @@
 """Secrets planted wherever one can appear, and a gateway that is used well and badly: they come out nowhere.
 
-Searched: the log at debug level, metrics, every answer that is an error or about the gateway itself, the bytes of
-the database (file and write-ahead log, or a dump of PostgreSQL), every other file the gateway wrote, the output of
-commands, the arguments of processes, and the environment of a child that was granted one secret.
+Searched: the log at debug level, metrics, every answer that is an error or about the gateway itself, every answer of
+the admin API to a GET, the bytes of the database (file and write-ahead log, or a dump of PostgreSQL), a backup and all
+in it, the exported journal, every other file the gateway wrote, the output of commands, the arguments and environments
+of processes. Texts of keys may stand in the one answer that made them. (There are no traces; what a caller sends for
+one is planted.)
 Spec: threat model rules 17, 32 and 33.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
+import io
 import json
+import re
 import secrets
 import subprocess
 import sys
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.integration.gateway_process import (
     Gateway,
@@ -33,6 +40,7 @@ from tests.integration.gateway_process import (
 from tests.support.echoing import echoing_upstream
 from tests.support.postgres import postgres, programs
 from tests.support.vault import FakeVault, vault_server
+from waygate_mcp.cli.main import app
 
 CHILD = """
 import json, os, sys
@@ -75,27 +83,46 @@ COMMANDS: Mapping[str, Sequence[tuple[str, ...]]] = {
 """What an operator asks meanwhile; the same of both databases but for where secrets are."""
 
 
+@functools.cache
+def forms_of(text: str) -> frozenset[bytes]:
+    """Give what a text looks like where it stands, as it is or in a usual encoding.
+
+    Of a text with odd characters the part before them is enough: escapes in URLs, JSON and logs leave it as it is.
+    """
+    whole = text.encode()
+    plain = whole[: len(re.match("[a-z0-9]*", text)[0])]  # type: ignore[index]
+    forms = {
+        plain,
+        plain.hex().encode(),
+        plain.hex().upper().encode(),
+        plain.decode().encode("utf-16-le"),
+    }
+    forms |= {"".join(f"%{byte:{case}}" for byte in plain).encode() for case in ("02x", "02X")}
+    # Base64 of it in both alphabets, at each of the three places it can have in a longer text.
+    for pad in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            forms.add(encode(b"x" * pad + whole)[4:-4])
+    return frozenset(forms)
+
+
 class Canaries:
     """Texts that stand for secrets, made anew for each run, by where they are planted."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
 
-    def __call__(self, place: str) -> str:
-        """Give the canary of a place."""
-        return self.texts.setdefault(place, f"cnry{secrets.token_hex(16)}")
+    def __call__(self, place: str, odd: str = "") -> str:
+        """Give the canary of a place; `odd` are characters in its middle that encodings change."""
+        return self.texts.setdefault(
+            place, f"cnry{secrets.token_hex(16)}{odd}{secrets.token_hex(16) if odd else ''}"
+        )
 
     def found_in(self, data: bytes | str) -> list[str]:
         """Give the places whose canary stands in `data`, as it is or in a usual encoding of it."""
         raw = data.encode() if isinstance(data, str) else data
         found = []
         for place, text in self.texts.items():
-            forms = {text.encode(), text.encode().hex().encode(), text.encode("utf-16-le")}
-            # Base64 of it, at each of the three places it can have in a longer text.
-            for pad in range(3):
-                coded = base64.b64encode(b"x" * pad + text.encode())
-                forms.add(coded[4:-4])
-            if any(form in raw for form in forms):
+            if any(form in raw for form in forms_of(text)):
                 found.append(place)
         return found
 
@@ -176,6 +203,7 @@ class Use:
             {"Last-Event-ID": wrong, **self.gateway.headers},
             {"Origin": f"https://{wrong}.example", **self.gateway.headers},
             {"Host": f"{wrong}.example", **self.gateway.headers},
+            {"Traceparent": f"00-{wrong}-01", "Tracestate": f"a={wrong}", **self.gateway.headers},
         ):
             sent = {"content-type": "application/json", **headers}
             self.answers.append(send(base, sent, body))
@@ -183,6 +211,48 @@ class Use:
         for broken in (b"{" + body, body[:-1], body.replace(b'"ping"', b"5"), b"\xff" + body):
             sent = {"content-type": "application/json", **self.gateway.headers}
             self.answers.append(send(base, sent, broken))
+
+    def administer(self) -> str:
+        """What its operator does over HTTP, well and badly; gives the id of a key that was made."""
+        sent = {"content-type": "application/json", **self.gateway.headers}
+        base = f"{self.gateway.base_url}/admin/v1"
+
+        def made(path: str, body: dict[str, Any], place: str) -> str:
+            answer = send(f"{base}{path}", sent, json.dumps(body).encode())
+            new = json.loads(answer[answer.index("{") :])
+            self.canary.texts[place] = new["key"]
+            return str(new["id"])
+
+        id_ = made("/keys", {"name": "one", "roles": ["viewer"]}, "a key that was made")
+        made(f"/keys/{id_}/rotate", {}, "a key that was rotated")
+        wrong = self.canary("wrong key")
+        for path, body in (
+            ("/keys", {"name": "two", "roles": ["viewer"], "password": wrong}),
+            ("/keys", {"name": "two", "roles": [{"token": wrong}]}),
+            ("/keys", {"name": "two", "roles": ["viewer"], "expires_in": wrong}),
+            ("/keys/none/rotate", {"overlap": 5, "secret": wrong}),
+            ("/approvals/decisions", {"definitions": [{"digest": wrong}]}),
+        ):
+            refused = send(f"{base}{path}", sent, json.dumps(body).encode())
+            if "expires_in" not in body:  # a span that is none is shown to whoever wrote it
+                self.answers.append(refused)
+            assert refused.startswith("4"), (path, refused)
+        self.answers.append(send(f"{base}/keys", sent, b"{" + wrong.encode()))
+        return id_
+
+    def shown(self, id_: str) -> None:
+        """Ask for everything the admin API has to show."""
+        described = send(f"{self.gateway.base_url}/openapi.json", self.gateway.headers)
+        paths = json.loads(described[described.index("{") :])["paths"]
+        asked = [path for path, how in paths.items() if path.startswith("/admin/") and "get" in how]
+        assert len(asked) >= 5, asked
+        for path in asked:
+            url = f"{self.gateway.base_url}{path.replace('{id}', id_)}?limit=100"
+            if path.endswith("/explain"):
+                url += f"&key={id_}&name=echo__fine"
+            answer = send(url, self.gateway.headers)
+            assert answer.startswith(("200", "404", "422")), (url, answer)
+            self.answers.append(answer)
 
 
 def processes_of(pid: int) -> Iterator[Path]:
@@ -223,6 +293,29 @@ def private(file: Path, text: str) -> str:
     return str(file)
 
 
+def inside(file: Path) -> Iterator[tuple[str, bytes]]:
+    """Give every file in a backup; a dump of PostgreSQL, which is compressed, as the statements it holds."""
+    with tarfile.open(file) as archive:
+        for member in archive:
+            data = archive.extractfile(member)
+            assert data is not None
+            text = data.read()
+            if member.name.endswith(".dump"):
+                tool = str(Path(str(programs())) / "pg_restore")
+                text = subprocess.run(
+                    [tool, "--file=-"], input=text, capture_output=True, timeout=60, check=True
+                ).stdout
+                assert b"OF_STORE" in text
+            yield member.name, text
+
+
+def told(environment: Mapping[str, str], *words: str) -> str:
+    """Run a command of ours in this process, which is sooner done, and give all it wrote."""
+    result = CliRunner().invoke(app, words, env=dict(environment))
+    assert result.exit_code in (0, 1), (words, result.output)
+    return f"{result.output}\n{result.stderr}"
+
+
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_planted_secrets_come_out_nowhere(database: str, tmp_path: Path) -> None:
     if database == "postgresql" and programs() is None:
@@ -238,12 +331,12 @@ def test_planted_secrets_come_out_nowhere(database: str, tmp_path: Path) -> None
             "WAYGATE_LOG_LEVEL": "DEBUG",
             "WAYGATE_SECRET_KEY_FILE": private(hidden / "master", canary("master key")),
             "OF_ENVIRONMENT": canary("of the environment"),
-            "NOT_GRANTED": canary("of the gateway alone"),
+            "NOT_GRANTED": canary("of the gateway alone", odd="/+= &"),
         }
         if database == "postgresql":
             cluster = stack.enter_context(postgres())
             environment["WAYGATE_DB_URL"] = cluster.make()
-        key = canary("api key")
+        key = canary("api key", odd="/+=&%~")
         document = {
             "secrets": {
                 "vault": {
@@ -252,6 +345,7 @@ def test_planted_secrets_come_out_nowhere(database: str, tmp_path: Path) -> None
                 }
             },
             "limits": {"call_timeout_s": 20},
+            "audit": {"clear_arguments": ["*"]},
             "upstreams": {
                 "echo": {
                     "url": f"{echo}?token=${{file:{private(hidden / 'url', canary('url'))}}}",
@@ -275,14 +369,40 @@ def test_planted_secrets_come_out_nowhere(database: str, tmp_path: Path) -> None
         }
         write_document(folder, document)
         environ = clean_environment(folder, key) | environment
-        outputs = [run(folder, environ, "secrets", "set", "OF_STORE", stdin=canary("of the store"))]
+        outputs = [
+            run(
+                folder,
+                environ,
+                "secrets",
+                "set",
+                "OF_STORE",
+                stdin=canary("of the store", odd="/+=&;~"),
+            )
+        ]
         with serving(folder, document, key=key, environment=environment) as gateway:
             use = Use(gateway, canary)
             use.well()
             use.badly()
+            id_ = use.administer()
             for place in processes_of(gateway.process.pid):
                 assert canary.found_in((place / "cmdline").read_bytes()) == [], "arguments"
+                if place.name != str(gateway.process.pid):
+                    given = set(canary.found_in((place / "environ").read_bytes()))
+                    assert given <= {"of the store"}, "a child gets what it was granted"
             outputs += [run(folder, environ, *words) for words in COMMANDS[database]]
+            outputs.append(run(folder, environ, "backup", str(tmp_path / "copy.tar")))
+            at = ("--url", gateway.base_url, "--key-file", private(hidden / "key", key))
+            outputs += [
+                told(environ, "explain", id_, "echo__fine", *at),
+                told(environ, "explain", id_, "echo__fine", "--json", *at),
+                told(environ, "audit", "export"),
+                told(environ, "audit", "export", "--format", "cef"),
+                told(environ, "audit", "tail", "--lines", "1000"),
+            ]
+            assert "echo__fine" in outputs[-3], "calls are in the journal"
+            assert "keys.rotate" in outputs[-2], "acts are in the journal"
+            assert "arguments" in outputs[-3], "and their arguments, redacted"
+            use.shown(id_)
             metrics = send(f"{gateway.base_url}/metrics", {"X-API-Key": key})
             gateway.wait_for_log("echo")
             dump = b""
@@ -305,6 +425,11 @@ def test_planted_secrets_come_out_nowhere(database: str, tmp_path: Path) -> None
     assert canary.found_in(alive + dump) == []
     for file, data in written_by(folder):
         assert canary.found_in(data) == [], file
+    assert canary.found_in((tmp_path / "copy.tar").read_bytes()) == []
+    members = dict(inside(tmp_path / "copy.tar"))
+    assert any(name.startswith("data/audit/") for name in members)
+    for name, data in members.items():
+        assert canary.found_in(data) == [], name
     granted = canary.found_in((tmp_path / "environ").read_bytes())
     assert granted == ["of the store"], "a child gets what it was granted"
 
@@ -315,13 +440,29 @@ def _plain(url: str) -> str:
 
 def test_what_is_searched_for_would_be_found() -> None:
     canary = Canaries()
-    text = canary("x")
+    text = canary("x", odd='/+= &"é')
     for form in (
         text,
         f"Bearer {text}",
         base64.b64encode(f"user:{text}".encode()).decode(),
-        quote(text),
+        base64.urlsafe_b64encode(f"users:{text}".encode()).decode(),
+        json.dumps({"a": text}),
+        quote(text, safe=""),
+        quote_plus(text),
+        "".join(f"%{byte:02X}" for byte in text.encode()),
         text.encode().hex(),
     ):
         assert canary.found_in(f"before {form} after") == ["x"], form
     assert canary.found_in("nothing") == []
+
+
+def test_what_is_in_a_backup_would_be_found(tmp_path: Path) -> None:
+    canary = Canaries()
+    with tarfile.open(tmp_path / "copy.tar", "w") as archive:
+        data = canary("x").encode()
+        member = tarfile.TarInfo("data/audit/x.jsonl")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    assert [(name, canary.found_in(text)) for name, text in inside(tmp_path / "copy.tar")] == [
+        ("data/audit/x.jsonl", ["x"])
+    ]

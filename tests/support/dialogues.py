@@ -109,6 +109,7 @@ class Desk:
         self.request_log = SimpleNamespace(write=self.records.append)
         self.settings = SimpleNamespace(max_request_size=max_request_size)
         self.peers: Any = None
+        self.on_dismiss: list[Any] = []
         self.is_draining = False
         self.place = place
         self.live = live_state(place)

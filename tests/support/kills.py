@@ -1,8 +1,9 @@
 """Kills a gateway and its neighbours in mid-work, again and again, and looks for what they had acknowledged.
 
-Knows cycles: a gateway under load and two processes that write, all on one database; `kill -9` at a random
-moment; then the gateway again, ready within a bound, and every row that was acknowledged is there, whole. Now
-and then PostgreSQL itself is killed first. `bench/kills.py` runs hundreds of cycles, the suite a few.
+Knows cycles: a gateway under calls and an administrator (`acknowledged`), and a process that writes beside it, all on
+one database; `kill -9` at a random moment; every row and record that was acknowledged is there, whole; then the gateway
+again, ready within a bound, and keys are what they were. Now and then PostgreSQL itself is killed first.
+`bench/kills.py` runs hundreds of cycles, the suite a few.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,37 @@ from tests.integration.gateway_process import (
     waygate,
     write_document,
 )
+from tests.support.acknowledged import (
+    CHANGING,
+    TOOLS,
+    UPSTREAM,
+    Acknowledged,
+    Records,
+    administer,
+    heads_of,
+    missing_approvals,
+    status_of,
+)
 from tests.support.postgres import Cluster
 
-DOCUMENT = {"version": 1, "plugins": {"hello": {"use": "waygate_mcp.plugins.builtin.hello"}}}
+DOCUMENT = {
+    "version": 1,
+    "plugins": {"hello": {"use": "waygate_mcp.plugins.builtin.hello"}},
+    "upstreams": {
+        UPSTREAM: {
+            "command": sys.executable,
+            "args": ["-u", "-c", CHANGING, str(TOOLS)],
+            "quarantine": "on",
+            "sandbox": "none",
+        }
+    },
+}
 READY_S = 60.0
 """After which a start counts as failed, however slow the machine is."""
 SETTLED_S = 2.0
 """A call that was answered this long before the kill should be in the history."""
-WRITERS = 2
+SAMPLED = 3
+"""Keys asked with after each start, of those made and of those revoked last."""
 BODY = json.dumps({
     "jsonrpc": "2.0", "id": 1, "method": "tools/call",
     "params": {
@@ -68,6 +92,8 @@ from waygate_mcp.errors import StorageError
 from waygate_mcp.storage.engine import Database, database_url, next_version
 from waygate_mcp.storage.tables import api_keys, config_history
 
+sys.stdin.readline()
+
 async def main(url, name):
     async with Database(database_url(url, Path("."))) as database:
         for number in range(1_000_000):
@@ -98,6 +124,8 @@ class Findings:
     cycles: int = 0
     made: set[str] = field(default_factory=set)
     revoked: set[str] = field(default_factory=set)
+    approvals: int = 0
+    records: int = 0
     answered: int = 0
     late: int = 0
     ready_s: list[float] = field(default_factory=list)
@@ -118,6 +146,8 @@ class Kills:
         self._random = random.Random(seed)
         self._longest_s = longest_s
         self._settled: set[str] = set()
+        self.done = Acknowledged()
+        self._records = Records(folder / "data")
         write_document(folder, DOCUMENT)
 
     def run(self, cycles: int, every_database_kill: int = 10, within_s: float = 1e9) -> Findings:
@@ -137,12 +167,14 @@ class Kills:
     def _cycle(self, number: int, *, kills_database: bool) -> None:
         answered: dict[str, float] = {}
         stop = threading.Event()
+        writer = self._writer(f"c{number}")
+        said: list[str] = []
         with self._gateway(number) as (port, gateway):
-            writers = [self._writer(f"c{number}w{each}") for each in range(WRITERS)]
-            said: list[list[str]] = [[] for _ in writers]
+            self._ask_with_keys(number, port)
+            acts = len(self.done.acts)
             threads = [
-                threading.Thread(target=_listen, args=(writer, lines), daemon=True)
-                for writer, lines in zip(writers, said, strict=True)
+                threading.Thread(target=_listen, args=(writer, said), daemon=True),
+                threading.Thread(target=administer, args=(port, self.done, stop), daemon=True),
             ]
             threads += [
                 threading.Thread(
@@ -152,12 +184,14 @@ class Kills:
             ]
             for thread in threads:
                 thread.start()
-            _until_said(said, gateway)
+            _begin(writer)
+            approvals = self.done.approvals
+            _until(lambda: bool(said) and self.done.approvals > approvals, gateway)
             time.sleep(self._random.uniform(0.0, self._longest_s))
             if kills_database and self._cluster is not None:
                 self._cluster.kill()
                 self.found.database_kills += 1
-            victims: list[subprocess.Popen[Any]] = [gateway, *writers]
+            victims: list[subprocess.Popen[Any]] = [gateway, writer]
             self._random.shuffle(victims)
             for victim in victims:
                 victim.kill()
@@ -167,14 +201,39 @@ class Kills:
                 victim.wait(20)
             for thread in threads:
                 thread.join(20)
+                assert not thread.is_alive(), "somebody waits for a gateway that is gone"
         if kills_database and self._cluster is not None:
             self._cluster.start()
-        for line in (line for lines in said for line in lines):
+        for line in said:
             what, key = line.split()
             (self.found.made if what == "made" else self.found.revoked).add(key)
+        if self.done.refused and not kills_database:
+            self.found.problems.append(f"cycle {number}: refused {self.done.refused[:3]}")
+        self.done.refused.clear()
+        self.found.made |= self.done.made.keys()
+        self.found.revoked |= self.done.revoked.keys()
         self.found.answered += len(answered)
+        self._look_at_records(number, answered, acts)
         early = () if kills_database else answered.items()
         self._settled |= {one for one, at_s in early if killed_s - at_s > SETTLED_S}
+
+    def _ask_with_keys(self, number: int, port: int) -> None:
+        """Ask the gateway that came back: keys it made are good, keys it revoked are not."""
+        made, revoked = self.done.made, self.done.revoked
+        for id_ in list(revoked)[-SAMPLED:]:
+            if (status := status_of(port, revoked[id_])) != 401:
+                self.found.problems.append(f"cycle {number}: revoked key {id_} got {status}")
+        for id_ in [one for one in made if one not in self.done.doubtful][-SAMPLED:]:
+            if (status := status_of(port, made[id_])) != 200:
+                self.found.problems.append(f"cycle {number}: key {id_} got {status}")
+
+    def _look_at_records(self, number: int, answered: dict[str, float], acts: int) -> None:
+        """Verify what this cycle wrote into the journal, against the heads the database holds."""
+        rows = self._rows("SELECT chain, sequence, mac, signature FROM audit_heads")
+        wrong = self._records.look(answered, self.done.acts[acts:], heads_of(rows))
+        self.found.problems += [f"cycle {number}: {one}" for one in wrong]
+        self.found.records = self._records.read
+        self.found.approvals = self.done.approvals
 
     @contextlib.contextmanager
     def _gateway(self, number: int) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
@@ -206,7 +265,7 @@ class Kills:
     def _writer(self, name: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-c", WRITER, self._address, name],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             cwd=self._folder, env=clean_environment(self._folder),
         )  # fmt: skip
 
@@ -216,12 +275,18 @@ class Kills:
         keys = {row[0]: row[1] == "1" for row in self._rows(
             "SELECT id, CASE WHEN revoked_at_utc IS NULL THEN '0' ELSE '1' END FROM api_keys"
         )}  # fmt: skip
-        history = [row[0] for row in self._rows("SELECT digest FROM config_history")]
+        written = {key for key in keys if "-" in key}  # those of the writer
+        history = [row[0] for row in self._rows(
+            "SELECT digest FROM config_history WHERE applied_by = 'kills'"
+        )]  # fmt: skip
+        pins = self._rows("SELECT name, digest FROM tool_pins")
         if lost := found.made - keys.keys():
             problems.append(f"cycle {number}: keys lost: {sorted(lost)[:5]}")
         if alive := {key for key in found.revoked if not keys.get(key)}:
             problems.append(f"cycle {number}: revocations lost: {sorted(alive)[:5]}")
-        if set(history) != keys.keys() or len(history) != len(keys):
+        if forgotten := missing_approvals(self.done, [(row[0], row[1]) for row in pins]):
+            problems.append(f"cycle {number}: approvals lost: {forgotten[:5]}")
+        if set(history) != written or len(history) != len(written):
             problems.append(f"cycle {number}: half a transaction is there")
         versions = [row[0] for row in self._rows("SELECT version FROM api_keys")]
         if len(set(versions)) != len(versions):
@@ -266,11 +331,18 @@ def _call(port: int, name: str, answered: dict[str, float], stop: threading.Even
                 answered[asked] = time.monotonic()
 
 
-def _until_said(said: list[list[str]], gateway: subprocess.Popen[bytes]) -> None:
-    """Wait until both writers write: a kill before says little."""
+def _begin(writer: subprocess.Popen[str]) -> None:
+    """Let the writer, which has loaded its libraries meanwhile, begin."""
+    assert writer.stdin is not None
+    with writer.stdin as line:
+        line.write("go\n")
+
+
+def _until(fact: Callable[[], bool], gateway: subprocess.Popen[bytes]) -> None:
+    """Wait until all work is under way: a kill before says little."""
     give_up_s = time.monotonic() + READY_S
-    while not all(said):
-        assert time.monotonic() < give_up_s, "the writers do not write"
+    while not fact():
+        assert time.monotonic() < give_up_s, "the writer or the administrator does nothing"
         assert gateway.poll() is None, "the gateway ended by itself"
         time.sleep(0.02)
 

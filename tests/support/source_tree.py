@@ -55,13 +55,17 @@ class Module:
 
     def calls(self) -> Iterator[tuple[str, int]]:
         """Dotted names called and their lines. Import aliases are resolved: after `from time import time`, `time()`
-        is `time.time`.
+        is `time.time`. A method of what is no name, such as `f().g()`, is `().g`.
         """
         meaning = self._meaning_of_names()
         for node in ast.walk(self.tree):
-            if isinstance(node, ast.Call) and (dotted := dotted_name(node.func)):
+            if not isinstance(node, ast.Call):
+                continue
+            if dotted := dotted_name(node.func):
                 first, dot, rest = dotted.partition(".")
                 yield meaning.get(first, first) + dot + rest, node.lineno
+            elif isinstance(node.func, ast.Attribute):
+                yield f"().{node.func.attr}", node.lineno
 
     def _meaning_of_names(self) -> dict[str, str]:
         """What each imported name stands for."""

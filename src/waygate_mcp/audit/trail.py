@@ -120,12 +120,13 @@ class Trail:
     def end(self, call: Call, outcome: str, seconds: float) -> None:
         """Record how a call ended that had begun; see `CallRecorder`."""
         self._write_or_wait(
-            b'"at":"%b","kind":"outcome",%b,"start":%d,"outcome":"%b","duration_ms":%.3f,"request_id":"%b"'
+            b'"at":"%b","kind":"outcome",%b,"start":%d,"outcome":"%b",%b"duration_ms":%.3f,"request_id":"%b"'
             % (
                 self._stamp().encode(),
                 self._about(call)[0],
                 call.audit_sequence,
                 outcome.encode(),
+                b'"shadow":%b,' % _json(call.shadowed) if call.shadowed else b"",
                 seconds * 1000,
                 _plain(call.request_id),
             )

@@ -46,6 +46,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one argument for each option of the com
         say(f"{verdict}: {kind} {name} at {endpoint}, for the key {asked['key']}")
         for rule in told["rules"]:
             say(f"  {rule}")
+        for role in told.get("shadow", ()):
+            say(f"  The role {role} in shadow would refuse it; it is not in force.")
     if not told["allowed"]:
         raise typer.Exit(ExitCode.NOT_WELL)
 

@@ -356,6 +356,14 @@ class Document(Section):
             "permissions such as `tools:call` or `tools:call:files__*`.",
         )
     )
+    shadow_roles: dict[
+        Name, Annotated[tuple[Permission, ...], Field(strict=False, max_length=1000)]
+    ] = Field(
+        default_factory=dict,
+        max_length=256,
+        description="What roles shall become, by name: whom that would refuse is counted, logged, recorded "
+        "and told by `waygate explain`, and nobody is refused.",
+    )
     limits: LimitsSection = Field(
         default_factory=LimitsSection, description="Bounds on time, number and size."
     )

@@ -225,7 +225,17 @@ def _auth(document: Document, settings: Settings, text: YamlText) -> list[Config
             "must name as their audience"
         )
         problems.append(_problem(text, ("auth", "mode"), message))
-    return [*problems, *_granted_roles(document, text)]
+    return [*problems, *_shadow_roles(document, text), *_granted_roles(document, text)]
+
+
+def _shadow_roles(document: Document, text: YamlText) -> list[ConfigProblem]:
+    """Find roles in shadow that nobody can have."""
+    known = roles_of(document.roles)
+    return [
+        _problem(text, ("shadow_roles", role), f"no role is named `{role}`", nearest(role, known))
+        for role in document.shadow_roles
+        if role not in known
+    ]
 
 
 def _granted_roles(document: Document, text: YamlText) -> list[ConfigProblem]:

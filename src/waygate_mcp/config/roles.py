@@ -37,9 +37,11 @@ Permission = Annotated[
 """`verb:object`, `verb:object:PATTERN`, `verb:*` or `*`."""
 
 
-def roles_of(defined: Mapping[str, Iterable[str]]) -> dict[str, tuple[Grant, ...]]:
+def roles_of(
+    defined: Mapping[str, Iterable[str]], *, built_in: bool = True
+) -> dict[str, tuple[Grant, ...]]:
     """Give every role with its grants: the built-in ones, and those a document defines."""
-    words = {**BUILTIN_ROLES, **defined}
+    words = {**(BUILTIN_ROLES if built_in else {}), **defined}
     return {
         role: tuple(grant for word in found for grant in expand(word, role))
         for role, found in words.items()

@@ -162,6 +162,13 @@ class Conversation:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def dismiss(self, why: Callable[[], WaygateError]) -> None:
+        """End all calls under way, whose client is told `why`: its credential is good no more."""
+        for exchange in tuple(self._modern_calls.values()):
+            exchange.cancel("the credential is good no more", why())
+        if self._session is not None:
+            self._session.end_calls("the credential is good no more", why)
+
     async def settle(self) -> None:
         """Wait until no call is under way; listeners and streams may be."""
         while self._calls:

@@ -16,13 +16,16 @@ from waygate_mcp.model.ports import Screening
 from waygate_mcp.model.principal import ANONYMOUS, Principal
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["USE_PERMISSIONS", "Explanation", "explain"]
 
 _METHODS = {
     Kind.TOOL: ("tools:list", "tools:call"),
     Kind.PROMPT: ("prompts:list", "prompts:get"),
     Kind.RESOURCE: ("resources:list", "resources:read"),
 }
+
+USE_PERMISSIONS = {kind: use for kind, (_, use) in _METHODS.items()}
+"""What using an entry of a kind needs."""
 
 
 class Explanation(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from waygate_mcp.errors import InterruptedCallError
+from waygate_mcp.errors import InterruptedCallError, UnauthenticatedError
 from waygate_mcp.gateway.hub import Hub
 from waygate_mcp.gateway.name_table import NameTable
 from waygate_mcp.gateway.parking import Parking
@@ -19,7 +19,15 @@ from waygate_mcp.gateway.tickets import Tickets
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.seal import KeyRing
 
-__all__ = ["LiveState"]
+__all__ = ["LiveState", "credential_ended"]
+
+
+def credential_ended() -> UnauthenticatedError:
+    """Give what a client is told whose key ended while its call was under way."""
+    return UnauthenticatedError(
+        reason="ended",
+        safe_message="The key of this call was revoked or has expired; the call was ended.",
+    )
 
 
 class LiveState:
@@ -27,7 +35,8 @@ class LiveState:
 
     `now` is the wall clock in seconds since 1970, `monotonic` the steady one. `node` names this
     process with its slot and a boot epoch, so that a restarted one is not mistaken for it. `names` are
-    the public names that are somebody's; without a table they last as long as the process.
+    the public names that are somebody's; without a table they last as long as the process. `dismissed` are
+    the ids of principals whose credential ended.
     """
 
     def __init__(
@@ -50,17 +59,20 @@ class LiveState:
         self.parking = Parking(monotonic)
         self.tickets = Tickets(ring, self.node, now)
         self.listen_streams: Counter[str] = Counter()
+        self.dismissed: set[str] = set()
 
     def dismiss(self, principal: Principal) -> None:
         """End what a principal holds open, since its credential is good no more.
 
-        That is within a moment, not at its next request (threat model rule 7).
+        It is within a moment, not at its next request (threat model rule 7). Calls on HTTP are their doors'
+        to end, which hear of it before this.
         """
-        self.hub.close_for(principal.id)
-        self.sessions.end_for(principal)
+        self.dismissed.add(principal.id)
         for exchange in self.parking.all():
             if exchange.call.principal.id == principal.id:
-                exchange.cancel("the credential is good no more", InterruptedCallError())
+                exchange.cancel("the credential is good no more", credential_ended())
+        self.sessions.end_for(principal, credential_ended)
+        self.hub.close_for(principal.id)
 
     def drain(self) -> None:
         """End what would otherwise last: listeners gracefully, parked calls as interrupted."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from waygate_mcp.errors import RateLimitedError
+from waygate_mcp.errors import RateLimitedError, WaygateError
 from waygate_mcp.gateway.hub import Hub, Listener
 from waygate_mcp.gateway.places import ALONE, OwnedElsewhereError, Place
 from waygate_mcp.gateway.stream_buffer import (
@@ -216,6 +216,11 @@ class Session:
             if exchange is not None:
                 exchange.cancel(reason)
 
+    def end_calls(self, reason: str, why: Callable[[], WaygateError]) -> None:
+        """End all calls under way; their client is told `why`."""
+        for exchange in tuple(self.calls.values()):
+            exchange.cancel(reason, why())
+
     def close(self) -> None:
         """End it: calls are cancelled, streams end."""
         self.listener.close()
@@ -318,10 +323,14 @@ class Sessions:
         self._by_token.pop(session.token, None)
         self._note_end(session.id, session.expires_at)
 
-    def end_for(self, principal: Principal) -> None:
-        """End the sessions of a principal whose credential is good no more, calls and streams with them."""
+    def end_for(self, principal: Principal, why: Callable[[], WaygateError]) -> None:
+        """End the sessions of a principal whose credential is good no more, calls and streams with them.
+
+        Clients are told `why` in answer to their calls.
+        """
         for session in tuple(self._by_token.values()):
             if session.fingerprint == principal.fingerprint:
+                session.end_calls("the credential is good no more", why)
                 session.dismiss_reader()
                 self.end(session)
 

@@ -118,7 +118,8 @@ class Call(msgspec.Struct, kw_only=True):
     first, which raises where it must not.
     `input_responses` maps question keys to raw JSON results, `request_state` is the provider's own
     state, opened. `headers` are there for modern calls over HTTP only. `audit_sequence` is the number
-    of the audit record that says it began, 0 before that.
+    of the audit record that says it began, 0 before that; `shadowed` are roles in shadow that would have
+    refused it.
     """
 
     request_id: str
@@ -142,6 +143,7 @@ class Call(msgspec.Struct, kw_only=True):
     client_name: str = ""
     gate: Callable[[Call], Awaitable[None] | None] | None = None
     audit_sequence: int = 0
+    shadowed: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ half-built generation unwinds by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -28,15 +28,18 @@ from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan, Filter, Gatewa
 from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
+from waygate_mcp.gateway.shadow import judge_in_shadow
 from waygate_mcp.gateway.steps.at_once import AtOnce, AtOnceUpstream
 from waygate_mcp.gateway.steps.audit import Audit, started
 from waygate_mcp.gateway.steps.authorize import authorize
 from waygate_mcp.gateway.steps.limit import Limit
 from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.gateway.stream_buffer import StreamLimits
+from waygate_mcp.model.call import Call
 from waygate_mcp.model.event import Event, ResourceUpdated
 from waygate_mcp.model.ports import Announce, Authenticator, Provider, Step
 from waygate_mcp.model.rate import Rate, parse_rate
+from waygate_mcp.model.shadow import ShadowRoles
 from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
 from waygate_mcp.policy.limits import Limiter, Rules
@@ -236,7 +239,7 @@ def _gateway(
     caps = _caps(document)
     count = foundation.metrics.count_rate_limited
     for endpoint in gateway.endpoints.values():
-        endpoint.admit = limiter.admit_upstream
+        endpoint.admit = _admit(document, foundation, limiter)
         if caps.upstreams:
             endpoint.hold = AtOnceUpstream(Crowd(caps.of_upstream, foundation.places, count))
     return gateway
@@ -271,6 +274,24 @@ def _steps(document: Document, foundation: Foundation, limit: Step) -> tuple[Ste
     trail = foundation.audit.trail
     is_strict = audit.durability == "strict"
     return (observe, Audit(trail), *limits, authorize, started(trail, is_strict=is_strict))
+
+
+def _admit(
+    document: Document, foundation: Foundation, limiter: Limiter
+) -> Callable[[Call], Awaitable[None] | None]:
+    """Give who is asked about a call when it is known who answers it."""
+    if not document.shadow_roles:
+        return limiter.admit_upstream
+    roles = ShadowRoles(roles_of(document.roles), roles_of(document.shadow_roles, built_in=False))
+    count = foundation.metrics.count_shadow_refusal
+    judge = judge_in_shadow(roles, count, foundation.clock.monotonic)
+
+    def admit(call: Call) -> Awaitable[None] | None:
+        waits = limiter.admit_upstream(call)
+        judge(call)
+        return waits
+
+    return admit
 
 
 def _on_failure(document: Document, foundation: Foundation) -> Callable[[str], None]:

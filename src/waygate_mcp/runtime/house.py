@@ -7,6 +7,7 @@ door: HTTP and standard input are given a house. Nothing here is global; a proce
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -79,8 +80,9 @@ class House(Generic[Guard]):
 
     `logs` is open before the house is and outlives it. `make_guard` makes what the doors ask of
     every request; see `builders.MakeGuard`. `workplace` is given to one of several workers: `peers` are the
-    others, None where this process is alone. All attributes but `settings`, `clock` and `is_draining`
-    exist while the house is open.
+    others, None where this process is alone. All attributes but `settings`, `clock`, `is_draining` and `on_dismiss`
+    exist while the house is open. Doors put what ends the calls of a principal whose credential is good no
+    more into `on_dismiss`.
     """
 
     foundation: Foundation
@@ -112,6 +114,7 @@ class House(Generic[Guard]):
         self.started_s = 0.0
         self.peers: Peers | None = None
         self._keeps_history = False
+        self.on_dismiss: list[Callable[[Principal], None]] = []
         self._workplace = workplace
         self._make_guard = make_guard
         self._current: Generation[Guard] | None = None
@@ -334,7 +337,10 @@ class House(Generic[Guard]):
         """Read all keys, and follow their changes from then on."""
 
         def end(id_: str) -> None:
-            self.live.dismiss(Principal(f"key:{id_}", ""))
+            principal = Principal(f"key:{id_}", "")
+            for end_calls in self.on_dismiss:  # first: clients read why before their streams end
+                end_calls(principal)
+            self.live.dismiss(principal)
 
         keys = KeyBook(ApiKeys(database), self.clock.now, end)
         await keys.refresh()

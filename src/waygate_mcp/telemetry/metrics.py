@@ -72,6 +72,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Requests refused because a rate was spent, by whose rate it was.",
         ("scope",),
     ),
+    "shadow_refusals_total": (
+        "Calls a role in shadow would have refused, by the role.",
+        ("role",),
+    ),
     "upstream_requests_total": (
         "Calls and readings of lists for an upstream, by how they ended.",
         ("upstream", "outcome"),
@@ -124,6 +128,7 @@ class Metrics:
         self._errors = Counter(max_cells=200)
         self._auth_failures = Counter(max_cells=200)
         self._rate_limited = Counter(max_cells=20)
+        self._shadow_refusals = Counter()
         self._upstream_requests = Counter()
         self._records_dropped = Counter()
         self._upstreams_up: Callable[[], Mapping[str, bool]] = dict
@@ -175,6 +180,10 @@ class Metrics:
         """Count one request that was one too many; `scope` is a word such as `key` or `upstream`."""
         self._rate_limited.add(scope)
 
+    def count_shadow_refusal(self, role: str) -> None:
+        """Count one call that a role in shadow would have refused; `role` is a name of the document."""
+        self._shadow_refusals.add(role)
+
     def count_upstream_request(self, upstream: str, outcome: str) -> None:
         """Count one call or reading of a list; `outcome` is one of a few words."""
         self._upstream_requests.add(f"{upstream}{_SEPARATOR}{outcome}")
@@ -219,6 +228,7 @@ class Metrics:
                 "errors": dict(self._errors.cells),
                 "auth_failures": dict(self._auth_failures.cells),
                 "rate_limited": dict(self._rate_limited.cells),
+                "shadow_refusals": dict(self._shadow_refusals.cells),
                 "upstream_requests": dict(self._upstream_requests.cells),
                 "audit_write_failures": {"": self.audit_write_failures.number},
                 "records_dropped": dict(self._records_dropped.cells),
@@ -262,6 +272,7 @@ class _Families(Collector):
         yield _counter("errors_total", _summed(snapshots, "errors"))
         yield _counter("auth_failures_total", _summed(snapshots, "auth_failures"))
         yield _counter("rate_limited_total", _summed(snapshots, "rate_limited"))
+        yield _counter("shadow_refusals_total", _summed(snapshots, "shadow_refusals"))
         yield _counter("upstream_requests_total", _split(_summed(snapshots, "upstream_requests")))
         yield _by_upstream(snapshots, UPSTREAM_UP, UPSTREAM_UP_TEXT, min)
         yield _by_upstream(snapshots, DEFINITIONS_HELD, DEFINITIONS_HELD_TEXT, max)

@@ -57,6 +57,7 @@ from waygate_mcp.web.answers import (
 )
 from waygate_mcp.web.batch import run_batch
 from waygate_mcp.web.body import BODY_TIMEOUT_S, is_json, read_body
+from waygate_mcp.web.dismissing import check_still_good, end_if_dismissed, ends_calls
 from waygate_mcp.web.forward import find_session, forward
 from waygate_mcp.web.fronts import LegacyFront, ModernFront
 from waygate_mcp.web.problems import Refused
@@ -91,6 +92,7 @@ class McpDoor:
         self._house = house
         self._in_flight = 0
         self._slow: SlowWatch[ModernFront | LegacyFront] = SlowWatch(self._start_watch)
+        house.on_dismiss.append(ends_calls(self._slow.under_way))
 
     async def __call__(
         self,
@@ -179,6 +181,7 @@ class McpDoor:
             body = visit.whole_body(limit)
             if body is None:
                 body = await read_body(visit.receive, limit, BODY_TIMEOUT_S, headers)
+                check_still_good(visit, generation.guard, self._house.live)
             inbound = classify_post(body, headers)
             if isinstance(inbound, Refusal):
                 await answer_refusal(visit, inbound)
@@ -272,6 +275,7 @@ class McpDoor:
         if exchange is None or generation is None:
             return
         exchange.arm_deadline()
+        end_if_dismissed(exchange, self._house.live)
         watch = self._watch(front.visit, front, exchange, generation)
         with suppress(LimitError):  # too many tasks, or the server stops: the deadline must do
             front.watch = self._house.supervisor.start(watch, name="watch")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.gateway.conversation import Conversation
 from waygate_mcp.gateway.hub import Listener
+from waygate_mcp.gateway.live import credential_ended
+from waygate_mcp.model.principal import Principal
 from waygate_mcp.model.unverified import UnverifiedError
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.framing import encode_event
@@ -50,6 +52,7 @@ class SseDoor:
     def __init__(self, house: House[Guard]) -> None:
         self._house = house
         self._channels: dict[str, _Channel] = {}
+        house.on_dismiss.append(self._dismiss)
 
     async def __call__(
         self, scope: Scope, receive: Receive, send: Send, admitted: Visit | None = None
@@ -70,6 +73,12 @@ class SseDoor:
             body = jsonrpc.encode_error(None, jsonrpc.INTERNAL_ERROR, "Internal error", data)
             await visit.answer(500, body)
             await visit.end()
+
+    def _dismiss(self, principal: Principal) -> None:
+        """End the calls of a principal whose credential is good no more; its streams end by themselves."""
+        for channel in self._channels.values():
+            if channel.owner == principal.fingerprint:
+                channel.conversation.dismiss(credential_ended)
 
     async def _serve(self, visit: Visit) -> None:
         """Admit a request and hand it to its method."""

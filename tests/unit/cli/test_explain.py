@@ -19,7 +19,8 @@ def test_the_verdict_its_rules_and_the_exit_code(
 
     async def answer(_where: Where, path: str) -> dict[str, Any]:
         asked.append(path)
-        return {"allowed": allowed, "rules": ["first", "last"]}
+        shadow = {"shadow": ["agent"]} if allowed else {}
+        return {"allowed": allowed, "rules": ["first", "last"], **shadow}
 
     monkeypatch.setattr(module, "ask_json", answer)
     words = ["explain", "wg_abc_secret", "a tool", "--url", "http://127.0.0.1:1"]
@@ -28,7 +29,8 @@ def test_the_verdict_its_rules_and_the_exit_code(
     assert done.stdout.splitlines()[0] == (
         f"{'allowed' if allowed else 'refused'}: tool a tool at default, for the key abc"
     )
-    assert done.stdout.splitlines()[1:] == ["  first", "  last"]
+    more = ["  The role agent in shadow would refuse it; it is not in force."] if allowed else []
+    assert done.stdout.splitlines()[1:] == ["  first", "  last", *more]
     assert asked == ["/admin/v1/explain?key=abc&name=a+tool&kind=tool&endpoint=default"]
     done = CliRunner().invoke(app, [*words, "--json"])
     assert json.loads(done.stdout)["rules"] == ["first", "last"]

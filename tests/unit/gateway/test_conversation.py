@@ -12,6 +12,7 @@ from tests.support.channels import Channel
 from tests.support.dialogues import FORM, Desk, accepted, person
 from tests.support.scripted import Scripted, content_of, form, text
 from tests.support.virtual_time import pass_time, settle, virtual_time
+from waygate_mcp.errors import UnauthenticatedError
 from waygate_mcp.gateway import conversation as module
 from waygate_mcp.gateway.gateway import CallLimits, EndpointPlan
 from waygate_mcp.gateway.sessions import Session
@@ -673,4 +674,23 @@ async def test_an_answer_is_one_line_of_json() -> None:
         channel = Channel(desk)
         answer = await channel.answer_to(await channel.modern("tools/call", name="lines"))
         assert answer["result"]["content"] == []
+        await channel.close()
+
+
+@virtual_time
+async def test_calls_of_both_eras_end_when_their_client_is_dismissed() -> None:
+    async with Desk(box := Box()) as desk:
+        channel = Channel(desk)
+        channel.conversation.dismiss(lambda: UnauthenticatedError(safe_message="gone"))
+        await channel.open()
+        calls = [
+            await channel.legacy("tools/call", name="wait"),
+            await channel.modern("tools/call", name="wait"),
+        ]
+        await settle()
+        channel.conversation.dismiss(lambda: UnauthenticatedError(safe_message="gone"))
+        for identifier in calls:
+            answer = await channel.answer_to(identifier)
+            assert answer["error"] == {"code": 4401, "message": "gone"}
+        assert box.cancelled == 2
         await channel.close()

@@ -31,6 +31,7 @@ SURFACE = {
     "waygate_auth_failures_total": {"reason"},
     "waygate_upstream_up": {"upstream"},
     "waygate_rate_limited_total": {"scope"},
+    "waygate_shadow_refusals_total": {"role"},
     "waygate_upstream_requests_total": {"upstream", "outcome"},
     "waygate_audit_queue_depth": set(),
     "waygate_audit_last_record_timestamp": set(),
@@ -73,6 +74,7 @@ def busy() -> Metrics:
     metrics.count_upstream_request("web", "ok")
     metrics.count_record_dropped("refused")
     metrics.count_rate_limited("key")
+    metrics.count_shadow_refusal("agent")
     metrics.follow_upstreams(lambda: {"web": True})
     return metrics
 

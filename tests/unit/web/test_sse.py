@@ -181,6 +181,30 @@ async def test_the_stream_names_an_address_and_carries_every_answer() -> None:
 
 
 @virtual_time
+async def test_who_is_dismissed_reads_why_before_the_stream_ends() -> None:
+    async with Desk(box := Box(), document=ON) as desk:
+        never = asyncio.Event()
+
+        async def hangs(call: Call) -> Outcome:
+            await never.wait()
+            return text("never")
+
+        box.tool("hang", hangs)
+        client = Client(desk, "alice")
+        await client.open()
+        await client.handshake()
+        await client.say("tools/call", 7, name="hang")
+        await settle()
+        for principal in (person("somebody-else"), person("alice")):
+            for end_calls in desk.on_dismiss:
+                end_calls(principal)
+            desk.live.dismiss(principal)
+            await settle()
+            assert client.stream.task.done() == (principal.id == person("alice").id)
+        assert client.answer_to(7)["error"]["code"] == 4401
+
+
+@virtual_time
 async def test_questions_are_asked_and_changes_told_on_the_stream() -> None:
     async with Desk(box := Box(), document=ON) as desk:
 

@@ -38,6 +38,25 @@ async def test_what_takes_longer_is_handed_on_once_after_one_to_two_ticks() -> N
 
 
 @virtual_time
+async def test_what_is_under_way_is_known_until_it_is_over() -> None:
+    watch: SlowWatch[str] = SlowWatch(lambda _: None)
+    assert list(watch.under_way()) == []
+    buckets = {}
+    for name in ("long", "longer"):
+        buckets[name] = watch.begin(name)
+        await pass_time(1)
+    buckets["young"] = watch.begin("young")
+    assert set(watch.under_way()) == {"long", "longer", "young"}
+    for name, bucket in buckets.items():
+        del bucket[name]
+    assert list(watch.under_way()) == []
+    watch.begin("next")
+    await pass_time(1)
+    assert list(watch.under_way()) == ["next"]
+    assert len(watch._slow) == 1, "empty buckets are forgotten"
+
+
+@virtual_time
 async def test_it_ticks_only_while_something_is_under_way() -> None:
     slow: list[str] = []
     watch = SlowWatch(slow.append)

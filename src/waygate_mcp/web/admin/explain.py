@@ -13,9 +13,10 @@ from starlette.responses import Response
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.config.roles import roles_of
 from waygate_mcp.errors import UnknownNameError
-from waygate_mcp.gateway.explain import explain
+from waygate_mcp.gateway.explain import USE_PERMISSIONS, explain
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.principal import principal_of
+from waygate_mcp.model.shadow import ShadowRoles
 from waygate_mcp.runtime.house import House
 from waygate_mcp.storage.api_keys import ApiKeys
 from waygate_mcp.web.access import FAILURES, Needs, generation_of
@@ -36,6 +37,9 @@ class Explained(BaseModel):
     name: str
     provider: str | None = Field(description="The plugin or upstream that answers for it.")
     rules: list[str] = Field(description="In the order they decide; the last one settles it.")
+    shadow: list[str] = Field(
+        description="Roles in shadow (`shadow_roles`) that would refuse what is allowed now."
+    )
 
 
 class ExplainRoutes:
@@ -70,6 +74,9 @@ class ExplainRoutes:
             roles=stored.roles,
         )
         told = await explain(found, principal, Kind(kind), name)
+        shadows = ShadowRoles(roles, roles_of(generation.document.shadow_roles, built_in=False))
+        use = USE_PERMISSIONS[Kind(kind)]
+        refusing = shadows.refusing(principal, use, endpoint, told.provider or "", name)
         state = stored.state(datetime.fromtimestamp(foundation.clock.now(), UTC))
         is_good = state in ("active", "rotating")
         response.headers["cache-control"] = "no-store"
@@ -83,6 +90,7 @@ class ExplainRoutes:
             name=name,
             provider=told.provider,
             rules=[*told.rules, *(() if is_good else (f"The key is {state}: it is refused.",))],
+            shadow=list(refusing) if told.is_allowed else [],
         )
 
 
