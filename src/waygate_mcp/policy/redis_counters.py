@@ -124,8 +124,7 @@ class RedisCounters:
         was_up, self.is_up = self.is_up, False
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=OPEN_S)
+        await asyncio.wait(self._tasks, timeout=OPEN_S)
         self._settle_alone()
         if was_up:
             try:

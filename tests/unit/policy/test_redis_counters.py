@@ -224,3 +224,50 @@ async def test_a_rate_that_is_smaller_than_its_parts_lets_one_through() -> None:
         shortage = await here.take(bucket("1/day"))
         assert shortage is not None
         assert shortage.retry_after_s == pytest.approx(4 * 86_400)
+
+
+async def test_a_loss_soon_after_another_is_not_logged_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(redis_counters, "FIRST_S", 0.001)
+    async with counted() as here:
+        for _ in range(3):
+            here.far.is_there = False
+            await here.take(bucket())
+            assert not here.counters.is_up
+            here.far.is_there = True
+            await until(lambda: here.counters.is_up)
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+
+
+async def test_one_that_goes_while_we_leave_is_left_all_the_same() -> None:
+    async with counted() as here:
+        here.far.is_there = False
+    assert here.far.left == []
+
+
+async def test_one_that_waits_no_longer_when_it_is_lost_is_not_counted_here() -> None:
+    async with counted() as here:
+        here.far.gate.clear()
+        gone = here.begin(bucket())
+        await until(lambda: bool(here.far.batches))
+        gone.cancel()
+        here.far.is_there = False
+        here.far.gate.set()
+        await until(lambda: not here.counters.is_up)
+        assert here.alone == 0
+
+
+async def test_one_that_a_call_lost_while_it_was_looked_at_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with counted() as here:
+
+        async def beat(_member: str) -> int:
+            here.far.is_there = False
+            await here.take(bucket())
+            return 2
+
+        monkeypatch.setattr(here.far, "beat", beat)
+        assert not await here.counters.look()
+        assert not here.counters.is_up
