@@ -65,12 +65,13 @@ def test_a_built_in_role_may_be_in_shadow() -> None:
 
 
 def test_what_a_token_has_of_no_role_stays_its_own() -> None:
-    grants = [*ROLES["agent"], Grant("tools:call", "own__*")]
+    whole = [*ROLES["agent"], Grant("tools:call", "own__*")]
     narrow = [Grant("tools:list"), Grant("tools:call", "own__*")]
-    for own in (grants, narrow):
+    gone = shadows(agent=["tools:list"])
+    for own in (whole, narrow):
         token = principal_of("oauth:a", "a", own, roles=("agent",))
-        gone = shadows(agent=["tools:list"])
         assert gone.refusing(token, "tools:call", "default", "up", "files__x") == ("agent",)
+    token = principal_of("oauth:a", "a", narrow, roles=("agent",))
     assert gone.refusing(token, "tools:call", "default", "up", "own__x") == ()
 
 
