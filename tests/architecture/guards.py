@@ -33,6 +33,7 @@ LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     ),  # uvicorn's own parser, bounded where it sets no limit
     "aiohttp": ("net",),
     "prometheus_client": ("telemetry",),
+    "redis": ("policy.redis_link",),
     "opentelemetry": ("telemetry",),
     "uvicorn": ("web", "cli"),
     "typer": ("cli",),
@@ -109,6 +110,7 @@ BROAD_EXCEPT_HOMES = {
 # Who may import inside a function.
 LATE_IMPORT_HOMES = {
     "cli.stdio": "uvloop does not exist on Windows",
+    "runtime.counters": "the library of Redis is loaded only where one is configured",
 }
 
 # Where everything is caught and not raised again.

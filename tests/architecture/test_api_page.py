@@ -90,7 +90,8 @@ def test_the_codes_are_those_of_the_table() -> None:
 
 async def test_the_checks_are_those_that_are_made(tmp_path: Path) -> None:
     workplace = Workplace(Place(0, 2), tmp_path, b"")
-    async with open_house(settings_in(tmp_path, {}), workplace=workplace) as house:
+    settings = settings_in(tmp_path, {}, redis_url=f"unix://{tmp_path}/nobody-listens")
+    async with open_house(settings, workplace=workplace) as house:
         made = health.HealthRoutes(house)
         assert {row[0].strip("`") for row in table("Health")} == set(await made.checks())
 

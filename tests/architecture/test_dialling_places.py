@@ -30,6 +30,7 @@ NOT_IN_THE_MATRIX = {
     "runtime.host": "connects to a program it started itself, by a Unix socket",
     "web.server": "listens",
     "web.workers": "listens",
+    "policy.redis_link": "the Redis the administrator named in WAYGATE_REDIS_URL; its client dials",
     "storage.engine": "the database the administrator named in WAYGATE_DB_URL; its driver dials",
 }
 

@@ -10,6 +10,8 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ OPEN: Mapping[str, object] = {"auth": {"mode": "none"}}
 
 _LISTENS_WITHIN_S = 30.0
 _ENDS_WITHIN_S = 15.0
+_OPEN_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,22 @@ def running(cell: Cell, folder: Path) -> Iterator[Running]:
             section = {"url": stack.enter_context(listening(cell, document, record, free_port()))}
         gateway_document = {"version": 1, **OPEN, "upstreams": {"fixture": section}}
         gateway = stack.enter_context(serving(folder / "gateway", gateway_document, key=None))
+        _await_upstream(gateway)
         yield Running(cell, gateway, record)
+
+
+def _await_upstream(gateway: Gateway) -> None:
+    """Wait until the upstream is open: who asks before is told of none after some seconds, as documented."""
+    deadline = time.monotonic() + _OPEN_WITHIN_S
+    state = ""
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{gateway.base_url}/mcp/servers", timeout=10) as answer:
+            (shown,) = json.load(answer)["servers"]
+        state = shown["state"]
+        if state == "ready":
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"the upstream is {state} after {_OPEN_WITHIN_S:.0f} s")
 
 
 def _door(cell: Cell) -> dict[str, Any]:

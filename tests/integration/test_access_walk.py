@@ -173,11 +173,12 @@ def plain(answer: Answer) -> bytes:
     return json.dumps(body).encode()
 
 
-async def test_no_key_that_is_good_no_more_comes_in_anywhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", range(3))
+async def test_no_key_that_is_good_no_more_comes_in_anywhere(tmp_path: Path, part: int) -> None:
     async with keys_of_all_kinds(tmp_path) as keys:
         walked = walk(keys.app)
         assert {path for _, path in walked} >= {"/mcp", "/admin/v1/keys", "/admin/v1/explain"}
-        for method, path in walked:
+        for method, path in walked[part::3]:
             if method == "OPTIONS" or path in OPEN_PATHS:
                 continue
             stranger = await ask(keys.app, path, method, (HOST, SAME_ID))

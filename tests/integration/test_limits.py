@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support.house import (
     BEARER,
@@ -12,6 +15,7 @@ from tests.support.house import (
     Answer,
     ask,
     open_app,
+    scope_of,
     settings_in,
     write_document,
 )
@@ -27,21 +31,29 @@ def document(**rates: Any) -> dict[str, Any]:
 
 async def discover(app: Any) -> Answer:
     """One request of the modern era."""
+    headers, body = modern("server/discover", {})
+    return await ask(app, "/mcp", "POST", headers, body)
+
+
+def modern(method: str, params: dict[str, Any]) -> tuple[tuple[tuple[bytes, bytes], ...], bytes]:
+    """Headers and body of a request of the modern era."""
     meta = {
         "io.modelcontextprotocol/protocolVersion": REVISION,
         "io.modelcontextprotocol/clientCapabilities": {},
         "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
     }
-    message = {"jsonrpc": "2.0", "id": 7, "method": "server/discover", "params": {"_meta": meta}}
+    message = {"jsonrpc": "2.0", "id": 7, "method": method, "params": {**params, "_meta": meta}}
+    name = params.get("name")
     headers = (
         HOST,
         BEARER,
         JSON,
         ACCEPT,
         (b"mcp-protocol-version", REVISION.encode()),
-        (b"mcp-method", b"server/discover"),
+        (b"mcp-method", method.encode()),
+        *([(b"mcp-name", name.encode())] if name else []),
     )
-    return await ask(app, "/mcp", "POST", headers, json.dumps(message).encode())
+    return headers, json.dumps(message).encode()
 
 
 class Legacy:
@@ -136,3 +148,93 @@ async def test_without_a_word_in_the_document_the_setting_holds(tmp_path: Path) 
         statuses = [(await discover(app)).status for _ in range(4)]
         assert statuses[:2] == [200, 200]
         assert 429 in statuses
+
+
+WAITING = '''
+"""A tool that takes as long as it is told to."""
+import asyncio
+from waygate_mcp import Toolbox
+
+box = Toolbox()
+
+
+@box.tool
+async def wait(seconds: float) -> str:
+    """Wait."""
+    await asyncio.sleep(seconds)
+    return "done"
+'''
+
+
+def waiting(folder: Path, **concurrent: Any) -> dict[str, Any]:
+    """A document with that tool."""
+    (folder / "waiting.py").write_text(WAITING)
+    return {
+        "plugins": {"waiting": {"use": "./waiting.py"}},
+        "limits": {"concurrent": concurrent},
+    }
+
+
+async def wait(app: Any, seconds: float) -> Answer:
+    headers, body = modern("tools/call", {"name": "wait", "arguments": {"seconds": seconds}})
+    return await ask(app, "/mcp", "POST", headers, body)
+
+
+@pytest.mark.parametrize(
+    ("concurrent", "scope"),
+    [
+        ({"default": 2}, "default"),
+        ({"keys": {"key:bootstrap": 2}}, "key"),
+        ({"tools": {"wait": 2}}, "tool"),
+        ({"upstreams": {"waiting": 2}}, "upstream"),
+    ],
+)
+async def test_a_call_too_many_at_once_is_429_until_another_has_ended(
+    tmp_path: Path, concurrent: dict[str, Any], scope: str
+) -> None:
+    async with open_app(settings_in(tmp_path, waiting(tmp_path, **concurrent))) as (app, house):
+        answers = await asyncio.gather(*(wait(app, 0.2) for _ in range(5)))
+        refused = [each for each in answers if each.status != 200]
+        assert [each.status for each in refused] == [429] * 3
+        for each in refused:
+            assert each.header("retry-after") == "1"
+            assert each.header("x-ratelimit-limit") is None
+            assert each.json()["error"]["code"] == 4429
+        assert (await wait(app, 0)).status == 200
+        assert house.foundation.places.taken == {}
+        text = house.metrics.render()[0].decode()
+        assert f'waygate_rate_limited_total{{scope="concurrent_{scope}"}} 3.0' in text
+
+
+async def test_a_client_that_hangs_up_leaves_its_place_and_a_reload_keeps_those_taken(
+    tmp_path: Path,
+) -> None:
+    document = waiting(tmp_path, default=1, upstreams={"waiting": 1})
+    settings = settings_in(tmp_path, document)
+    async with open_app(settings) as (app, house):
+        places = house.foundation.places
+        headers, body = modern("tools/call", {"name": "wait", "arguments": {"seconds": 60}})
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+        gone = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_message: Any) -> None:
+            """Nobody reads."""
+
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            group.create_task(app(scope_of("/mcp", "POST", headers), receive, send))
+            while len(places.taken) < 2:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.01)
+            assert settings.config is not None
+            document["limits"]["concurrent"]["roles"] = {"other": 5}
+            write_document(settings.config, document)
+            assert (await house.reload("test")).is_done
+            assert (await wait(app, 0)).status == 429
+            gone.set()
+        assert places.taken == {}
+        assert (await wait(app, 0)).status == 200

@@ -17,7 +17,8 @@ from waygate_mcp.model.principal import LOCAL
 from waygate_mcp.protocol.versions import LATEST_LEGACY, MODERN
 from waygate_mcp.testing.fakes import ALL_CAPABILITIES, call_tool, text_of
 from waygate_mcp.upstreams.opening import UpstreamConfig
-from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.status import SteadyLimits
+from waygate_mcp.upstreams.steady import SteadyUpstream
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ class FakeServer:
                 "capabilities": {"tools": {}},
             },
             "tools/list": {"tools": list(self.tools)},
+            "tools/call": {"content": []},
         }
 
         def answered(request: Request) -> Response:
@@ -46,6 +47,7 @@ class FakeServer:
             yield FakeExchange(
                 server__discover=self.answer("server/discover"),
                 tools__list=self.answer("tools/list"),
+                tools__call=self.answer("tools/call"),
             )
 
         patch.setattr(upstreams, "open_http", reach)

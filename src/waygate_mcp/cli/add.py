@@ -20,11 +20,11 @@ from waygate_mcp.cli.output import ExitCode, JsonOption, note, print_json, say
 from waygate_mcp.cli.probe import print_probe, probe_as_json, probe_upstreams
 from waygate_mcp.config.client_block import client_names
 from waygate_mcp.config.document import Document
+from waygate_mcp.config.document_text import put_entry
 from waygate_mcp.config.problems import translate
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import YamlText
 from waygate_mcp.errors import ConfigError, ConfigProblem
-from waygate_mcp.importers.document_text import put_entry
 from waygate_mcp.importers.secret_texts import free_name, is_secret, secret_name, stored_secrets
 
 Words = list[str] | None

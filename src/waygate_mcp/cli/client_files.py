@@ -20,8 +20,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from waygate_mcp.cli.clients import Client, Target, Transport, snippet, uses_frame
+from waygate_mcp.config.files import keep_beside, write_whole
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.importers.files import keep_beside, write_whole
 
 __all__ = ["as_text", "edited", "write_beside_backup"]
 

@@ -17,6 +17,7 @@ import typer
 from waygate_mcp.cli.init import DOCUMENT
 from waygate_mcp.cli.options import settings_from
 from waygate_mcp.config.document import Document
+from waygate_mcp.config.files import alone_in, keep_beside, read_text, write_whole
 from waygate_mcp.config.load import (
     FILE_NAME,
     find_document,
@@ -28,7 +29,6 @@ from waygate_mcp.config.settings import Settings, read_settings
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import MAX_BYTES
 from waygate_mcp.errors import ConfigError, ConfigProblem
-from waygate_mcp.importers.files import alone_in, keep_beside, read_text, write_whole
 from waygate_mcp.runtime.secrets import fetch_for_command, secret_uses
 from waygate_mcp.runtime.upstreams import examine_upstreams
 

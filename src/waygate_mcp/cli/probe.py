@@ -32,7 +32,8 @@ from waygate_mcp.runtime.secrets import fetch_for_command
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse, resolve_upstreams
 from waygate_mcp.telemetry.redaction import Redactor
-from waygate_mcp.upstreams.steady import Status, SteadyUpstream
+from waygate_mcp.upstreams.status import Status
+from waygate_mcp.upstreams.steady import SteadyUpstream
 
 __all__ = ["Probe", "mend_of", "print_probe", "probe_as_json", "probe_upstreams", "progress"]
 

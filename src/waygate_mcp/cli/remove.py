@@ -10,11 +10,11 @@ from waygate_mcp.cli.document_desk import DocumentDesk, upstream_names
 from waygate_mcp.cli.options import ConfigOption
 from waygate_mcp.cli.output import JsonOption, print_json, say
 from waygate_mcp.config.client_block import client_names
+from waygate_mcp.config.document_text import drop_entry
 from waygate_mcp.config.references import find_references
 from waygate_mcp.config.suggest import nearest
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.importers.document_text import drop_entry
 
 NameArgument = Annotated[
     str,

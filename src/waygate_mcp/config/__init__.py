@@ -8,4 +8,6 @@ Its nouns:
     resolve_references  `${env:…}`, `${file:…}`, `${secret:…}` → text (`references.py`)
     SecretText          text that is not shown; the master key (`secrets.py`)
     parse_yaml          YAML → plain values and their places (`yaml_text.py`)
+    put_entry           the document edited so that nothing else in it changes (`document_text.py`)
+    write_whole         a file written whole or not at all (`files.py`)
 """

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from waygate_mcp.config.audit import AuditSection
 from waygate_mcp.config.client_servers import CLIENT_SERVERS_SCHEMA
+from waygate_mcp.config.concurrent import ConcurrentSection
 from waygate_mcp.config.hosts import LOOPBACK_HOSTS, parse_host, parse_origin
 from waygate_mcp.config.oauth import OAuthSection
 from waygate_mcp.config.patterns import (
@@ -111,6 +112,12 @@ class ServerSection(Section):
     metrics: Literal["protected", "public"] = Field(
         "protected",
         description="`protected`: /metrics needs `metrics:read`; `public`: open to all.",
+    )
+    remote_changes: Literal["safe", "all"] = Field(
+        "safe",
+        description="What the admin API may change of this document. `safe`: nothing that says what is run "
+        "here, which private addresses are dialled, where secrets come from or whether there is a record; "
+        "`all`: everything. Only the file can say `all`.",
     )
     http_sse: bool = Field(
         False, description="Open the HTTP+SSE door of 2024-11-05 (`/sse` and `/messages/…`)."
@@ -228,6 +235,9 @@ class LimitsSection(Section):
     )
     rates: RatesSection = Field(
         default_factory=RatesSection, description="How often callers may call."
+    )
+    concurrent: ConcurrentSection = Field(
+        default_factory=ConcurrentSection, description="How many calls callers may have at once."
     )
 
 

@@ -62,7 +62,7 @@ def load_document(path: Path | None, settings: Settings) -> Document:
     """
     if path is None:
         return complete_document(default_document(), settings)
-    return parse_document(_read(path), settings, source=str(path))
+    return parse_document(read_document(path), settings, source=str(path))
 
 
 def check_document(
@@ -80,8 +80,26 @@ def check_document(
         ConfigError: as `load_document`, or every problem found beyond that.
     """
     document = load_document(path, settings)
-    problems: list[ConfigProblem] = []
     known = NOTHING_KNOWN if fetch is None else fetch(document)
+    folder = None if path is None else path.parent
+    problems = examine_document(document, settings, folder, known, examine)
+    if problems:
+        raise locate(ConfigError(problems=problems), path)
+    return document
+
+
+def examine_document(
+    document: Document,
+    settings: Settings,
+    folder: Path | None,
+    known: KnownSecrets = NOTHING_KNOWN,
+    examine: Examine | None = None,
+) -> list[ConfigProblem]:
+    """Find what is wrong with a valid document beyond its text. See `check_document`.
+
+    `folder` is the document's.
+    """
+    problems: list[ConfigProblem] = []
     for name, plugin in document.enabled_plugins().items():
         try:
             resolve_references(
@@ -93,11 +111,8 @@ def check_document(
         except ConfigError as exc:
             problems.extend(exc.problems)
     if examine is not None:
-        folder = None if path is None else path.parent
         problems.extend(examine(document, folder, settings.data_dir, known))
-    if problems:
-        raise locate(ConfigError(problems=problems), path)
-    return document
+    return problems
 
 
 def locate(error: ConfigError, path: Path | None) -> ConfigError:
@@ -106,15 +121,26 @@ def locate(error: ConfigError, path: Path | None) -> ConfigError:
     What names its place or its source already is given back as it is; and so is everything where the
     file cannot be read any more.
     """
-    if path is None or error.source or any(problem.line for problem in error.problems):
+    if path is None:
         return error
     try:
-        text = parse_yaml(_read(path))
+        data = read_document(path)
+    except ConfigError:
+        return error
+    return place_in(error, data, source=str(path))
+
+
+def place_in(error: ConfigError, data: bytes, *, source: str) -> ConfigError:
+    """Do as `locate` does, in a text that need not be in its file."""
+    if error.source or any(problem.line for problem in error.problems):
+        return error
+    try:
+        text = parse_yaml(data)
     except ConfigError:
         return error
     placed = _placed(error.problems, text)
     has_place = any(problem.line for problem in placed)
-    return ConfigError(problems=placed, source=str(path)) if has_place else error
+    return ConfigError(problems=placed, source=source) if has_place else error
 
 
 def parse_document(data: bytes, settings: Settings, *, source: str = "") -> Document:
@@ -152,7 +178,12 @@ def complete_document(document: Document, settings: Settings) -> Document:
     return document.model_copy(update=changes) if changes else document
 
 
-def _read(path: Path) -> bytes:
+def read_document(path: Path) -> bytes:
+    """Read the bytes of a document, of one that is too long a part that is.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         with path.open("rb") as handle:
             return handle.read(MAX_BYTES + 1)

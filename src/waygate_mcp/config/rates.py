@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from waygate_mcp.config.section import Section, items
 from waygate_mcp.model.rate import parse_rate
 
-__all__ = ["RatesSection"]
+__all__ = ["RatesSection", "Subject"]
 
 
 def _rate(text: str) -> str:
@@ -25,6 +25,7 @@ RateText = Annotated[str, StringConstraints(max_length=64), AfterValidator(_rate
 
 Rates = Annotated[tuple[RateText, ...], Field(strict=False, max_length=8)]
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+"""A role, the id of a caller, a tool's public name, or the name of an upstream or plugin."""
 
 
 class RatesSection(Section):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -26,6 +27,8 @@ ENV_FILE = ".env"
 DATABASE_ALIAS = "DATABASE_URL"
 HOME = Path("~/.waygate")
 """Where data, logs and the document lie when nothing else is said."""
+
+REDIS_SCHEMES = frozenset({"redis", "rediss", "unix"})
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Several values, written with commas between them."""
@@ -91,6 +94,11 @@ class Settings(BaseSettings):
             "Default: SQLite in the data folder. `DATABASE_URL` is read where this is not set."
         ),
     )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis in which several machines count rates together: `redis://HOST:6379/0`, "
+        "`rediss://USER:PASSWORD@HOST/0` with TLS, or `unix:///SOCKET`. Default: none, one machine.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe level that is written."
     )
@@ -140,6 +148,13 @@ class Settings(BaseSettings):
             return tuple(part for raw in value.split(",") if (part := raw.strip()))
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_redis_url(value.get_secret_value())
+        return value
+
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,6 +199,28 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Folder for files that live as long as the server (process ids, sockets and metrics of workers)."""
         return self.data_dir / "run"
+
+
+def check_redis_url(text: str) -> None:
+    """Look at the address of a Redis.
+
+    Raises:
+        ValueError: it is none; the message holds no part of it.
+    """
+    try:
+        parts = urlsplit(text)
+        is_there = bool(parts.path if parts.scheme == "unix" else parts.hostname)
+        number = parts.path.removeprefix("/")
+        is_fine = (
+            parts.scheme in REDIS_SCHEMES
+            and is_there
+            and parts.port != 0
+            and (parts.scheme == "unix" or not number or (number.isascii() and number.isdecimal()))
+        )
+    except ValueError:  # its port is no number
+        is_fine = False
+    if not is_fine:
+        raise ValueError("write redis://HOST:PORT/NUMBER, rediss:// for TLS, or unix:///SOCKET")
 
 
 def read_settings(

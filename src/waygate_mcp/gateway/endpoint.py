@@ -6,7 +6,7 @@ HTTP, sessions and streams; those are the doors'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -64,7 +64,8 @@ class Endpoint:
 
     `steps` are the rings around every call, outermost first. `instructions` replaces the providers'
     own advice where it is given. `handles` seals the ids of tasks. `admit`, where it is set, is shown each
-    call once its provider is known, and refuses it by raising.
+    call once its provider is known, and refuses it by raising, or what it gives does when it is awaited.
+    `hold` is a last step around the provider, once it is known.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class Endpoint:
         self._own_instructions = instructions
         self._steps = tuple(steps)
         self._tasks = Tasks(handles, catalog)
-        self.admit: Callable[[Call], None] | None = None
+        self.hold: Step | None = None
+        self.admit: Callable[[Call], Awaitable[None] | None] | None = None
         self.handle: Handler = compose(steps, self._route)
         self._all_handlers: dict[str, Handler] = {
             **dict.fromkeys(_LISTS, compose(steps, self._list)),
@@ -238,17 +240,17 @@ class Endpoint:
 
     async def _answer(self, found: Found, call: Call) -> Outcome:
         """Let a provider answer; URIs and tasks in its answer get the names they have here."""
-        if self.admit is not None:
-            self.admit(call)
+        if self.admit is not None and (waits := self.admit(call)) is not None:
+            await waits
         if not found.mark.text:
-            outcome = await found.provider.call(call)
+            outcome = await self._ask(found, call)
             if type(outcome) is not Reply:
                 return outcome
             if self._has_rivals and b'"resource' in outcome.result:
                 self._note_links(found, call, outcome)
             return outcome if outcome.task_id is None else self._tasks.hand_out(call, outcome)
         try:
-            outcome = await found.provider.call(call)
+            outcome = await self._ask(found, call)
         except RpcError as exc:
             raise _marked_error(found, exc) from exc
         except UnknownNameError as exc:
@@ -257,6 +259,10 @@ class Endpoint:
             return outcome
         marked = _marked(found, call.method, outcome)
         return marked if marked.task_id is None else self._tasks.hand_out(call, marked)
+
+    def _ask(self, found: Found, call: Call) -> Awaitable[Outcome]:
+        provider = found.provider
+        return provider.call(call) if self.hold is None else self.hold(call, provider.call)
 
     def _note_links(self, found: Found, call: Call, reply: Reply) -> None:
         """Remember whose the resources are that a result points to."""

@@ -1,7 +1,5 @@
-"""Other makers' configuration made ours, and the document edited so that nothing else in it changes.
+"""Other makers' configuration made ours.
 
-- `files`: text written whole or not at all, with what was there kept beside it
-- `document_text`: an entry put into or taken out of the document, as text
 - `jsonc`: JSON with comments, as editors write it
 - `found_servers`: which servers a file of a client, or of another Waygate, names
 - `shapes`: the members of clients that write servers in a shape of their own

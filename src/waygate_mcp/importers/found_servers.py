@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from waygate_mcp.config.document import Document
+from waygate_mcp.config.files import read_text
 from waygate_mcp.config.yaml_text import KeyPath, dotted, parse_yaml
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.importers.files import read_text
 from waygate_mcp.importers.jsonc import parse_jsonc
 from waygate_mcp.importers.shapes import common_shape
 

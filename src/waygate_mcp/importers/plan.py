@@ -23,12 +23,12 @@ from waygate_mcp.config.client_servers import (
     translate_server,
 )
 from waygate_mcp.config.document import Document
+from waygate_mcp.config.document_text import put_entry
 from waygate_mcp.config.problems import translate
 from waygate_mcp.config.references import SECRETS_FOLDER
 from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.config.yaml_text import YamlText, dotted
 from waygate_mcp.errors import ConfigProblem
-from waygate_mcp.importers.document_text import put_entry
 from waygate_mcp.importers.found_servers import FoundServer, Left, Reading
 from waygate_mcp.importers.secret_texts import move_secrets, secret_name
 

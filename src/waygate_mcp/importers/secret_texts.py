@@ -18,7 +18,7 @@ from typing import Any
 from waygate_mcp.config.references import SECRETS_FOLDER
 from waygate_mcp.config.secrets import MAX_SECRET_BYTES, prepare_private_folder
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.telemetry.redaction import Redactor, is_sensitive
+from waygate_mcp.telemetry.redaction import is_secret
 
 __all__ = [
     "MovedSecrets",
@@ -29,8 +29,6 @@ __all__ = [
     "stored_secrets",
 ]
 
-_ALSO_SENSITIVE = re.compile(r"(?:^|_)(?:key|pat|pwd|pass|auth|dsn)$")
-_HARMLESS = re.compile(r"(?:[0-9]{0,6}|true|false|yes|no|on|off|none|null|default)", re.IGNORECASE)
 _SCHEME = re.compile(r"(?i)(bearer|basic|token|apikey|api-key)\s+(\S.*)", re.DOTALL)
 _PARAMETER = re.compile(r"([?&])([^=&#]+)=([^&#]+)")
 _FLAG = re.compile(r"--?([A-Za-z][A-Za-z0-9_-]*)(?:=(.*))?", re.DOTALL)
@@ -45,16 +43,6 @@ class MovedSecrets:
     section: dict[str, Any]
     texts: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
-
-
-def is_secret(name: str, text: str) -> bool:
-    """Tell whether `text`, which stands beside `name`, looks like a secret that stands there itself."""
-    if "${" in text or _HARMLESS.fullmatch(text.strip()):
-        return False
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name[:100]).lower().replace("-", "_")
-    if is_sensitive(name) or _ALSO_SENSITIVE.search(snake):
-        return True
-    return Redactor().text(text, len(text) + 1) != text
 
 
 def secret_name(upstream: str, key: str) -> str:

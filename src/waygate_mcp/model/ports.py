@@ -33,6 +33,7 @@ __all__ = [
     "Caller",
     "CounterStore",
     "FactStore",
+    "FarCounterStore",
     "Handler",
     "KeyStore",
     "NameStore",
@@ -266,6 +267,16 @@ class CounterStore(Protocol):
 
         Never blocks for longer than a few microseconds, never raises. A clock that does not go back
         measures the time.
+        """
+
+
+class FarCounterStore(Protocol):
+    """Counts calls against rates, and may have to ask somebody else. Every CounterStore is one."""
+
+    def take(self, buckets: Sequence[Bucket]) -> Shortage | Awaitable[Shortage | None] | None:
+        """Do as `CounterStore.take`, or give what is to be awaited first, which never raises.
+
+        The wait is bounded by a few tenths of a second.
         """
 
 

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from enum import Enum, auto
-from typing import cast
+from typing import NamedTuple, Protocol, Self, cast
 
 import httptools
 
@@ -39,6 +38,9 @@ _HIGH_BYTES = 256 * 1024
 _LOW_BYTES = 64 * 1024
 _MAX_PIECES = 1024
 _VERSIONS = ("1.1", "1.0")
+_LENGTH = b"\r\ncontent-length: "
+_MAX_PLAIN_BYTES = 2 * 1024
+_MAX_DIGITS = 8
 _BROKE_OFF = "broke its answer off"
 _OUTCOME_UNKNOWN = "The upstream server closed the connection in mid-call; the outcome is unknown."
 
@@ -52,6 +54,13 @@ class State(Enum):
     CLOSED = auto()
 
 
+class Pool(Protocol):
+    """Where a connection goes back to."""
+
+    def release(self, connection: Connection) -> None:
+        """Take a connection back, whatever became of it."""
+
+
 class PooledResponse(WholeReader):
     """A response under way; see HttpResponse."""
 
@@ -60,6 +69,7 @@ class PooledResponse(WholeReader):
         "_pieces",
         "headers",
         "is_whole",
+        "pool",
         "problem",
         "queued_bytes",
         "status",
@@ -71,7 +81,8 @@ class PooledResponse(WholeReader):
         self.is_whole = False
         self.problem: UpstreamError | None = None
         self.queued_bytes = 0
-        self._pieces: deque[bytes] = deque()
+        self.pool: Pool | None = None
+        self._pieces: list[bytes] = []
         self._connection: Connection | None = connection
 
     def put(self, piece: bytes) -> bool:
@@ -109,21 +120,61 @@ class PooledResponse(WholeReader):
                 raise self.problem
             assert self._connection is not None, "an open response has its connection"
             await self._connection.wait_more(self)
-        if len(self._pieces) == 1:
-            taken = self._pieces.popleft()
-        else:
-            taken = b"".join(self._pieces)
-            self._pieces.clear()
-        self.queued_bytes = 0
+        taken = self._take_pieces()
         if self._connection is not None:
             self._connection.make_room(self)
         return taken
+
+    def _take_pieces(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        self.queued_bytes = 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def take_whole(self, limit_bytes: int) -> bytes | None:
+        """See HeldResponse."""
+        if self.is_whole and self.queued_bytes <= limit_bytes:
+            return self._take_pieces()
+        return None
+
+    def release(self) -> None:
+        """See HeldResponse; `pool` and the connection were noted when it was handed out."""
+        pool, self.pool = self.pool, None
+        connection = self._connection
+        if pool is not None and connection is not None:
+            pool.release(connection)
 
     def close(self, problem: UpstreamError) -> None:
         """Let go of the connection; with `problem`, unless the body is whole."""
         self._connection = None
         if not self.is_whole and self.problem is None:
             self.problem = problem
+
+
+class _Plain(NamedTuple):
+    """The head of an answer that was read before, in two pieces: between them stands the body's length."""
+
+    before: bytes
+    after: bytes
+    length: bytes
+    headers: dict[str, str]
+
+    @classmethod
+    def of(cls, answer: bytes, headers: dict[str, str]) -> Self | None:
+        """Cut up an answer that came in one piece; None where it is not that plain.
+
+        The parser has read it as a 200 with its length stated once and nothing after its body. Where that
+        does not fit with what is cut here, the parser goes on alone.
+        """
+        end = answer.find(b"\r\n\r\n")
+        head = answer[:end].lower()
+        at = head.find(_LENGTH) + len(_LENGTH)
+        stop = answer.find(b"\r\n", at)
+        length = answer[at:stop]
+        if end > _MAX_PLAIN_BYTES or head.count(b"content-length") != 1 or not length.isdigit():
+            return None
+        if not 0 < int(length) == len(answer) - end - 4:
+            return None
+        return cls(answer[:at], answer[stop : end + 4], length, headers)
 
 
 class Connection(asyncio.Protocol):
@@ -154,6 +205,8 @@ class Connection(asyncio.Protocol):
         self._is_kept = False
         self._ends_with_close = False
         self._is_paused = False
+        self._plain: _Plain | None = None
+        self._first: bytes | None = None
 
     # ------------------------------------------------------------------ for the pool
     @property
@@ -170,7 +223,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_waited_for(self) -> bool:
         """Whether somebody waits for bytes, since `since`."""
-        return self._waiter is not None
+        return self._waiter is not None and not self._waiter.done()
 
     async def exchange(self, request: bytes) -> PooledResponse:
         """Send a request in one write and wait for the head of its final response.
@@ -179,6 +232,15 @@ class Connection(asyncio.Protocol):
             UpstreamProtocolError: what came is no response, or nothing came.
             UpstreamTimeoutError: see `expire`.
         """
+        response = self.begin(request)
+        while not response.status:
+            if response.problem is not None:
+                raise response.problem
+            await self.wait_more(response)
+        return response
+
+    def begin(self, request: bytes) -> PooledResponse:
+        """Send a request in one write; its response has no status before the head is there."""
         response = self._response = PooledResponse(self)
         self.state = State.HEAD
         self.uses += 1
@@ -187,10 +249,6 @@ class Connection(asyncio.Protocol):
         self._headers = response.headers
         assert self._transport is not None
         self._transport.write(request)
-        while not response.status:
-            if response.problem is not None:
-                raise response.problem
-            await self.wait_more(response)
         return response
 
     def finish(self) -> bool:
@@ -212,17 +270,16 @@ class Connection(asyncio.Protocol):
         self._fail(UpstreamTimeoutError(self._upstream, what))
 
     # ------------------------------------------------------------------ for the response
-    async def wait_more(self, response: PooledResponse) -> None:
-        """Wait until something changed for `response`."""
+    def wait_more(self, response: PooledResponse) -> asyncio.Future[None]:
+        """Give what is done once something changed for `response`."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
         if response is not self._response or self.state is State.CLOSED:
             response.problem = self._closed(_BROKE_OFF)
-            return
-        waiter = self._waiter = self._loop.create_future()
-        self.since = self._loop.time()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+            waiter.set_result(None)
+        else:
+            self._waiter = waiter
+            self.since = self._loop.time()
+        return waiter
 
     def make_room(self, response: PooledResponse) -> None:
         """Go on reading, once what was queued is taken."""
@@ -247,6 +304,12 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         if parser is None:
             return
+        if self.got_anything:
+            self._first = None
+        else:
+            if self._plain is not None and self._take_plain(self._plain, data):
+                return
+            self._first = data
         self.got_anything = True
         self._unproductive_bytes += len(data)
         try:
@@ -262,6 +325,34 @@ class Connection(asyncio.Protocol):
         if self._unproductive_bytes > _MAX_HEAD_BYTES and not self._response.is_whole:
             text = f"sent {self._unproductive_bytes} bytes without a head or body in them"
             self._fail(UpstreamProtocolError(self._upstream, text))
+
+    def _take_plain(self, plain: _Plain, data: bytes) -> bool:
+        """Take an answer that differs from an earlier one in its body only, without parsing it again.
+
+        Servers repeat their heads, within a second at least. The parser sees whole answers or none, so
+        that it stands at the beginning of one all the same.
+        """
+        if not data.startswith(plain.before):
+            return False
+        at = len(plain.before)
+        stop = data.find(b"\r\n", at, at + _MAX_DIGITS)
+        length = data[at:stop]
+        if stop < 0 or not length.isdigit() or not data.startswith(plain.after, stop):
+            return False
+        begin = stop + len(plain.after)
+        if not 0 < int(length) == len(data) - begin:
+            return False
+        self.got_anything = True
+        response = self._response
+        headers = plain.headers
+        if length != plain.length:
+            headers = {**headers, "content-length": length.decode()}
+        response.headers = headers
+        response.status = 200
+        response.put(data[begin:])
+        self._is_kept = True
+        self._end_response()
+        return True
 
     def eof_received(self) -> bool | None:
         """See asyncio; there are no half-open connections here."""
@@ -304,6 +395,7 @@ class Connection(asyncio.Protocol):
             if status == 101:
                 raise UpstreamProtocolError(self._upstream, "switched the protocol")
             self._headers.clear()
+            self._first = None
             return
         headers = self._headers
         coding = headers.get("transfer-encoding")
@@ -328,6 +420,15 @@ class Connection(asyncio.Protocol):
         """End the response; the connection stays if nothing speaks against it."""
         if self.state is not State.BODY:
             return  # an interim response
+        if self._is_kept and self._first is not None and self._response.status == 200:
+            is_plain = not (self._ends_with_close or "transfer-encoding" in self._headers)
+            self._plain = _Plain.of(self._first, self._headers) if is_plain else None
+            self._first = None
+        self._end_response()
+
+    # ------------------------------------------------------------------ inside
+    def _end_response(self) -> None:
+        """End a response that is whole; the connection serves again, if nothing speaks against it."""
         self._response.is_whole = True
         transport = self._transport
         # An answer to a request that is not yet sent: what is left of it must not be sent later.
@@ -340,13 +441,12 @@ class Connection(asyncio.Protocol):
         else:
             self._fail(None)
 
-    # ------------------------------------------------------------------ inside
     def _closed(self, how: str) -> UpstreamProtocolError:
         """Word a close in mid-exchange: clients are told that nobody knows what became of it."""
         return UpstreamProtocolError(self._upstream, how, safe_message=_OUTCOME_UNKNOWN)
 
     def _wake(self) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
@@ -362,7 +462,7 @@ class Connection(asyncio.Protocol):
             self._response.close(problem or self._closed(_BROKE_OFF))
             if self.on_closed is not None:
                 self.on_closed(self)
-        self._poll = None
+        self._poll = self._first = None
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()

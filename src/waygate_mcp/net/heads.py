@@ -19,6 +19,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _PATH = re.compile(r"/[!-~]*")
 _MAX_VALUE = 16 * 1024
 _MAX_KNOWN = 512
+_MAX_KNOWN_HEAD = 2 * 1024
 # What says where a message ends, to whom it goes and how long a connection lasts is said here only.
 _OURS = frozenset(
     (
@@ -81,7 +82,7 @@ class HeadWriter:
             fixed.append(("user-agent", "waygate"))
         fixed += headers
         self._fixed = "".join(f"{name}: {value}\r\n" for name, value in fixed)
-        self._start = ("", "", "")
+        self._known: dict[tuple[str, str, tuple[Header, ...]], bytes] = {}
 
     def write(self, method: str, path: str, headers: Sequence[Header], body: bytes) -> bytes:
         """Give a request as one piece, its body included.
@@ -89,16 +90,23 @@ class HeadWriter:
         Raises:
             LocalProtocolError: something in it must not be sent.
         """
-        check_headers(headers)
-        if self._start[:2] != (method, path):
-            self._start = (method, path, self._write_start(method, path))
-        lines = [f"{name}: {value}\r\n" for name, value in headers]
+        key = (method, path, tuple(headers))
+        head = self._known.get(key)
+        if head is None:
+            head = self._write_head(method, path, headers)
+            if len(head) <= _MAX_KNOWN_HEAD:
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                self._known[key] = head
         if body or method == "POST":
-            lines.append(f"content-length: {len(body)}\r\n")
-        return f"{self._start[2]}{''.join(lines)}\r\n".encode("ascii") + body
+            return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+        return head + b"\r\n"
 
-    def _write_start(self, method: str, path: str) -> str:
+    def _write_head(self, method: str, path: str, headers: Sequence[Header]) -> bytes:
+        """Give all of a head that does not depend on the body: most calls have one that was sent before."""
+        check_headers(headers)
         if method not in _METHODS:
             raise LocalProtocolError(f"the method {method[:20]!r} must not be sent")
         check_path(path)
-        return f"{method} {path} HTTP/1.1\r\n{self._fixed}"
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        return f"{method} {path} HTTP/1.1\r\n{self._fixed}{lines}".encode("ascii")

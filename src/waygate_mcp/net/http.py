@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from waygate_mcp.errors import TooLargeError
 
-__all__ = ["Header", "HttpExchange", "HttpResponse", "WholeReader", "media_type", "read_body"]
+__all__ = [
+    "Header",
+    "HeldResponse",
+    "HttpExchange",
+    "HttpResponse",
+    "Poster",
+    "WholeReader",
+    "media_type",
+    "read_body",
+]
 
 Header = tuple[str, str]
 """One header to send: name and value, both safe to be put on the wire as they are."""
@@ -68,6 +77,24 @@ class WholeReader:
     async def read_whole(self, limit_bytes: int) -> bytes:
         """See `read_body`."""
         raise NotImplementedError
+
+
+class HeldResponse(HttpResponse, Protocol):
+    """A response whose holder gives it back by itself, and not by leaving a context."""
+
+    def take_whole(self, limit_bytes: int) -> bytes | None:
+        """Give the whole body, if it is here and not over the limit; else nothing is taken."""
+
+    def release(self) -> None:
+        """Give the connection back, or disconnect where the body was not read to its end."""
+
+
+@runtime_checkable
+class Poster(Protocol):
+    """An HttpExchange with a shorter way for the request of a call."""
+
+    async def post(self, path: str, headers: Sequence[Header], body: bytes) -> HeldResponse:
+        """Send a POST as `HttpExchange.request` does; the response is to be released."""
 
 
 def media_type(response: HttpResponse) -> str:

@@ -82,6 +82,15 @@ class ConnectionPool:
             opened=self._opened,
         )
 
+    def take(self) -> Connection | None:
+        """Give an idle connection that is usable now, None where `acquire` has to find one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable:
+                return connection
+            connection.abort()
+        return None
+
     async def acquire(self, *, is_stream: bool = False, is_fresh: bool = False) -> Connection:
         """Give a connection that is usable now; to be given back by `release`.
 

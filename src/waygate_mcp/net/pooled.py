@@ -122,27 +122,72 @@ class PooledTransport:
                 one.abort()  # or it would wait for the collector
         return connection
 
+    async def post(self, path: str, headers: Sequence[Header], body: bytes) -> PooledResponse:
+        """See Poster: the way of nearly all calls."""
+        pool = self._open_pool()
+        request = self._writer.write("POST", path, headers, body)
+        connection = pool.take() or await pool.acquire()
+        try:
+            response = connection.begin(request)
+            while not response.status:
+                if response.problem is not None:
+                    raise response.problem
+                await connection.wait_more(response)
+        except UpstreamProtocolError:
+            pool.release(connection)
+            raise
+        except BaseException:
+            connection.abort()
+            raise
+        if response.status >= 300 or "content-encoding" in response.headers:
+            asked = (path, headers, body)
+            connection, response = await self._settle(pool, "POST", asked, connection, response)
+        response.pool = pool
+        if not response.is_whole and media_type(response) == "text/event-stream":
+            pool.count_as_stream(connection)
+        return response
+
     async def carry(self, exchange: _Exchange) -> tuple[ConnectionPool, Connection, PooledResponse]:
         """Send a request, following redirects, for its exchange alone.
 
         Gives the pool to which the connection goes back when the response is done with.
         """
-        pool = self._pool
-        if pool is None:
+        pool = self._open_pool()
+        asked = (exchange.path, exchange.headers, exchange.body)
+        request = self._writer.write(exchange.method, *asked)
+        connection, response = await self._send_once(pool, exchange.method, request)
+        return pool, *await self._settle(pool, exchange.method, asked, connection, response)
+
+    def _open_pool(self) -> ConnectionPool:
+        if self._pool is None:
             raise UpstreamUnavailableError(self._upstream, "the transport is not open")
-        method, path = exchange.method, exchange.path
-        for _ in range(_MAX_REDIRECTS + 1):
-            request = self._writer.write(method, path, exchange.headers, exchange.body)
+        return self._pool
+
+    async def _settle(
+        self,
+        pool: ConnectionPool,
+        method: str,
+        asked: tuple[str, Sequence[Header], bytes],
+        connection: Connection,
+        response: PooledResponse,
+    ) -> tuple[Connection, PooledResponse]:
+        """Follow redirects from the first response on; give the one that is no redirect."""
+        path, headers, body = asked
+        for _ in range(_MAX_REDIRECTS):
+            if not 300 <= response.status < 400:
+                break
+            pool.release(connection)
+            path = self._redirected(path, response)
+            request = self._writer.write(method, path, headers, body)
             connection, response = await self._send_once(pool, method, request)
-            if 300 <= response.status < 400:
-                pool.release(connection)
-                path = self._redirected(path, response)
-                continue
-            if (problem := self._check(response)) is not None:
-                pool.release(connection)
-                raise problem
-            return pool, connection, response
-        raise UpstreamProtocolError(self._upstream, f"redirects more than {_MAX_REDIRECTS} times")
+        problem = self._check(response)
+        if problem is None and 300 <= response.status < 400:
+            text = f"redirects more than {_MAX_REDIRECTS} times"
+            problem = UpstreamProtocolError(self._upstream, text)
+        if problem is not None:
+            pool.release(connection)
+            raise problem
+        return connection, response
 
     async def _send_once(
         self, pool: ConnectionPool, method: str, request: bytes

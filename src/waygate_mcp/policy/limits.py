@@ -1,15 +1,15 @@
 """Which rates a call is counted by: its caller's, its tool's, its upstream's.
 
-Knows the order of precedence. Refuses to know where the counters are kept; a `CounterStore` does.
+Knows the order of precedence. Refuses to know where the counters are kept; a `FarCounterStore` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from waygate_mcp.errors import RateLimitedError
 from waygate_mcp.model.call import Call
-from waygate_mcp.model.ports import Bucket, CounterStore
+from waygate_mcp.model.ports import Bucket, FarCounterStore, Shortage
 from waygate_mcp.model.principal import ANONYMOUS, LOCAL, Principal
 from waygate_mcp.model.rate import Rate, parse_rate
 
@@ -63,7 +63,7 @@ class Rules:
 class Limiter:
     """Decides whether one more call may go on. `count` is told the scope of each refusal."""
 
-    def __init__(self, rules: Rules, store: CounterStore, count: Callable[[str], None]) -> None:
+    def __init__(self, rules: Rules, store: FarCounterStore, count: Callable[[str], None]) -> None:
         self._rules = rules
         self._store = store
         self._count = count
@@ -72,8 +72,11 @@ class Limiter:
             name: buckets_of("upstream", name, rates) for name, rates in rules.upstreams.items()
         }
 
-    def admit(self, principal: Principal, tool: str = "") -> None:
+    def admit(self, principal: Principal, tool: str = "") -> Awaitable[None] | None:
         """Count one request of a caller, and of the tool it calls.
+
+        What it gives is awaited before the request goes on, and raises as this does; None where
+        nothing needs to be.
 
         Raises:
             RateLimitedError: it is one too many; nothing was counted.
@@ -83,31 +86,40 @@ class Limiter:
         plan = self._plans.get((principal.id, tool))
         if plan is None or plan[0] is not principal:
             plan = self._plan(principal, tool)
-        if plan[1]:
-            self._take(plan[1])
+        return self._take(plan[1]) if plan[1] else None
 
-    def admit_upstream(self, call: Call) -> None:
-        """Count one call of the upstream it was routed to.
+    def admit_upstream(self, call: Call) -> Awaitable[None] | None:
+        """Count one call of the upstream it was routed to. What it gives is as in `admit`.
 
         Raises:
             RateLimitedError: all callers together called it too often.
         """
         buckets = self._upstreams.get(call.provider)
-        if buckets:
-            self._take(buckets)
+        return self._take(buckets) if buckets else None
 
-    def _take(self, buckets: tuple[Bucket, ...]) -> None:
-        shortage = self._store.take(buckets)
+    def _take(self, buckets: tuple[Bucket, ...]) -> Awaitable[None] | None:
+        said = self._store.take(buckets)
+        if said is None:
+            return None
+        if isinstance(said, Shortage):
+            raise self._refusal(said)
+        return self._wait(said)
+
+    async def _wait(self, said: Awaitable[Shortage | None]) -> None:
+        shortage = await said
         if shortage is not None:
-            bucket = shortage.bucket
-            self._count(bucket.scope)
-            raise RateLimitedError(
-                shortage.retry_after_s,
-                f"the {bucket.scope} rate of {bucket.key} is spent",
-                limit=f"limits.rates ({bucket.scope})",
-                count=bucket.count,
-                reset_s=shortage.reset_s,
-            )
+            raise self._refusal(shortage)
+
+    def _refusal(self, shortage: Shortage) -> RateLimitedError:
+        bucket = shortage.bucket
+        self._count(bucket.scope)
+        return RateLimitedError(
+            shortage.retry_after_s,
+            f"the {bucket.scope} rate of {bucket.key} is spent",
+            limit=f"limits.rates ({bucket.scope})",
+            count=bucket.count,
+            reset_s=shortage.reset_s,
+        )
 
     def _plan(self, principal: Principal, tool: str) -> tuple[Principal, tuple[Bucket, ...]]:
         """Decide which buckets count a caller, and keep the decision."""

@@ -13,14 +13,15 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from waygate_mcp.errors import StorageError
+from waygate_mcp.errors import LimitError, StorageError
 from waygate_mcp.model.catalog import Entry, Kind
 from waygate_mcp.model.pins import INSTRUCTIONS, PINNED_KINDS, Pin, Sighting
-from waygate_mcp.model.ports import PinStore
+from waygate_mcp.model.ports import PinStore, Supervisor
 from waygate_mcp.policy.definitions import UnsafeDefinitionError, digest_of
 from waygate_mcp.policy.poison import find_signs
 from waygate_mcp.telemetry.logs import get_logger
@@ -28,6 +29,7 @@ from waygate_mcp.telemetry.logs import get_logger
 __all__ = ["HeldCounts", "Pins", "UpstreamPins"]
 
 POLL_S = 0.5
+CLOSE_S = 5.0
 MAX_PINS = 10_000
 """Pins of one upstream. One that renames its tools for ever shows no more new ones."""
 
@@ -77,13 +79,23 @@ class _Screened(msgspec.Struct, frozen=True):
 
 
 class Pins:
-    """All pins of a process. `open` reads the store, `follow` keeps up with it.
+    """All pins of a process. `open` reads the store, `follow` keeps up with it until `close`.
 
-    `on_change` may be set until then.
+    `on_change` may be set until then. The store is written to by tasks of their own: one that is cut off in
+    the middle, because a client went away, would leave its connection to the database behind.
     """
 
-    def __init__(self, store: PinStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: PinStore,
+        supervisor: Supervisor,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.store = store
+        self._supervisor = supervisor
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closing = False
         self.on_change: OnChange = _nobody
         self.is_loaded = False
         self._monotonic = monotonic
@@ -96,9 +108,25 @@ class Pins:
         """Read the store. Where that fails the operator is told, and nothing is trusted until it works."""
         await self.poll()
 
-    async def follow(self) -> None:
-        """Keep up with the store, until cancelled."""
-        while True:
+    def follow(self) -> None:
+        """Begin to keep up with the store."""
+        self._start(self._follow(), "pins")
+
+    async def close(self) -> None:
+        """Let what reads or writes the store come to its end, and end."""
+        self._is_closing = True
+        self._wake.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._supervisor.start(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _follow(self) -> None:
+        while not self._is_closing:
             try:
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
@@ -149,18 +177,29 @@ class Pins:
         for name, kinds in changed.items():
             self.on_change(name, frozenset(kinds))
 
-    async def see(self, sightings: Sequence[Sighting]) -> bool:
-        """Store what was seen; tell whether that worked."""
+    async def see(self, sightings: Sequence[Sighting], on_failure: Callable[[], None]) -> None:
+        """Store what was seen, to the end whatever becomes of who waits; `on_failure` is told otherwise."""
+
+        async def write() -> None:
+            try:
+                found = await self.store.see(sightings)
+            except StorageError as exc:
+                self._note_failure(exc)
+                on_failure()
+            except BaseException:
+                on_failure()
+                raise
+            else:
+                # `version` is left alone: others may have stored what we did not read yet.
+                for pin in found:
+                    self.of(pin.upstream).take(pin)
+
         try:
-            found = await self.store.see(sightings)
-        except StorageError as exc:
-            self._note_failure(exc)
-            return False
-        for (
-            pin
-        ) in found:  # `version` is left alone: others may have stored what we did not read yet
-            self.of(pin.upstream).take(pin)
-        return True
+            writing = self._start(write(), "pins:see")
+        except LimitError:  # the server stops
+            on_failure()
+            return
+        await asyncio.wait({writing})
 
     def wake(self) -> None:
         """Let `follow` look at once."""
@@ -291,8 +330,11 @@ class UpstreamPins:
         if not self._unsaved or not self._may_write():
             return
         pending, self._unsaved = self._unsaved, {}
-        if not await self._owner.see(tuple(pending.values())):
+
+        def restore() -> None:
             self._unsaved = pending | self._unsaved
+
+        await self._owner.see(tuple(pending.values()), restore)
 
     # --- looking
 

@@ -13,7 +13,7 @@ import msgspec
 
 from waygate_mcp.protocol.versions import Revision
 
-__all__ = ["NO_CAPABILITIES", "ClientCapabilities"]
+__all__ = ["NO_CAPABILITIES", "ClientCapabilities", "bits_without_roots_changed"]
 
 _SAMPLING = 1
 _SAMPLING_TOOLS = 2
@@ -122,7 +122,9 @@ class ClientCapabilities(msgspec.Struct, frozen=True):
 
     def without_roots_changed(self) -> ClientCapabilities:
         """Give the same, promising no news of roots: for whoever would not be told."""
-        return ClientCapabilities(self.bits & ~_ROOTS_CHANGED, self.extensions)
+        if not self.bits & _ROOTS_CHANGED:
+            return self
+        return ClientCapabilities(bits_without_roots_changed(self.bits), self.extensions)
 
     def to_declaration(self) -> dict[str, Any]:
         """Rebuild the `capabilities` object these bits stand for."""
@@ -142,6 +144,11 @@ class ClientCapabilities(msgspec.Struct, frozen=True):
         if self.extensions:
             declared["extensions"] = {name: {} for name in self.extensions}
         return declared
+
+
+def bits_without_roots_changed(bits: int) -> int:
+    """Give the bits of capabilities that promise no news of roots."""
+    return bits & ~_ROOTS_CHANGED
 
 
 _BY_BITS = tuple(ClientCapabilities(bits) for bits in range(128))

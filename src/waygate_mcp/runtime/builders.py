@@ -7,7 +7,7 @@ half-built generation unwinds by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from waygate_mcp.gateway.live import LiveState
 from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
 from waygate_mcp.gateway.shadow import judge_in_shadow
+from waygate_mcp.gateway.steps.at_once import AtOnce, AtOnceUpstream
 from waygate_mcp.gateway.steps.audit import Audit, started
 from waygate_mcp.gateway.steps.authorize import authorize
 from waygate_mcp.gateway.steps.limit import Limit
@@ -43,6 +44,7 @@ from waygate_mcp.plugins.lifecycle import open_plugins
 from waygate_mcp.plugins.mounted import mount
 from waygate_mcp.policy.limits import Limiter, Rules
 from waygate_mcp.policy.pinned import PinnedProvider
+from waygate_mcp.policy.places import Caps, Crowd
 from waygate_mcp.runtime.call_notes import CallNotes
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import CallsInFlight, Generation
@@ -234,8 +236,12 @@ def _gateway(
         _call_limits(document.limits),
         server_info(),
     )
+    caps = _caps(document)
+    count = foundation.metrics.count_rate_limited
     for endpoint in gateway.endpoints.values():
         endpoint.admit = _admit(document, foundation, limiter)
+        if caps.upstreams:
+            endpoint.hold = AtOnceUpstream(Crowd(caps.of_upstream, foundation.places, count))
     return gateway
 
 
@@ -257,15 +263,22 @@ def _pinned(
 def _steps(document: Document, foundation: Foundation, limit: Step) -> tuple[Step, ...]:
     """Give the rings around every call, outermost first."""
     observe = Observe(foundation.metrics, foundation.logs.redactor, _notes(foundation))
+    caps = _caps(document)
+    limits: tuple[Step, ...] = (limit,)
+    if caps.bind_callers:  # before the rates: what is refused for its number spends nothing
+        count = foundation.metrics.count_rate_limited
+        limits = (AtOnce(Crowd(caps.of_caller, foundation.places, count)), limit)
     audit = document.audit
     if not audit.enabled:
-        return (observe, limit, authorize)
+        return (observe, *limits, authorize)
     trail = foundation.audit.trail
     is_strict = audit.durability == "strict"
-    return (observe, Audit(trail), limit, authorize, started(trail, is_strict=is_strict))
+    return (observe, Audit(trail), *limits, authorize, started(trail, is_strict=is_strict))
 
 
-def _admit(document: Document, foundation: Foundation, limiter: Limiter) -> Callable[[Call], None]:
+def _admit(
+    document: Document, foundation: Foundation, limiter: Limiter
+) -> Callable[[Call], Awaitable[None] | None]:
     """Give who is asked about a call when it is known who answers it."""
     if not document.shadow_roles:
         return limiter.admit_upstream
@@ -273,9 +286,10 @@ def _admit(document: Document, foundation: Foundation, limiter: Limiter) -> Call
     count = foundation.metrics.count_shadow_refusal
     judge = judge_in_shadow(roles, count, foundation.clock.monotonic)
 
-    def admit(call: Call) -> None:
-        limiter.admit_upstream(call)
+    def admit(call: Call) -> Awaitable[None] | None:
+        waits = limiter.admit_upstream(call)
         judge(call)
+        return waits
 
     return admit
 
@@ -330,6 +344,11 @@ def _limiter(document: Document, foundation: Foundation) -> Limiter:
         upstreams={name: _read_rates(texts) for name, texts in rates.upstreams.items()},
     )
     return Limiter(rules, foundation.counters, foundation.metrics.count_rate_limited)
+
+
+def _caps(document: Document) -> Caps:
+    given = document.limits.concurrent
+    return Caps(given.default, given.roles, given.keys, given.tools, given.upstreams)
 
 
 def _read_rates(texts: Sequence[str]) -> tuple[Rate, ...]:

@@ -6,15 +6,16 @@ conversations. Everything a generation is built upon, and nothing that stands in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from waygate_mcp.auth.jwks import KeySets
 from waygate_mcp.auth.key_book import KeyBook
 from waygate_mcp.auth.key_text import KeyHash
 from waygate_mcp.config.settings import Settings
 from waygate_mcp.gateway.live import LiveState
-from waygate_mcp.model.ports import CounterStore
+from waygate_mcp.model.ports import FarCounterStore
 from waygate_mcp.policy.pins import Pins
+from waygate_mcp.policy.places import Places
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.clock import Clock
 from waygate_mcp.runtime.peers import Peers
@@ -34,7 +35,8 @@ class Foundation:
     """The process-lifetime things. `live.ring` is the key ring, `key_hash` hashes API keys.
 
     `peers` are the other workers, None where this process is alone. `key_sets` holds the keys of the
-    issuers of access tokens. `counters` outlive reloads, as does what a caller has spent.
+    issuers of access tokens. `counters` and `places` outlive reloads, as do what a caller has spent and its
+    calls under way.
     """
 
     settings: Settings
@@ -51,6 +53,7 @@ class Foundation:
     keys: KeyBook
     secrets: SecretHouse
     audit: AuditRoom
-    counters: CounterStore
+    counters: FarCounterStore
     peers: Peers | None = None
     key_sets: KeySets | None = None
+    places: Places = field(default_factory=Places)

@@ -34,16 +34,14 @@ from waygate_mcp.gateway.places import ALONE
 from waygate_mcp.gateway.sessions import Session
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event, ListChanged
-from waygate_mcp.model.ports import CounterStore
 from waygate_mcp.model.principal import Principal
-from waygate_mcp.policy.counters import LocalCounters
 from waygate_mcp.policy.pins import Pins
-from waygate_mcp.policy.shared_counters import FILE_NAME as COUNTERS_FILE
-from waygate_mcp.policy.shared_counters import SharedCounters
 from waygate_mcp.protocol.seal import KeyRing
 from waygate_mcp.runtime.audit import AuditRoom
 from waygate_mcp.runtime.builders import MakeGuard, apply_to_live
 from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.runtime.counters import open_counters, redis_passwords
+from waygate_mcp.runtime.document_record import DocumentRecord
 from waygate_mcp.runtime.facts import FILE_NAME, FactFile
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.generation import Generation
@@ -57,6 +55,7 @@ from waygate_mcp.runtime.secrets import SecretHouse, open_store
 from waygate_mcp.runtime.tasks import TaskSupervisor
 from waygate_mcp.runtime.upstreams import UpstreamHouse
 from waygate_mcp.storage.api_keys import ApiKeys
+from waygate_mcp.storage.config_history import ConfigHistory
 from waygate_mcp.storage.engine import Database
 from waygate_mcp.storage.tool_pins import ToolPins
 from waygate_mcp.storage.writer import BackgroundWriter
@@ -93,6 +92,7 @@ class House(Generic[Guard]):
     pulse: Pulse
     reloader: Reloader[Guard]
     records: Records
+    document_record: DocumentRecord
 
     def __init__(
         self,
@@ -113,6 +113,7 @@ class House(Generic[Guard]):
         self.bootstrap: BootstrapKey | None = None
         self.started_s = 0.0
         self.peers: Peers | None = None
+        self._keeps_history = False
         self.on_dismiss: list[Callable[[Principal], None]] = []
         self._workplace = workplace
         self._make_guard = make_guard
@@ -167,6 +168,11 @@ class House(Generic[Guard]):
         """Reload whenever the document's file changes, until the house closes."""
         self.reloader.watch()
 
+    def keep_document_history(self) -> None:
+        """Note from now on which documents are in force; for servers, not for whoever opens a house for a moment."""
+        self._keeps_history = True
+        self.document_record.look("start")
+
     async def drain(self, timeout_s: float | None = None) -> bool:
         """Stop gently: not ready, listeners ended, parked calls interrupted, calls awaited.
 
@@ -199,7 +205,8 @@ class House(Generic[Guard]):
         self.started_s = self.clock.monotonic()
         prepare_private_folder(settings.data_dir, path="WAYGATE_DATA_DIR")
         master = load_or_create_secret_key(settings)
-        self.logs.redactor.remember(master.decode("utf-8", "replace"))
+        for secret in (master.decode("utf-8", "replace"), *redis_passwords(settings)):
+            self.logs.redactor.remember(secret)
         self.metrics = stack.enter_context(_metrics(settings))
         # Before the supervisor: its tasks end before what they read and write is closed.
         database = await stack.enter_async_context(open_database(settings))
@@ -224,6 +231,15 @@ class House(Generic[Guard]):
         upstreams = await stack.enter_async_context(self._upstreams(facts))
         audit = AuditRoom(settings, master, self.logs, self.clock, self.supervisor, database)
         stack.push_async_callback(audit.close)
+        counters = await open_counters(
+            stack,
+            settings,
+            master,
+            self.clock,
+            self.metrics,
+            self.supervisor,
+            is_alone=workplace is None,
+        )
         self.foundation = Foundation(
             settings,
             self.clock,
@@ -234,12 +250,12 @@ class House(Generic[Guard]):
             KeyHash(master),
             upstreams,
             database,
-            await self._open_pins(database),
+            await self._open_pins(stack, database),
             writer,
             await self._open_keys(stack, database),
             self._secrets(database),
             audit,
-            self._counters(stack),
+            counters,
             self.peers,
             KeySets(self.supervisor, self.clock.monotonic),
         )
@@ -266,17 +282,27 @@ class House(Generic[Guard]):
         self.records = Records(self.foundation)
         stack.callback(self.records.close)
         self.records.open()
-        self.reloader.on_report = self.records.tell_of_reload
+        self.document_record = DocumentRecord(
+            ConfigHistory(self.foundation.database, self.clock.now),
+            self.supervisor,
+            lambda: self.reloader.text,
+        )
+        stack.push_async_callback(self.document_record.close)
+        self.reloader.on_report = self._tell_of_reload
+        if self.peers is not None:
+            self.peers.on_document = partial(self.reloader.request, "another worker's admin API")
         self.pulse = Pulse(self.clock.monotonic)
         self.supervisor.start(self.pulse.run(), name="pulse")
         self._follow()
 
-    async def _open_pins(self, database: Database) -> Pins:
+    async def _open_pins(self, stack: AsyncExitStack, database: Database) -> Pins:
         """Read which definitions of upstreams are trusted, and keep up with it."""
-        pins = Pins(ToolPins(database, self.clock.now), monotonic=self.clock.monotonic)
+        store = ToolPins(database, self.clock.now)
+        pins = Pins(store, self.supervisor, monotonic=self.clock.monotonic)
         pins.on_change = self._tell_of_pins
         await pins.open()
-        self.supervisor.start(pins.follow(), name="pins")
+        pins.follow()
+        stack.push_async_callback(pins.close)
         return pins
 
     def _tell_of_pins(self, upstream: str, kinds: frozenset[Kind]) -> None:
@@ -291,15 +317,6 @@ class House(Generic[Guard]):
             remember=self.logs.redactor.remember,
             monotonic=self.clock.monotonic,
         )
-
-    def _counters(self, stack: AsyncExitStack) -> CounterStore:
-        """Make what calls are counted with; several workers count together."""
-        alone = LocalCounters(self.clock.monotonic)
-        if self._workplace is None:
-            return alone
-        path = self.settings.run_dir / COUNTERS_FILE
-        missed = partial(self.metrics.count_error, "counters_not_shared")
-        return stack.enter_context(SharedCounters(path, alone, missed))
 
     def _upstreams(self, facts: FactFile) -> UpstreamHouse:
         """Make the upstreams' house; of several workers, none holds the processes of stdio upstreams."""
@@ -335,6 +352,11 @@ class House(Generic[Guard]):
         self._current = generation
         apply_to_live(generation.document, generation.gateway, self.live)
         self.foundation.audit.follow(generation.document.audit)
+
+    def _tell_of_reload(self, report: ReloadReport) -> None:
+        self.records.tell_of_reload(report)
+        if report.is_done and self._keeps_history:
+            self.document_record.look(report.reason)
 
     def _hear(self, event: Event) -> None:
         """Take a change another worker tells of."""

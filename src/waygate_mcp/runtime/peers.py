@@ -68,7 +68,8 @@ class Workplace(msgspec.Struct, frozen=True):
 class News(msgspec.Struct, frozen=True, array_like=True):
     """One thing to tell: `list` (provider, kind), `uri` (provider, URI), `end` (session), `back` (slot).
 
-    `session` is there where a resource was subscribed to for that one session.
+    And `document`: it was changed, and lies in its file. `session` is there where a resource was
+    subscribed to for that one session.
     """
 
     what: str
@@ -97,6 +98,8 @@ class Peers:
         hear: Callable[[Event], None],
     ) -> None:
         self.place = workplace.place
+        self.on_document: Callable[[], object] | None = None
+        """Called when another worker has changed the document."""
         self._workplace = workplace
         self._ring = ring
         self._live = live
@@ -162,6 +165,10 @@ class Peers:
         """Tell the others that this slot is served, so that they give its sessions back."""
         self._put(News("back", "", number=self.place.slot))
 
+    def tell_of_document(self) -> None:
+        """Tell the others that the document was changed, so that they load it too."""
+        self._put(News("document", ""))
+
     def _put(self, news: News) -> None:
         for outbox in self._outboxes.values():
             outbox.put(news)
@@ -185,6 +192,9 @@ class Peers:
                 self._hear(ResourceUpdated(news.about, news.detail, news.session))
             elif news.what == "end":
                 sessions.end_elsewhere(news.about, news.number)
+            elif news.what == "document":
+                if self.on_document is not None:
+                    self.on_document()
             else:
                 sessions.give_back(news.number)
         return True

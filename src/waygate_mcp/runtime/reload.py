@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,7 +21,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from waygate_mcp.auth.bootstrap import BootstrapKey
-from waygate_mcp.config.load import load_document, locate
+from waygate_mcp.config.document import Document
+from waygate_mcp.config.load import load_document, parse_document, place_in, read_document
 from waygate_mcp.errors import ConfigError, WaygateError
 from waygate_mcp.runtime.builders import MakeGuard, open_generation
 from waygate_mcp.runtime.foundation import Foundation
@@ -62,6 +63,8 @@ class Reloader(Generic[Guard]):
         put_in_force: Callable[[Generation[Guard]], None],
     ) -> None:
         self.last: ReloadReport | None = None
+        self.text: bytes | None = None
+        """The text of the document in force, None where there is no file."""
         self.on_report: Callable[[ReloadReport], object] | None = None
         self._foundation = foundation
         self._path = path
@@ -91,8 +94,24 @@ class Reloader(Generic[Guard]):
             except WaygateError as exc:
                 self.last = self._failed(reason, exc)
             else:
-                self.last = ReloadReport(is_done=True, number=number, reason=reason)
-                _log.info("reloaded", generation=number, reason=reason)
+                self.last = self._done(reason, number)
+            if self.on_report is not None:
+                self.on_report(self.last)
+            return self.last
+
+    async def apply(
+        self, text: bytes, reason: str, commit: Callable[[], Awaitable[None]]
+    ) -> ReloadReport:
+        """Put a text in force that is not in the document's file yet.
+
+        It is built whole first, so that what cannot be opened is never written; then `commit` writes it,
+        and the next instant it is in force.
+
+        Raises:
+            WaygateError: it cannot be built, or `commit` raised it; the old generation stays.
+        """
+        async with self._lock:
+            self.last = self._done(reason, await self._advance(text, commit))
             if self.on_report is not None:
                 self.on_report(self.last)
             return self.last
@@ -129,10 +148,12 @@ class Reloader(Generic[Guard]):
         for keeper in keepers:
             await keeper.close()
 
-    async def _advance(self) -> int:
+    async def _advance(
+        self, text: bytes | None = None, commit: Callable[[], Awaitable[None]] | None = None
+    ) -> int:
         seen: dict[Path, Stamp] = {}
         try:
-            number = await self._build(seen)
+            number = await self._build(seen, text, commit)
         except BaseException:
             # The old generation stays, and any file of the failed one may be what has to be mended.
             self._follow(self._seen | seen)
@@ -140,19 +161,28 @@ class Reloader(Generic[Guard]):
         self._follow(seen)
         return number
 
-    async def _build(self, seen: dict[Path, Stamp]) -> int:
-        """Build and put in force; `seen` gets the files it is made of, as they were before a look."""
+    async def _build(
+        self,
+        seen: dict[Path, Stamp],
+        text: bytes | None,
+        commit: Callable[[], Awaitable[None]] | None,
+    ) -> int:
+        """Build and put in force; `seen` gets the files it is made of, as they were before a look.
+
+        `text` stands for what is in the document's file, and is there once `commit` has been awaited.
+        """
 
         def see(file: Path) -> None:
             seen.setdefault(file, _stamp(file))
 
-        settings = self._foundation.settings
         folder = None
         if self._path is not None:
             see(self._path)
             folder = self._path.parent
-        # Small files, but a disk may be slow, and the loop serves others meanwhile.
-        document = await asyncio.to_thread(load_document, self._path, settings)
+            if text is None:
+                # A small file, but a disk may be slow, and the loop serves others meanwhile.
+                text = await asyncio.to_thread(read_document, self._path)
+        document = await asyncio.to_thread(self._read, text)
         old = self._keeper
         number = old.number + 1 if old else 1
         new = Keeper(
@@ -172,14 +202,31 @@ class Reloader(Generic[Guard]):
         try:
             generation = await new.open()
         except ConfigError as exc:
-            raise await asyncio.to_thread(locate, exc, self._path) from exc
+            if text is None:
+                raise
+            raise await asyncio.to_thread(place_in, exc, text, source=str(self._path)) from exc
+        if commit is not None:
+            try:
+                await commit()
+            except BaseException:
+                await new.close()
+                raise
+            if self._path is not None:
+                seen[self._path] = _stamp(self._path)
         self._keeper = new
+        self.text = text
         self._put_in_force(generation)
         if old is not None:
             self._retired.add(old)
             self._foundation.live.hub.announce_everything()
             self._foundation.supervisor.start(self._retire(old), name=f"retire-{old.number}")
         return number
+
+    def _read(self, text: bytes | None) -> Document:
+        settings = self._foundation.settings
+        if text is None:
+            return load_document(None, settings)
+        return parse_document(text, settings, source=str(self._path))
 
     async def _retire(self, old: Keeper[Guard]) -> None:
         """Let the calls of an old generation end, then close it.
@@ -226,6 +273,10 @@ class Reloader(Generic[Guard]):
                     await self.reload("file changed")
             if not self._moved.is_set():
                 return
+
+    def _done(self, reason: str, number: int) -> ReloadReport:
+        _log.info("reloaded", generation=number, reason=reason)
+        return ReloadReport(is_done=True, number=number, reason=reason)
 
     def _failed(self, reason: str, exc: WaygateError) -> ReloadReport:
         problems = (

@@ -34,7 +34,8 @@ from waygate_mcp.upstreams.opening import (
     open_upstream,
 )
 from waygate_mcp.upstreams.process import Processes, ProcessLimits
-from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.status import Ledger, SteadyLimits
+from waygate_mcp.upstreams.steady import SteadyUpstream
 
 __all__ = ["UpstreamHouse", "configure_upstream", "examine_upstreams", "resolve_upstreams"]
 

@@ -126,7 +126,7 @@ config_history = sa.Table(
     _text("applied_by"),
     _text("reason"),
 )
-"""Each document that was put in force."""
+"""Each document that was put in force, secrets in clear taken out."""
 
 api_keys = sa.Table(
     "api_keys",

@@ -40,6 +40,8 @@ _SENSITIVE_KEY = re.compile(
     r"(?:^|_)(?:authorization|cookies?|passwords?|passwd|passphrases?|secrets?|tokens?|api_?keys?|"
     r"private_keys?|secret_keys?|credentials?|request_?state|input_?responses|arguments)$"
 )
+_ALSO_SENSITIVE = re.compile(r"(?:^|_)(?:key|pat|pwd|pass|auth|dsn)$")
+_HARMLESS = re.compile(r"(?:[0-9]{0,6}|true|false|yes|no|on|off|none|null|default)", re.IGNORECASE)
 _INVISIBLE = re.compile(
     "[\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb]"
 )
@@ -73,6 +75,16 @@ def is_sensitive(key: str) -> bool:
     """Whether a field of this name holds something that is not to be shown."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key[:100]).lower().replace("-", "_")
     return _SENSITIVE_KEY.search(snake) is not None
+
+
+def is_secret(name: str, text: str) -> bool:
+    """Tell whether `text`, which stands beside `name`, looks like a secret that stands there itself."""
+    if "${" in text or _HARMLESS.fullmatch(text.strip()):
+        return False
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name[:100]).lower().replace("-", "_")
+    if is_sensitive(name) or _ALSO_SENSITIVE.search(snake):
+        return True
+    return Redactor().text(text, len(text) + 1) != text
 
 
 def escape(text: str) -> str:

@@ -1,20 +1,23 @@
-"""When a failing upstream is left alone, when one is looked at, and how many calls it may hold.
+"""When a failing upstream is left alone, when one is looked at, how many calls it may hold, and whose is next.
 
 Knows failures in a row and moments of a monotonic clock. Refuses to know what failed.
-Spec: threat model rules 26 and 39.
+Spec: threat model rules 26, 39 and 40.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Literal
 
 from waygate_mcp.errors import LimitError, UpstreamUnavailableError
 
 __all__ = ["Breaker", "BreakerState", "Bulkhead", "LeftAloneError", "Pauses"]
+
+_Queue = OrderedDict[asyncio.Future[None], None]
+"""The calls of one caller that wait, the oldest first."""
 
 BreakerState = Literal["closed", "open", "half-open"]
 
@@ -66,6 +69,11 @@ class Breaker:
         if self._failures < self._threshold:
             return "closed"
         return "half-open" if self._is_trying or self._now() >= self._until_s else "open"
+
+    @property
+    def is_clear(self) -> bool:
+        """Tell whether the last thing heard of the upstream was an answer."""
+        return not self._failures
 
     @property
     def wait_s(self) -> float:
@@ -128,38 +136,81 @@ class Pauses:
 
 
 class Bulkhead:
-    """At most `most` calls in flight and `waiting` more that wait for their turn, in their order."""
+    """At most `most` calls in flight and `waiting` more that wait for their turn.
+
+    Callers take turns: each time a place becomes free, the caller is next whose turn was longest ago, with the
+    call that waits longest of its own. Where too many wait, a caller with few displaces the newest
+    call of the one with most, so that nobody keeps the others out (threat model rule 40).
+    """
 
     def __init__(self, upstream: str, most: int, waiting: int) -> None:
         self._upstream = upstream
+        self._most = most
         self._most_waiting = waiting
-        self._places = asyncio.Semaphore(most)
+        # Callers by turn. None of them is empty, and nobody waits while a place is free.
+        self._turns: OrderedDict[str, _Queue] = OrderedDict()
         self.in_flight = 0
         self.waiting = 0
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Take a place for the length of the context.
+    def take(self) -> bool:
+        """Take a place, if one is free: most calls need not wait. To be given back by `leave`."""
+        if self.in_flight >= self._most:
+            return False
+        self.in_flight += 1
+        return True
+
+    async def wait(self, whom: str) -> None:
+        """Wait for a place that `take` did not find.
 
         Raises:
-            LimitError: too many calls wait already.
+            LimitError: too many calls wait already, or this one was displaced.
         """
-        if self._places.locked():
-            if self.waiting >= self._most_waiting:
-                raise LimitError(
-                    f"calls to {self._upstream}", limit="upstream_calls",
-                    safe_message="Too many calls wait for the upstream server.",
-                )  # fmt: skip
-            self.waiting += 1
-            try:
-                await self._places.acquire()
-            finally:
-                self.waiting -= 1
-        else:
-            await self._places.acquire()
-        self.in_flight += 1
+        queue = self._queue_for(whom)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue[turn] = None
+        self.waiting += 1
         try:
-            yield
-        finally:
-            self.in_flight -= 1
-            self._places.release()
+            await turn
+        except BaseException:
+            if turn in queue:
+                del queue[turn]
+                self.waiting -= 1
+                if not queue:
+                    del self._turns[whom]
+            elif not turn.cancelled() and turn.exception() is None:
+                self.leave()  # it was cancelled when it had its place already
+            raise
+
+    def leave(self) -> None:
+        """Give a place to who is next, or back."""
+        while self._turns:
+            whom, queue = self._turns.popitem(last=False)
+            turn, _ = queue.popitem(last=False)
+            self.waiting -= 1
+            if queue:
+                self._turns[whom] = queue
+            if not turn.done():  # else it was cancelled, and does not know yet
+                turn.set_result(None)
+                return
+        self.in_flight -= 1
+
+    def _queue_for(self, whom: str) -> _Queue:
+        """Give the queue of a caller, when there is room in it."""
+        own = self._turns.get(whom)
+        if self.waiting >= self._most_waiting:
+            largest: _Queue = max(self._turns.values(), key=len, default=OrderedDict())
+            if len(largest) <= (0 if own is None else len(own)) + 1:
+                raise self._refusal()
+            turn, _ = largest.popitem()
+            self.waiting -= 1
+            if not turn.done():
+                turn.set_exception(self._refusal())
+        if own is None:
+            own = self._turns[whom] = OrderedDict()
+        return own
+
+    def _refusal(self) -> LimitError:
+        return LimitError(
+            f"calls to {self._upstream}", limit="upstream_calls",
+            safe_message="Too many calls wait for the upstream server.",
+        )  # fmt: skip

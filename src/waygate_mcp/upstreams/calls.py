@@ -50,14 +50,14 @@ __all__ = [
 ]
 
 URL_REQUIRED_LEGACY = -32042
-_ERA_PARAMS = ("_meta", "inputResponses", "requestState", "task")
-_ERA_RESULTS = ("resultType", "ttlMs", "cacheScope", "_meta")
-_TASK_RESULTS = ("resultType", "_meta")  # the ttlMs of a task is the task's own
+_ERA_PARAMS = frozenset(("inputResponses", "requestState", "task"))
 # Ours on each side, and what may carry private data over the border (protocol.md 9, rule 25).
 _OWN_META = (
     VERSION_KEY, CLIENT_INFO_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY, SUBSCRIPTION_KEY,
     "progressToken", "baggage",
 )  # fmt: skip
+_MAX_METAS, _MAX_META_BYTES = 256, 1_024
+_metas_without: set[bytes] = set()
 _NAMES = {
     "tools/call": "name",
     "prompts/get": "name",
@@ -72,16 +72,20 @@ class _Body(msgspec.Struct):
     """What is read of the message a call came in."""
 
     method: str
-    params: msgspec.Raw = msgspec.Raw(b"{}")
+    params: Members = {}
 
 
-class ModernContext(msgspec.Struct, frozen=True):
-    """What every modern request says of its sender. `extensions` are those agreed with this upstream."""
+class ModernContext(msgspec.Struct):
+    """What every modern request says of its sender. `extensions` are those agreed with this upstream.
+
+    One context serves many calls: `written` keeps what it comes to as `_meta`.
+    """
 
     client_info: Mapping[str, Any]
     capabilities: ClientCapabilities
     log_level: str | None = None
     extensions: tuple[str, ...] = ()
+    written: msgspec.Raw | None = None
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
@@ -111,8 +115,8 @@ def _params_of(call: Call) -> Members:
         try:
             body = _decode_body(call.body)
             if body.method == call.method:
-                return cut(body.params)
-        except (msgspec.DecodeError, RecursionError, NotAnObjectError):
+                return body.params
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             pass  # a batch, for example: its members were parsed one by one
     return cut(jsonrpc.encode_json(call.params))
 
@@ -120,19 +124,34 @@ def _params_of(call: Call) -> Members:
 def _entry_params(call: Call) -> tuple[Members, Members]:
     """Give parameters and `_meta` with this provider's own names and without era members."""
     members = _params_of(call)
-    meta = members.get("_meta")
-    for name in _ERA_PARAMS:
-        if name != "inputResponses" or call.method != "tasks/update":
-            members.pop(name, None)
+    meta = members.pop("_meta", None)
+    if not _ERA_PARAMS.isdisjoint(members):
+        for name in _ERA_PARAMS:
+            if name != "inputResponses" or call.method != "tasks/update":
+                members.pop(name, None)
     member = _NAMES.get(call.method)
     if member is not None:
         members[member] = _raw(call.target)
     elif "ref" in members:
         members["ref"] = msgspec.Raw(_reference(members["ref"], call.target))
-    kept = {} if meta is None else cut(meta)
+    return members, {} if meta is None else _foreign_meta(bytes(meta))
+
+
+def _foreign_meta(raw: bytes) -> Members:
+    """Give the members of a `_meta` that are neither ours nor the client's own.
+
+    A client sends the same `_meta` with every call, mostly, and nothing in it that is foreign.
+    """
+    if raw in _metas_without:
+        return {}
+    kept = cut(raw)
     for name in _OWN_META:
         kept.pop(name, None)
-    return members, kept
+    if not kept and len(raw) <= _MAX_META_BYTES:
+        if len(_metas_without) >= _MAX_METAS:
+            _metas_without.clear()
+        _metas_without.add(raw)
+    return kept
 
 
 def _reference(ref: msgspec.Raw, target: str) -> bytes:
@@ -168,7 +187,12 @@ def modern_params(call: Call, context: ModernContext, token: str | None) -> byte
         members["inputResponses"] = msgspec.Raw(input_responses(call.input_responses))
     if call.request_state is not None:
         members["requestState"] = _raw(call.request_state)
-    members["_meta"] = msgspec.Raw(join({**meta, **modern_meta(context, token)}))
+    if meta or token is not None:
+        members["_meta"] = msgspec.Raw(join({**meta, **modern_meta(context, token)}))
+    else:
+        if context.written is None:
+            context.written = msgspec.Raw(join(modern_meta(context)))
+        members["_meta"] = context.written
     return join(members)
 
 
@@ -192,20 +216,23 @@ def legacy_params(
     return join(members)
 
 
-def _reply(
-    upstream: str, raw: msgspec.Raw, members: Members, names: tuple[str, ...] = _ERA_RESULTS
-) -> Reply:
-    """Take the era's members, `names`, out of a result."""
-    taken = {name: members.pop(name) for name in names if name in members}
-    meta = taken.get("_meta")
+def _reply(upstream: str, raw: msgspec.Raw, members: Members, *, is_task: bool = False) -> Reply:
+    """Take the era's members out of a result; the ttlMs of a task is the task's own."""
+    size = len(members)
+    members.pop("resultType", None)
+    meta = members.pop("_meta", None)
     if meta is not None:
         meta = _neutral_meta(upstream, meta)
+    ttl = scope = None
+    if not is_task:
+        ttl, scope = members.pop("ttlMs", None), members.pop("cacheScope", None)
+    error = members.get("isError")
     return Reply(
-        result=join(members) if taken else bytes(raw),
+        result=bytes(raw) if len(members) == size else join(members),
         meta=None if meta is None else bytes(meta),
-        is_error=bytes(members.get("isError", msgspec.Raw(b""))) == b"true",
-        ttl_ms=_ttl(taken.get("ttlMs")),
-        cache_scope=_scope(taken.get("cacheScope")),
+        is_error=error is not None and bytes(error) == b"true",
+        ttl_ms=0 if ttl is None else _ttl(ttl),
+        cache_scope="private" if scope is None else _scope(scope),
     )
 
 
@@ -221,17 +248,17 @@ def _neutral_meta(upstream: str, raw: msgspec.Raw) -> msgspec.Raw | None:
     return msgspec.Raw(join(meta)) if meta else None
 
 
-def _ttl(raw: msgspec.Raw | None) -> int:
-    """Read `ttlMs`; what is missing, negative or no integer is 0."""
+def _ttl(raw: msgspec.Raw) -> int:
+    """Read `ttlMs`; what is negative or no integer is 0."""
     try:
-        return 0 if raw is None else min(max(_decode_int(raw), 0), 2**53 - 1)
+        return min(max(_decode_int(raw), 0), 2**53 - 1)
     except msgspec.DecodeError:
         return 0
 
 
-def _scope(raw: msgspec.Raw | None) -> Literal["public", "private"]:
+def _scope(raw: msgspec.Raw) -> Literal["public", "private"]:
     """Read `cacheScope`; only the literal `public` is public."""
-    return "public" if raw is not None and bytes(raw) == b'"public"' else "private"
+    return "public" if bytes(raw) == b'"public"' else "private"
 
 
 def _cut_result(upstream: str, raw: msgspec.Raw) -> Members:
@@ -252,12 +279,12 @@ def modern_outcome(
             stand.
     """
     members = _cut_result(upstream, raw)
-    kind = bytes(members.get("resultType", msgspec.Raw(b'"complete"')))
+    stated = members.get("resultType")
+    kind = b'"complete"' if stated is None else bytes(stated)
     if kind == b'"complete"':
-        names = _TASK_RESULTS if method in TASK_METHODS else _ERA_RESULTS
-        return _reply(upstream, raw, members, names)
+        return _reply(upstream, raw, members, is_task=method in TASK_METHODS)
     if kind == b'"task"' and method == "tools/call" and TASKS_EXTENSION in extensions:
-        reply = _reply(upstream, raw, members, _TASK_RESULTS)
+        reply = _reply(upstream, raw, members, is_task=True)
         return msgspec.structs.replace(reply, task_id=_task_id(upstream, reply.result))
     known = METHODS.get(method)
     if kind != b'"input_required"' or known is None or not known.may_ask:

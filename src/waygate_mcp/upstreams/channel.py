@@ -17,16 +17,26 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from types import TracebackType
 from typing import Protocol
 
 import msgspec
 
 from waygate_mcp.errors import TooLargeError, UpstreamProtocolError
-from waygate_mcp.net.http import Header, HttpExchange, HttpResponse, media_type, read_body
+from waygate_mcp.net.http import (
+    Header,
+    HeldResponse,
+    HttpExchange,
+    HttpResponse,
+    Poster,
+    media_type,
+    read_body,
+)
 from waygate_mcp.protocol.framing import FrameTooLarge, SseDecoder
 from waygate_mcp.upstreams.slices import one_line, without_lone_surrogates
 
 __all__ = [
+    "Begun",
     "Channel",
     "Claim",
     "Conversation",
@@ -41,6 +51,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _MAX_BATCH = 1_000
 _NOTHING = msgspec.Raw(b"")
 _JSON, _EVENTS = "application/json", "text/event-stream"
+_POST_HEADERS = (("content-type", _JSON), ("accept", f"{_JSON}, {_EVENTS}"))
 
 
 class RemoteError(msgspec.Struct, frozen=True):
@@ -87,7 +98,8 @@ def read_incoming(data: bytes) -> list[Incoming]:
     Raises:
         ValueError: this is no JSON-RPC.
     """
-    data.decode()  # the scanner does not look into strings it leaves raw
+    if not data.isascii():
+        data.decode()  # the scanner does not look into strings it leaves raw
     line = one_line(data)
     try:
         try:
@@ -106,6 +118,21 @@ def read_incoming(data: bytes) -> list[Incoming]:
 
 def _read(line: bytes) -> list[Incoming]:
     return [_decode_one(line)] if line.lstrip()[:1] != b"[" else _decode_many(line)
+
+
+def _read_plain(data: bytes) -> Incoming | None:
+    """Read one message written as nearly all are: ASCII, on one line; None for whatever is not so."""
+    if not data.isascii() or b"\n" in data or b"\r" in data:
+        return None
+    try:
+        return _decode_one(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _is_json(response: HttpResponse) -> bool:
+    """Tell whether a body is one JSON text, looking no closer than is needed for the usual header."""
+    return response.headers.get("content-type") == _JSON or media_type(response) == _JSON
 
 
 class Conversation(Protocol):
@@ -136,6 +163,13 @@ class Conversation(Protocol):
         """
 
 
+Begun = Incoming | AbstractAsyncContextManager[Conversation]
+"""What came of a request: its response, where nothing else came before it, or the messages to be read.
+
+Who gets the second enters it before anything is awaited.
+"""
+
+
 class Channel(Protocol):
     """A way to one upstream."""
 
@@ -151,6 +185,11 @@ class Channel(Protocol):
         self, message: bytes, headers: Sequence[Header] = ()
     ) -> AbstractAsyncContextManager[Conversation]:
         """Send a request; leaving the context stops listening to its answer."""
+
+    async def send(
+        self, message: bytes, headers: Sequence[Header] = (), *, identifier: str
+    ) -> Begun:
+        """Do `request` the short way: most requests, `identifier` by name, are answered at once."""
 
     def listen(
         self, headers: Sequence[Header] = (), last_event_id: str | None = None
@@ -186,6 +225,7 @@ class HttpConversation:
         self._response = response
         self._limit = limit_bytes
         self._reading: AsyncGenerator[Incoming, None] | None = None
+        self._taken: list[Incoming] | None = None
 
     def messages(self) -> AsyncIterator[Incoming]:
         """See Conversation."""
@@ -196,6 +236,10 @@ class HttpConversation:
             self._reading = self._read_text(is_json=kind == _JSON and self.status != 202)
         return self._reading
 
+    def take_whole(self, body: bytes) -> None:
+        """Take a body that was read already, for `messages` to give what is in it."""
+        self._taken = self._read(body)
+
     async def aclose(self) -> None:
         """Let go of what is being read; the channel does so when the exchange is left."""
         if self._reading is not None:
@@ -203,9 +247,13 @@ class HttpConversation:
 
     async def _read_text(self, *, is_json: bool) -> AsyncGenerator[Incoming, None]:
         """Read a body that is one text."""
-        if is_json:
-            for message in self._read(await read_body(self._response, self._limit)):
-                yield message
+        if not is_json:
+            return
+        taken = self._taken
+        if taken is None:
+            taken = self._read(await read_body(self._response, self._limit))
+        for message in taken:
+            yield message
 
     async def _read_events(self) -> AsyncGenerator[Incoming, None]:
         """Read events; those without data only say from where to resume."""
@@ -248,6 +296,28 @@ class HttpConversation:
         return [msgspec.structs.replace(one, id=None) for one in messages if one.error is not None]
 
 
+class _Begun:
+    """A response under way, to be read as a conversation."""
+
+    def __init__(self, conversation: HttpConversation, response: HeldResponse) -> None:
+        self._conversation = conversation
+        self._response = response
+
+    async def __aenter__(self) -> HttpConversation:
+        return self._conversation
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._conversation.aclose()
+        finally:
+            self._response.release()
+
+
 class HttpChannel:
     """Streamable HTTP: every message is a POST to one path.
 
@@ -267,19 +337,46 @@ class HttpChannel:
     ) -> None:
         self.upstream = upstream
         self._exchange = exchange
+        self._poster = exchange if isinstance(exchange, Poster) else None
         self._path = path
         self._limit = limit_bytes
+
+    async def send(
+        self, message: bytes, headers: Sequence[Header] = (), *, identifier: str
+    ) -> Begun:
+        """See Channel."""
+        poster = self._poster
+        if poster is None:
+            return self.request(message, headers)
+        response = await poster.post(self._path, (*_POST_HEADERS, *headers), message)
+        conversation: HttpConversation | None = None
+        if response.status == 200 and _is_json(response):
+            try:
+                body = response.take_whole(self._limit)
+                if body is None:
+                    body = await read_body(response, self._limit)
+            finally:
+                response.release()
+            incoming = _read_plain(body)
+            if (
+                incoming is not None
+                and incoming.id == identifier
+                and incoming.method is None
+                and (incoming.error is not None or incoming.result is not _NOTHING)
+            ):
+                return incoming
+            conversation = HttpConversation(self.upstream, response, self._limit)
+            conversation.take_whole(body)
+        if conversation is None:
+            conversation = HttpConversation(self.upstream, response, self._limit)
+        return _Begun(conversation, response)
 
     @asynccontextmanager
     async def request(
         self, message: bytes, headers: Sequence[Header] = ()
     ) -> AsyncIterator[HttpConversation]:
         """See Channel."""
-        sent = [
-            ("content-type", _JSON),
-            ("accept", f"{_JSON}, {_EVENTS}"),
-            *headers,
-        ]
+        sent = (*_POST_HEADERS, *headers)
         async with self._exchange.request("POST", self._path, sent, message) as response:
             conversation = HttpConversation(self.upstream, response, self._limit)
             try:

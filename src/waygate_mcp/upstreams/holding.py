@@ -10,13 +10,18 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from waygate_mcp.model.catalog import Kind, Listing
+from waygate_mcp.model.catalog import Kind, Listing, Viewer
 from waygate_mcp.upstreams.connector import Connector
 
-__all__ = ["Held", "Kept", "ListKey", "Reading"]
+__all__ = ["Held", "Kept", "ListKey", "Reading", "list_key"]
 
 ListKey = tuple[Kind, bytes, int]
 """Kind, principal and capabilities: a class of viewers that see the same list."""
+
+
+def list_key(kind: Kind, viewer: Viewer) -> ListKey:
+    """Give the class of viewers one belongs to."""
+    return (kind, viewer.principal.fingerprint, viewer.capabilities.bits)
 
 
 class Held(msgspec.Struct, eq=False):
@@ -26,6 +31,10 @@ class Held(msgspec.Struct, eq=False):
     stack: AsyncExitStack
     users: int = 0
     is_given_up: bool = False
+
+    async def close(self) -> None:
+        """Close it."""
+        await self.stack.aclose()
 
 
 class Kept(msgspec.Struct):

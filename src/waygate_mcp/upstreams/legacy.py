@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import msgspec
@@ -106,6 +106,12 @@ class LegacySession:
         self.id = identifier
         self.channel = channel
         self.revision = revision
+        self.headers: tuple[Header, ...] = ()
+        """The headers every message of the session carries."""
+        if identifier is not None:
+            self.headers += (("mcp-session-id", identifier),)
+        if revision.has_version_header:
+            self.headers += (("mcp-protocol-version", revision.text),)
         self.capabilities = capabilities
         self.instructions = instructions
         self.live = LiveCalls()
@@ -120,14 +126,6 @@ class LegacySession:
         self.heard_until: str | None = None
         self.front: str | None = None
         """The session at our door it was opened for, None where others use it too."""
-
-    @property
-    def headers(self) -> list[Header]:
-        """The headers every message of the session carries."""
-        headers = [] if self.id is None else [("mcp-session-id", self.id)]
-        if self.revision.has_version_header:
-            headers.append(("mcp-protocol-version", self.revision.text))
-        return headers
 
     @property
     def is_idle(self) -> bool:
@@ -277,9 +275,9 @@ class LegacyConnector:
 
     # --- requests in a session
 
-    async def call(
+    def call(
         self, session: LegacySession, call: Call, on_sent: Callable[[str], None]
-    ) -> Outcome:
+    ) -> Awaitable[Outcome]:
         """Forward one call and await its answer; the upstream's questions go to the caller.
 
         `on_sent` hears the request's id at the upstream, by which it can be cancelled.
@@ -292,7 +290,7 @@ class LegacyConnector:
         """
         live = self.begin(call)
         params = legacy_params(call, session.revision, live.token)
-        return await self.send(session, live, (call.method, params), on_sent)
+        return self.send(session, live, (call.method, params), on_sent)
 
     def begin(self, call: Call, token: str | None = None) -> LiveCall:
         """Make what is known of a request; one that goes on with a call has the token of that."""
@@ -309,12 +307,17 @@ class LegacyConnector:
     ) -> Outcome:
         """Send a request, method and parameters, for a call; see `call` for the rest."""
         call = live.call
-        await self._set_level(session, call)
+        if not session.has_level and session.has("logging"):
+            await self._set_level(session, call)
         message = jsonrpc.encode_request(live.identifier, *request)
         session.live[live.identifier] = live
         on_sent(live.identifier)
         try:
-            response = await self._converse(session, live, message)
+            begun = await session.channel.send(message, session.headers, identifier=live.identifier)
+            if isinstance(begun, Incoming):
+                response = begun
+            else:
+                response = await self._converse(session, live, begun)
         finally:
             session.live.pop(live.identifier, None)
         if live.refused is not None:
@@ -365,7 +368,7 @@ class LegacyConnector:
 
     async def _set_level(self, session: LegacySession, call: Call) -> None:
         """Ask for every log message once somebody wants any; the caller filters."""
-        if session.has_level or not session.has("logging") or call.caller.log_level is None:
+        if call.caller.log_level is None:
             return
         session.has_level = True
         await self.request(session, "logging/setLevel", {"level": "debug"})
@@ -376,19 +379,25 @@ class LegacyConnector:
         """Send a request of our own, which asks nobody anything."""
         identifier = self._new_id()
         message = jsonrpc.encode_request(identifier, method, jsonrpc.encode_json(params))
-        async with aclosing(self._stream(session, message)) as messages:
+        begun = session.channel.request(message, session.headers)
+        async with aclosing(self._stream(session, begun)) as messages:
             async for incoming in messages:
                 if incoming.is_response and incoming.id in (identifier, None):
                     return incoming
                 await self._take(session, incoming, None)
         raise UpstreamProtocolError(self.upstream, f"{method}: no response")
 
-    async def _converse(self, session: LegacySession, live: LiveCall, message: bytes) -> Incoming:
+    async def _converse(
+        self,
+        session: LegacySession,
+        live: LiveCall,
+        begun: AbstractAsyncContextManager[Conversation],
+    ) -> Incoming:
         """Read the call's stream to its response, asking the caller meanwhile."""
         try:
             async with asyncio.TaskGroup() as asking:  # owned here: it ends with this method
                 live.asking = asking
-                response = await self._read_response(session, live, message)
+                response = await self._read_response(session, live, begun)
                 if not live.asked:
                     return response
                 raise DoneError(response)
@@ -402,10 +411,13 @@ class LegacyConnector:
         raise failure
 
     async def _read_response(
-        self, session: LegacySession, live: LiveCall, message: bytes
+        self,
+        session: LegacySession,
+        live: LiveCall,
+        begun: AbstractAsyncContextManager[Conversation],
     ) -> Incoming:
         """Read until the response of the call is there."""
-        async with aclosing(self._stream(session, message, live)) as messages:
+        async with aclosing(self._stream(session, begun, live)) as messages:
             async for incoming in messages:
                 if incoming.is_response and incoming.id in (live.identifier, None):
                     return incoming
@@ -413,7 +425,10 @@ class LegacyConnector:
         raise UpstreamProtocolError(self.upstream, "closed its answer before a response")
 
     async def _stream(
-        self, session: LegacySession, message: bytes, live: LiveCall | None = None
+        self,
+        session: LegacySession,
+        begun: AbstractAsyncContextManager[Conversation],
+        live: LiveCall | None = None,
     ) -> AsyncGenerator[Incoming, None]:
         """Give the messages that answer a request, resuming streams that end early.
 
@@ -421,7 +436,7 @@ class LegacyConnector:
         likewise, where its revision can resume it.
         Spec: 2025-11-25 basic/transports, "Resumability and Redelivery".
         """
-        async with session.channel.request(message, session.headers) as conversation:
+        async with begun as conversation:
             self._check_status(session, conversation)
             async for incoming in conversation.messages():
                 yield incoming

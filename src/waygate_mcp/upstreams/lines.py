@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from waygate_mcp.errors import WaygateError
 from waygate_mcp.net.http import Header
 from waygate_mcp.upstreams.breaker import LeftAloneError
-from waygate_mcp.upstreams.channel import Claim
+from waygate_mcp.upstreams.channel import Begun, Claim
 from waygate_mcp.upstreams.multiplex import Line, LineConversation, Multiplex
 
 __all__ = ["Backoff", "Lines", "ModernLine"]
@@ -134,6 +134,15 @@ class ModernLine:
             return None
         self._channel = None
         return channel
+
+    async def send(
+        self, message: bytes, headers: Sequence[Header] = (), *, identifier: str
+    ) -> Begun:
+        """See Channel."""
+        channel = self._channel
+        if channel is None or channel.is_closed:
+            channel = await self._live()
+        return await channel.send(message, headers, identifier=identifier)
 
     @asynccontextmanager
     async def request(

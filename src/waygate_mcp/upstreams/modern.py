@@ -12,6 +12,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -45,6 +46,8 @@ __all__ = ["Answered", "ModernConnector", "Watcher"]
 _log = logging.getLogger(__name__)
 _ACK_S = 3.0
 _NO_STREAM = (jsonrpc.METHOD_NOT_FOUND, jsonrpc.INVALID_REQUEST)
+_VERSION_HEADER: Header = ("mcp-protocol-version", MODERN.text)
+_MAX_KEPT, _MAX_KEPT_NAME = 512, 256
 _FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.5, 30.0
 
 
@@ -81,6 +84,9 @@ class ModernConnector:
         self._channel = channel
         self._new_id = new_id
         self._client_info = client_info
+        self._contexts: dict[tuple[ClientCapabilities, str | None, tuple[str, ...]], ModernContext]
+        self._contexts = {}
+        self._headers: dict[tuple[str, str | None], tuple[Header, ...]] = {}
 
     async def discover(self) -> Answered:
         """Ask `server/discover`; also the probe by which the era is found."""
@@ -127,12 +133,23 @@ class ModernConnector:
             UpstreamError: no answer, or none that is MCP.
         """
         token = None if call.progress_token is None else self._new_id()
-        level = call.caller.log_level
-        context = ModernContext(self._client_info, call.capabilities, level, extensions)
+        context = self._context(call, extensions)
         name = None if call.method == "completion/complete" else call.target
-        headers = mirrored_headers(call.method, name, header_params, call.arguments)
-        request = self._request(call.method, modern_params(call, context, token), headers)
-        answered = await self._exchange(request, call.caller, token)
+        if header_params:
+            mirrored = mirrored_headers(call.method, name, header_params, call.arguments)
+            headers = (_VERSION_HEADER, *mirrored)
+        else:
+            headers = self._usual_headers(call.method, name)
+        identifier = self._new_id()
+        params = modern_params(call, context, token)
+        message = jsonrpc.encode_request(identifier, call.method, params)
+        begun = await self._channel.send(message, headers, identifier=identifier)
+        if isinstance(begun, Incoming):
+            if begun.error is None:
+                return modern_outcome(self.upstream, call.method, begun.result, extensions)
+            answered = Answered(200, error=begun.error)
+        else:
+            answered = await self._read(begun, identifier, call.caller, token)
         if answered.result is not None:
             return modern_outcome(self.upstream, call.method, answered.result, extensions)
         error = answered.error
@@ -149,19 +166,52 @@ class ModernConnector:
             return said
         raise said
 
+    def _context(self, call: Call, extensions: tuple[str, ...]) -> ModernContext:
+        """Give what requests say of a caller; callers that are alike share it."""
+        key = (call.capabilities, call.caller.log_level, extensions)
+        context = self._contexts.get(key)
+        if context is None:
+            if len(self._contexts) >= _MAX_KEPT:
+                self._contexts.clear()
+            context = ModernContext(self._client_info, *key)
+            self._contexts[key] = context
+        return context
+
+    def _usual_headers(self, method: str, name: str | None) -> tuple[Header, ...]:
+        """Give the headers of a call that mirror none of its arguments."""
+        headers = self._headers.get((method, name))
+        if headers is None:
+            headers = (_VERSION_HEADER, *mirrored_headers(method, name))
+            if name is None or len(name) <= _MAX_KEPT_NAME:
+                if len(self._headers) >= _MAX_KEPT:
+                    self._headers.clear()
+                self._headers[method, name] = headers
+        return headers
+
     def _request(self, method: str, params: bytes, headers: Sequence[Header]) -> _Request:
         """Frame a request with a new id."""
         identifier = self._new_id()
         message = jsonrpc.encode_request(identifier, method, params)
-        return _Request(identifier, message, (("mcp-protocol-version", MODERN.text), *headers))
+        return _Request(identifier, message, (_VERSION_HEADER, *headers))
 
     async def _exchange(
         self, request: _Request, caller: Caller | None, token: str | None
     ) -> Answered:
         """Send a request, hand its events on, give its response."""
-        async with self._channel.request(request.message, request.headers) as conversation:
+        begun = self._channel.request(request.message, request.headers)
+        return await self._read(begun, request.identifier, caller, token)
+
+    async def _read(
+        self,
+        begun: AbstractAsyncContextManager[Conversation],
+        identifier: str,
+        caller: Caller | None,
+        token: str | None,
+    ) -> Answered:
+        """Read what answers a request to its response, and hand on what comes before."""
+        async with begun as conversation:
             async for incoming in conversation.messages():
-                if incoming.is_response and _answers(incoming, request.identifier):
+                if incoming.is_response and _answers(incoming, identifier):
                     return _answered(conversation, incoming)
                 if caller is not None:
                     await _tell(caller, incoming, token)
@@ -189,8 +239,9 @@ class ModernConnector:
         extensions = (TASKS_EXTENSION,) if wanted.tasks else ()
         meta = modern_meta(ModernContext(self._client_info, NO_CAPABILITIES, None, extensions))
         method = "subscriptions/listen"
+        notifications = jsonrpc.encode_json(wanted.to_notifications())
         params = join(
-            {"notifications": jsonrpc.encode_json(wanted.to_notifications()), "_meta": join(meta)}
+            {"notifications": msgspec.Raw(notifications), "_meta": msgspec.Raw(join(meta))}
         )
         request = self._request(method, params, mirrored_headers(method, None))
         async with self._channel.request(request.message, request.headers) as conversation:

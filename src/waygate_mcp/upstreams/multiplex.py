@@ -25,7 +25,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.net.http import Header
 from waygate_mcp.protocol import jsonrpc
-from waygate_mcp.upstreams.channel import Claim, Incoming, read_incoming
+from waygate_mcp.upstreams.channel import Begun, Claim, Incoming, read_incoming
 from waygate_mcp.upstreams.outside_text import clipped
 
 __all__ = ["Line", "Multiplex"]
@@ -67,6 +67,11 @@ class _Heard(msgspec.Struct, rename={"token": "progressToken", "meta": "_meta"})
 
 _decode_sent = msgspec.json.Decoder(_Sent).decode
 _decode_heard = msgspec.json.Decoder(_Heard).decode
+
+
+def _token_of(message: bytes) -> str | int | None:
+    """Read the progress token of a request of ours, if it has one."""
+    return _decode_sent(message).params.meta.token if b'"progressToken"' in message else None
 
 
 class Line(Protocol):
@@ -121,6 +126,21 @@ class LineConversation:
         self._is_over = True
         self._failure = failure
         self._wake()
+
+    async def first(self) -> Incoming | None:
+        """Wait for the first message, and give it where it is the response; else it stays to be read."""
+        while not self._unread:
+            if self._is_over:
+                if self._failure is not None:
+                    raise self._failure
+                return None
+            self._waiter = get_running_loop().create_future()
+            await self._waiter
+        incoming, size = self._unread[0]
+        if incoming.is_response:
+            self._unread.popleft()
+            self._unread_bytes -= size
+        return incoming
 
     async def messages(self) -> AsyncIterator[Incoming]:
         """See Conversation."""
@@ -194,6 +214,47 @@ class Multiplex:
         """See Channel."""
         self._claim = claim
 
+    async def send(
+        self, message: bytes, headers: Sequence[Header] = (), *, identifier: str
+    ) -> Begun:
+        """See Channel."""
+        conversation = LineConversation(_token_of(message))
+        self._pending[identifier] = conversation
+        is_sent = True
+        try:
+            try:
+                await self._send(message)
+            except WaygateError:
+                is_sent = False
+                raise
+            first = await conversation.first()
+        except BaseException:
+            await self._leave(identifier, conversation, is_sent=is_sent)
+            raise
+        if first is not None and first.is_response:
+            del self._pending[identifier]
+            return first
+        return self._go_on(identifier, conversation)
+
+    @asynccontextmanager
+    async def _go_on(
+        self, identifier: str, conversation: LineConversation
+    ) -> AsyncIterator[LineConversation]:
+        """Read on what answers a request that was sent."""
+        try:
+            yield conversation
+        finally:
+            await self._leave(identifier, conversation, is_sent=True)
+
+    async def _leave(
+        self, identifier: str, conversation: LineConversation, *, is_sent: bool
+    ) -> None:
+        """Wait for a request no longer."""
+        # Left while it was being sent, it is on its way all the same.
+        self._pending.pop(identifier, None)
+        if self.cancels and is_sent and not (conversation.is_answered or self.is_closed):
+            await self._cancel(identifier)
+
     @asynccontextmanager
     async def request(
         self, message: bytes, headers: Sequence[Header] = ()
@@ -212,10 +273,7 @@ class Multiplex:
                 raise
             yield conversation
         finally:
-            # Left while it was being sent, it is on its way all the same.
-            self._pending.pop(sent.id, None)
-            if self.cancels and is_sent and not (conversation.is_answered or self.is_closed):
-                await self._cancel(sent.id)
+            await self._leave(sent.id, conversation, is_sent=is_sent)
 
     @asynccontextmanager
     async def listen(

@@ -25,8 +25,9 @@ from waygate_mcp.upstreams.lines import Backoff, Lines, OpenLine
 from waygate_mcp.upstreams.process import Command, Processes, ProcessLimits
 from waygate_mcp.upstreams.sandbox import SandboxChoice
 from waygate_mcp.upstreams.sessions import SessionMode
+from waygate_mcp.upstreams.status import NO_LEDGER, Ledger, SteadyLimits
 from waygate_mcp.upstreams.stdio import open_process_line
-from waygate_mcp.upstreams.steady import NO_LEDGER, Ledger, SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.steady import SteadyUpstream
 from waygate_mcp.upstreams.streamable_http import (
     EraChoice,
     Upstream,

@@ -192,6 +192,7 @@ class ChildProcess:
         self._transports: list[asyncio.BaseTransport] = []
         self._closing: asyncio.Lock = asyncio.Lock()
         self._is_closed = False
+        self._unhurried_bytes = 0
 
     @property
     def pid(self) -> int:
@@ -214,6 +215,7 @@ class ChildProcess:
         )
         self._transports.append(writing)
         self._stdin = asyncio.StreamWriter(writing, protocol, None, loop)
+        self._unhurried_bytes = writing.get_write_buffer_limits()[1]
 
     async def _reader_of(self, pipe: IO[bytes] | None, limit_bytes: int) -> asyncio.StreamReader:
         """Read a pipe on the loop."""
@@ -236,6 +238,8 @@ class ChildProcess:
         if stdin.transport.get_write_buffer_size() > _MAX_UNWRITTEN_BYTES:
             raise UpstreamUnavailableError(self.name, "its process does not read")
         stdin.write(encode_line(message))
+        if stdin.transport.get_write_buffer_size() <= self._unhurried_bytes:
+            return  # nobody is held up
         with suppress(ConnectionError):  # it may have been read: the end of its output decides
             await stdin.drain()
 

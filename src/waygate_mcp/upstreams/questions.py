@@ -132,7 +132,7 @@ def input_required(members: Members) -> InputRequired:
 
 def input_responses(answers: Mapping[str, bytes]) -> bytes:
     """Write the answers of a retry as `inputResponses`."""
-    return join(answers)
+    return join({key: msgspec.Raw(answer) for key, answer in answers.items()})
 
 
 def url_questions(data: bytes) -> dict[str, Question]:

@@ -21,7 +21,11 @@ from waygate_mcp.model.call import Call
 from waygate_mcp.model.catalog import Viewer
 from waygate_mcp.model.event import ResourceUpdated
 from waygate_mcp.model.ports import Supervisor
-from waygate_mcp.protocol.capabilities import NO_CAPABILITIES, ClientCapabilities
+from waygate_mcp.protocol.capabilities import (
+    NO_CAPABILITIES,
+    ClientCapabilities,
+    bits_without_roots_changed,
+)
 from waygate_mcp.protocol.versions import MODERN
 from waygate_mcp.upstreams.legacy import (
     LegacyConnector,
@@ -159,8 +163,25 @@ class SessionPool:
             return msgspec.structs.replace(_SHARED, lane=key.lane)
         if self._mode == "client" and key.session_id is not None:
             return key
-        bits = ClientCapabilities(key.capability_bits).without_roots_changed().bits
+        bits = bits_without_roots_changed(key.capability_bits)
+        if key.session_id is None and bits == key.capability_bits:
+            return key
         return msgspec.structs.replace(key, session_id=None, capability_bits=bits)
+
+    def at_hand(self, key: SessionKey) -> LegacySession | None:
+        """Give the session of `key` that is open and that others use as well; None where it takes more.
+
+        Most calls find it so. What they find lost was not run; see `use`.
+        """
+        key = self.key_of(key)
+        if self._mode == "request" or (self._connector.is_interactive and key.session_id is None):
+            return None
+        place = self._places.get(key)
+        session = None if place is None or place.lock.locked() else place.session
+        if session is None or session.is_lost or session.channel.is_closed:
+            return None
+        session.used_at_s = self._now()
+        return session
 
     async def get(self, key: SessionKey) -> LegacySession:
         """Give the session of `key`, opened where there is none; one opens at a time for each key.

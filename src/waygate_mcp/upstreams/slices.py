@@ -44,11 +44,9 @@ def cut(raw: bytes | msgspec.Raw) -> Members:
         raise NotAnObjectError(str(exc)) from None
 
 
-def join(members: Mapping[str, msgspec.Raw | bytes]) -> bytes:
-    """Put members together to an object. Values are raw JSON."""
-    return b"{%b}" % b",".join(
-        b"%b:%b" % (encode_json(name), bytes(value)) for name, value in members.items()
-    )
+def join(members: Mapping[str, msgspec.Raw]) -> bytes:
+    """Put members together to an object; raw values are written as they are."""
+    return encode_json(members)
 
 
 def one_line(raw: bytes | msgspec.Raw) -> bytes:

@@ -10,10 +10,20 @@ from typing import Literal
 
 import msgspec
 
+from waygate_mcp.errors import UpstreamTimeoutError, WaygateError
 from waygate_mcp.model.facts import Facts
-from waygate_mcp.upstreams.breaker import BreakerState
+from waygate_mcp.upstreams.breaker import BreakerState, LeftAloneError
 
-__all__ = ["NO_LEDGER", "Health", "Ledger", "RequestResult", "Status", "SteadyLimits"]
+__all__ = [
+    "NO_LEDGER",
+    "Health",
+    "Ledger",
+    "RequestResult",
+    "Status",
+    "SteadyLimits",
+    "result_of",
+    "uncounted",
+]
 
 Health = Literal["new", "opening", "ready", "failing", "down", "closed"]
 """new: never opened · opening, for the first time · ready · failing: errors of late, or not opened · down: left
@@ -49,6 +59,17 @@ timeout     no answer in time
 cancelled   given up by who asked
 refused     not sent: it is left alone for a while, or too much is under way
 """
+
+
+def result_of(exc: WaygateError) -> RequestResult:
+    """Say how a request ended that raised this."""
+    if isinstance(exc, LeftAloneError):
+        return "refused"
+    return "timeout" if isinstance(exc, UpstreamTimeoutError) else "failed"
+
+
+def uncounted(_result: RequestResult) -> None:
+    """Count nothing."""
 
 
 class Ledger(msgspec.Struct, frozen=True):

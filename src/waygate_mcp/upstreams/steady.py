@@ -32,7 +32,7 @@ from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.ports import Announce, Refreshable, Supervisor
 from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, LeftAloneError, Pauses
 from waygate_mcp.upstreams.connector import Connector, OpenUpstream
-from waygate_mcp.upstreams.holding import Held, Kept, ListKey, Reading
+from waygate_mcp.upstreams.holding import Held, Kept, ListKey, Reading, list_key
 from waygate_mcp.upstreams.outside_text import clipped
 from waygate_mcp.upstreams.status import (
     NO_LEDGER,
@@ -41,18 +41,12 @@ from waygate_mcp.upstreams.status import (
     RequestResult,
     Status,
     SteadyLimits,
+    result_of,
+    uncounted,
 )
 from waygate_mcp.upstreams.subscriptions import Subscriptions
 
-__all__ = [
-    "NO_LEDGER",
-    "Health",
-    "Ledger",
-    "RequestResult",
-    "Status",
-    "SteadyLimits",
-    "SteadyUpstream",
-]
+__all__ = ["SteadyUpstream"]
 
 _log = logging.getLogger(__name__)
 _NOTHING_KNOWN = Facts(Features(tools=True, prompts=True, resources=True))
@@ -95,7 +89,7 @@ class SteadyUpstream:
         self._bulkhead = Bulkhead(name, limits.calls, limits.waiting)
         self._facts = ledger.known or _NOTHING_KNOWN
         self._keep_facts = ledger.keep
-        self._count = ledger.count or _uncounted
+        self._count = ledger.count or uncounted
         self._held: Held | None = None
         self._opening: asyncio.Task[None] | None = None
         self._opening_began_s = 0.0
@@ -145,21 +139,35 @@ class SteadyUpstream:
         result: RequestResult = "refused"
         if call.method == "resources/unsubscribe":
             self.subscriptions.take_back(call)
+        bulkhead = self._bulkhead
         try:
-            async with self._bulkhead.place():
+            if not bulkhead.take():
+                await bulkhead.wait(call.principal.id)
+            try:
                 if not self._breaker.admit():
                     raise self._left_alone()
                 began_s = self._now()
                 try:
-                    outcome = await self._call(call)
+                    held = self._held
+                    if held is None or call.gate is not None:
+                        held = await self._past_gate(call)
+                    held.users += 1
+                    try:
+                        outcome = await held.upstream.call(call)
+                    finally:
+                        held.users -= 1
+                        if held.is_given_up:
+                            self._close_unused(held)
                 except BaseException as exc:
                     result = self._note_end(exc, call, began_s)
                     raise
-                result = "ok"
-                self._note_success(began_s)
-                if call.method == "resources/subscribe":
-                    self.subscriptions.note(call)
-                return outcome
+            finally:
+                bulkhead.leave()
+            result = "ok"
+            self._note_success(began_s)
+            if call.method == "resources/subscribe":
+                self.subscriptions.note(call)
+            return outcome
         finally:
             self._count(result)
 
@@ -169,7 +177,7 @@ class SteadyUpstream:
         A list that cannot be had in time is shown as last read, or empty; its change is announced
         when it is there.
         """
-        key = _key(kind, viewer)
+        key = list_key(kind, viewer)
         kept = before = self._kept.get(key)
         is_due = kept is None or kept.fresh_until_s <= self._now()
         if is_due:
@@ -190,7 +198,7 @@ class SteadyUpstream:
 
     async def refresh(self, kind: Kind, viewer: Viewer) -> None:
         """See Refreshable."""
-        key = _key(kind, viewer)
+        key = list_key(kind, viewer)
         upstream = None if self._held is None else self._held.upstream
         if isinstance(upstream, Refreshable):
             await upstream.refresh(kind, viewer)
@@ -359,17 +367,23 @@ class SteadyUpstream:
     def _close_unused(self, held: Held) -> None:
         """Close a connector that was given up, once nobody uses it."""
         if held.is_given_up and not held.users and not self._is_closed:
-            self._supervisor.start(_close(held), name=f"close:{self._name}")
+            self._supervisor.start(held.close(), name=f"close:{self._name}")
 
     # --- calls
 
     async def _call(self, call: Call) -> Outcome:
-        held = await self._ready()
-        while call.gate is not None and (check := call.gate(call)) is not None:
-            await check
-            held = await self._ready()
+        """Call past the breaker and the bulkhead: of work of our own."""
+        held = await self._past_gate(call)
         with self._using(held):
             return await held.upstream.call(call)
+
+    async def _past_gate(self, call: Call) -> Held:
+        """Give the open connector once the call's gate lets it pass to that one."""
+        held = self._held or await self._ready()
+        while call.gate is not None and (check := call.gate(call)) is not None:
+            await check
+            held = self._held or await self._ready()
+        return held
 
     @contextmanager
     def _using(self, held: Held) -> Iterator[None]:
@@ -389,10 +403,10 @@ class SteadyUpstream:
         """Take note of a call that did not end with a result: what does that say of the upstream?"""
         if isinstance(exc, LeftAloneError):
             self._note_unasked(exc)
-            return _result_of(exc)
+            return result_of(exc)
         if isinstance(exc, UpstreamError):
             self._note_failure(exc)
-            return _result_of(exc)
+            return result_of(exc)
         if isinstance(exc, asyncio.CancelledError) and self._now() >= call.deadline_s:
             # Cancelled by its deadline: that says as much as a timeout.
             self._note_failure(UpstreamTimeoutError(self._name, "did not answer in time"))
@@ -422,8 +436,12 @@ class SteadyUpstream:
         self._breaker.note_nothing()
 
     def _note_success(self, began_s: float) -> None:
-        self._note_answer()
-        took_s = self._now() - began_s
+        now_s = self._now()
+        if self._error is None and self._breaker.is_clear:
+            self._heard_s = now_s  # as nearly always: it is well, and was
+        else:
+            self._note_answer()
+        took_s = now_s - began_s
         old = self._latency_s
         self._latency_s = took_s if old is None else 0.8 * old + 0.2 * took_s
 
@@ -543,7 +561,7 @@ class SteadyUpstream:
                 listing = await held.upstream.listing(key[0], viewer)
         except WaygateError as exc:
             let_go(exc)
-            self._count(_result_of(exc))
+            self._count(result_of(exc))
             if isinstance(exc, LeftAloneError):
                 self._note_unasked(exc)
             elif isinstance(exc, UpstreamError | TooLargeError):
@@ -576,21 +594,3 @@ class SteadyUpstream:
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-
-
-def _result_of(exc: WaygateError) -> RequestResult:
-    if isinstance(exc, LeftAloneError):
-        return "refused"
-    return "timeout" if isinstance(exc, UpstreamTimeoutError) else "failed"
-
-
-def _uncounted(_result: RequestResult) -> None:
-    """Count nothing."""
-
-
-def _key(kind: Kind, viewer: Viewer) -> ListKey:
-    return (kind, viewer.principal.fingerprint, viewer.capabilities.bits)
-
-
-async def _close(held: Held) -> None:
-    await held.stack.aclose()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from waygate_mcp.errors import (
     UpstreamProtocolError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
+    let_go,
 )
 from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.model.catalog import Features, Kind, Listing, Viewer
@@ -35,7 +36,7 @@ from waygate_mcp.net.http import HttpExchange
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.protocol.headers import HeaderParam
 from waygate_mcp.protocol.stateless import ListenFilter
-from waygate_mcp.protocol.tasks import bridged_extensions, has_legacy_tasks, legacy_tasks
+from waygate_mcp.protocol.tasks import has_legacy_tasks, legacy_tasks
 from waygate_mcp.protocol.versions import MODERN
 from waygate_mcp.upstreams.calls import error_for
 from waygate_mcp.upstreams.channel import Channel, HttpChannel, OpenChannel, RemoteError
@@ -43,8 +44,10 @@ from waygate_mcp.upstreams.detect import (
     CredentialsWantedError,
     Discovered,
     Verdict,
+    features_of,
     judge,
     read_discovery,
+    watchable,
 )
 from waygate_mcp.upstreams.legacy import (
     LegacyConnector,
@@ -62,6 +65,7 @@ __all__ = ["EraChoice", "Upstream", "UpstreamLimits", "connect"]
 
 _log = logging.getLogger(__name__)
 EraChoice = Literal["auto", "legacy", "modern"]
+_SUBSCRIPTIONS = frozenset(("resources/subscribe", "resources/unsubscribe"))
 _EMPTY_REPLY = Reply(b"{}")
 
 
@@ -237,10 +241,18 @@ class Upstream:
         """Tell the sessions opened for one at our door that its client's roots changed."""
         self._pool.tell_roots_changed(session_id)
 
-    async def call(self, call: Call) -> Outcome:
-        """See Provider."""
-        if call.method in ("resources/subscribe", "resources/unsubscribe") and self._has_modern:
-            return await self._subscribe_modern(call)
+    def call(self, call: Call) -> Coroutine[Any, Any, Outcome]:
+        """See Provider. A plain function where the era is known: nothing is to be awaited for that."""
+        if not self._has_modern:
+            return self._call_legacy(call)
+        if call.method in _SUBSCRIPTIONS:
+            return self._subscribe_modern(call)
+        if call.revision.is_modern or self._has_legacy is False:
+            return self._call_modern(call)
+        return self._call_as_found(call)
+
+    async def _call_as_found(self, call: Call) -> Outcome:
+        """Call in the era that is found to be there."""
         if await self._speaks_modern(call):
             return await self._call_modern(call)
         return await self._call_legacy(call)
@@ -350,11 +362,11 @@ class Upstream:
         self._has_modern = True
         self.revision = MODERN.text
         self._instructions = discovered.instructions
-        self._features = _features(discovered.capabilities, has_completion_capability=True)
+        self._features = features_of(discovered.capabilities, has_completion_capability=True)
         self._tasks.extensions = self._features.extensions
         lists = ListenFilter()
         if self._limits.watches_changes:
-            lists = _watchable(discovered.capabilities)
+            lists = watchable(discovered.capabilities)
         self._watcher = Watcher(
             self._modern, self._supervisor, lists, self._take_event, self._forget_all
         )
@@ -368,7 +380,7 @@ class Upstream:
         self.revision = session.revision.text
         self._own_session = session
         self._instructions = session.instructions
-        self._features = _features(
+        self._features = features_of(
             session.capabilities, has_completion_capability=session.revision.has_audio
         )
         if has_legacy_tasks(session.revision):
@@ -411,7 +423,14 @@ class Upstream:
 
     async def _call_modern(self, call: Call) -> Outcome:
         """Call in the modern era; a refusal before execution is answered by trying once more."""
-        outcome = await self._tasks.call_modern(call, await self._header_params(call))
+        params: Sequence[HeaderParam] = ()
+        if call.method == "tools/call":
+            known = self._listings.header_params(call.target)
+            params = await self._header_params(call) if known is None else known
+        if self._tasks.concerns_modern(call):
+            outcome = await self._tasks.call_modern(call, params)
+        else:
+            outcome = await self._modern.call(call, params)
         if isinstance(outcome, RemoteError) and outcome.code == jsonrpc.HEADER_MISMATCH:
             self._take_event(ListChanged(self._name, Kind.TOOL))  # it changed, and nobody said so
             if call.gate is not None and (check := call.gate(call)) is not None:
@@ -439,8 +458,16 @@ class Upstream:
         if self._tasks.wants_listing(call):
             await self.listing(Kind.TOOL, Viewer(call.principal, call.capabilities))
         ends_subscription = call.method == "resources/unsubscribe"
+        key = SessionKey.of_call(call)
+        session = self._pool.at_hand(key)
+        if session is not None:
+            try:
+                return await self._call_in(session, call)
+            except SessionLostError as exc:  # not run: once more, in a new one
+                let_go(exc)
+                return await self._call_in(await self._pool.get(key), call)
         return await self._pool.use(
-            SessionKey.of_call(call),
+            key,
             lambda session: self._call_in(session, call),
             subscribed=call.target if ends_subscription else None,
             is_lasting=self._tasks.outlasts(call),
@@ -557,31 +584,3 @@ class Upstream:
         if self._watcher is not None:
             for uri in self._watcher.confirmed.uris:
                 self._take_event(ResourceUpdated(self._name, uri))
-
-
-def _flag(declared: Mapping[str, Any], area: str, flag: str) -> bool:
-    """Tell whether a capability has a flag set."""
-    value = declared.get(area)
-    return isinstance(value, dict) and value.get(flag) is True
-
-
-def _watchable(declared: Mapping[str, Any]) -> ListenFilter:
-    """Give the lists whose changes a server announces."""
-    return ListenFilter(
-        tools=_flag(declared, "tools", "listChanged"),
-        prompts=_flag(declared, "prompts", "listChanged"),
-        resources=_flag(declared, "resources", "listChanged"),
-    )
-
-
-def _features(declared: Mapping[str, Any], *, has_completion_capability: bool) -> Features:
-    """Read declared capabilities; 2024-11-05 had completion without a capability for it."""
-    return Features(
-        tools=isinstance(declared.get("tools"), dict),
-        prompts=isinstance(declared.get("prompts"), dict),
-        resources=isinstance(declared.get("resources"), dict),
-        subscribe=_flag(declared, "resources", "subscribe"),
-        completions=isinstance(declared.get("completions"), dict) or not has_completion_capability,
-        logging=isinstance(declared.get("logging"), dict),
-        extensions=bridged_extensions(declared),
-    )

@@ -123,6 +123,10 @@ class TaskCalls:
 
     # --- modern upstreams
 
+    def concerns_modern(self, call: Call) -> bool:
+        """Tell whether a call to a modern upstream may have to do with tasks at all."""
+        return bool(self.extensions) or call.method in TASK_METHODS
+
     async def call_modern(
         self, call: Call, header_params: Sequence[HeaderParam]
     ) -> Outcome | RemoteError:
@@ -234,22 +238,22 @@ class TaskCalls:
 
     # --- legacy upstreams
 
-    async def call_legacy(
+    def call_legacy(
         self, session: LegacySession, call: Call, on_sent: Callable[[str], None]
-    ) -> Outcome:
+    ) -> Awaitable[Outcome]:
         """Do `LegacyConnector.call`, with tasks."""
         if call.method in TASK_METHODS:
-            return await self._relay(session, call, on_sent)
+            return self._relay(session, call, on_sent)
         if call.method != "tools/call" or not self.terms.calls:
-            return await self._legacy.call(session, call, on_sent)
+            return self._legacy.call(session, call, on_sent)
         if has_legacy_tasks(call.revision):
             task = task_param(call)
             if task is None:
-                return await self._legacy.call(session, call, on_sent)
-            return await self._augment(session, call, on_sent, task)
+                return self._legacy.call(session, call, on_sent)
+            return self._augment(session, call, on_sent, task)
         if not self._is_required.get(call.target):
-            return await self._legacy.call(session, call, on_sent)
-        return await self._await_legacy(session, call, on_sent)
+            return self._legacy.call(session, call, on_sent)
+        return self._await_legacy(session, call, on_sent)
 
     async def _relay(
         self, session: LegacySession, call: Call, on_sent: Callable[[str], None]

@@ -19,7 +19,15 @@ from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.web.guard import Admission, Guard
 from waygate_mcp.web.problems import Problem
 
-__all__ = ["FAILURES", "Failure", "Needs", "admission_of", "generation_of", "with_scopes"]
+__all__ = [
+    "FAILURES",
+    "Failure",
+    "Fault",
+    "Needs",
+    "admission_of",
+    "generation_of",
+    "with_scopes",
+]
 
 
 class Needs:

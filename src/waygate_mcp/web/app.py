@@ -109,6 +109,7 @@ class App:
             self.failure = exc
             await send({"type": "lifespan.startup.failed", "message": ""})
             return
+        self._house.keep_document_history()
         self._loading = self._house.supervisor.start(self._load_rest(), name="load-rest-door")
         await send({"type": "lifespan.startup.complete"})
         try:

@@ -25,6 +25,7 @@ from starlette.responses import Response
 
 from waygate_mcp import __version__
 from waygate_mcp.errors import ForbiddenError, StorageError
+from waygate_mcp.policy.redis_counters import RedisCounters
 from waygate_mcp.runtime.foundation import Foundation
 from waygate_mcp.runtime.house import House
 from waygate_mcp.runtime.peers import Peers
@@ -164,9 +165,12 @@ class HealthRoutes:
     async def checks(self) -> dict[str, Check]:
         """Make every check: its name, and a mapping with `status` and what was measured."""
         house = self._house
-        workers = {} if house.peers is None else {"workers": _check_workers(house.peers)}
+        optional = {} if house.peers is None else {"workers": _check_workers(house.peers)}
+        counters = house.foundation.counters
+        if isinstance(counters, RedisCounters):
+            optional["cache"] = _check_redis(counters)
         return {
-            **workers,
+            **optional,
             "database": await self._database.check(house.clock.monotonic()),
             "filesystem": await self._disk.check(house.clock.monotonic()),
             "plugins": _check_plugins(house),
@@ -195,6 +199,13 @@ class HealthRoutes:
         accept = admission.headers.get(b"accept", b"").decode("latin-1")
         text, content_type = self._house.metrics.render(accept)
         return Response(text, headers={"content-type": content_type, "cache-control": "no-store"})
+
+
+def _check_redis(counters: RedisCounters) -> Check:
+    """Never unhealthy: rates hold without it, only smaller."""
+    if counters.is_up:
+        return {"status": "healthy", "kind": "redis", "processes": counters.processes}
+    return {"status": "degraded", "kind": "redis", "error": counters.problem}
 
 
 def add_routes(api: FastAPI, house: House[Guard]) -> None:

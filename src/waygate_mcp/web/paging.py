@@ -7,7 +7,7 @@ Spec: RFC 8288; surface.md 3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, overload
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Query
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-__all__ = ["MAX_LIMIT", "Limit", "Page", "PageNumber", "cut"]
+__all__ = ["MAX_LIMIT", "Limit", "Page", "PageNumber", "Window", "cut"]
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
@@ -35,6 +35,24 @@ class Page(BaseModel):
     total: int = Field(description="Entries on all pages together; also in `X-Total-Count`.")
     page: int
     limit: int
+
+
+class Window(Sequence[T]):
+    """A list of which the database gave one page: what `cut` needs, and no more."""
+
+    def __init__(self, total: int, rows: list[T]) -> None:
+        self._total = total
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return self._total
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        return self._rows if isinstance(index, slice) else self._rows[index]
 
 
 def cut(

@@ -24,8 +24,9 @@ from waygate_mcp.model.unverified import UnverifiedError
 from waygate_mcp.runtime.generation import Generation
 from waygate_mcp.runtime.house import House
 from waygate_mcp.telemetry.logs import REQUEST_ID, RequestRecord, get_logger
-from waygate_mcp.web import admin, health, servers, status, tools, well_known
+from waygate_mcp.web import admin, execute, health, servers, status, tools, well_known
 from waygate_mcp.web.access import with_scopes
+from waygate_mcp.web.body import BODY_TIMEOUT_S, read_body
 from waygate_mcp.web.guard import STRANGER, Admission, Guard
 from waygate_mcp.web.problems import (
     CODES,
@@ -67,6 +68,8 @@ _NO_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; frame-an
 _NO_STORE = (b"cache-control", b"no-store")
 _JSON = (b"content-type", b"application/json")
 _UNKNOWN_ROUTE = "other"
+_WITHOUT_BODY = frozenset({"GET", "OPTIONS"})
+"""Methods whose body, if there is one, no route reads. Nor does one that strangers may use."""
 
 _log = get_logger("web.rest")
 
@@ -114,7 +117,15 @@ class RestDoor:
         inner["root_path"] = ""
         inner["method"] = "GET" if scope["method"] == "HEAD" else scope["method"]
         if admission.principal is not STRANGER:
-            generation.limiter.admit(admission.principal)
+            if not _is_call(inner["method"], visit.path):
+                counting = generation.limiter.admit(admission.principal)
+                if counting is not None:
+                    await counting
+            if inner["method"] not in _WITHOUT_BODY:
+                limit = self._house.settings.max_request_size
+                receive = _given(
+                    await read_body(receive, limit, BODY_TIMEOUT_S, admission.headers), receive
+                )
         inner["state"] = {"admission": admission, "generation": generation}
         visit.inner = inner
         with generation.in_use():
@@ -251,6 +262,7 @@ def build_api(house: House[Guard], *, has_docs: bool) -> FastAPI:
     health.add_routes(api, house)
     status.add_routes(api, house)
     tools.add_routes(api)
+    execute.add_routes(api, house)
     servers.add_routes(api)
     well_known.add_routes(api)
     for router in admin.routers(house):
@@ -302,6 +314,21 @@ def _invalid(exc: RequestValidationError) -> Problem:
     is_missing = all(fault["type"] == "missing" for fault in exc.errors())
     code = MISSING_PARAMETER if is_missing else CODES[400]
     return Problem(400, code, "The request is not valid.", faults)
+
+
+def _is_call(method: str, path: str) -> bool:
+    """Tell whether a request is counted where every call is."""
+    return method == "POST" and path in execute.EXECUTE_PATHS
+
+
+def _given(body: bytes, rest: Receive) -> Receive:
+    """Give what hands out a body that was read already, and then whatever comes after it."""
+    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return parts.pop() if parts else await rest()
+
+    return receive
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

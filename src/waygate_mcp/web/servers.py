@@ -22,11 +22,12 @@ from waygate_mcp.model.ports import Provider
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.policy.pinned import PinnedProvider
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
-from waygate_mcp.upstreams.steady import Status, SteadyUpstream
+from waygate_mcp.upstreams.status import Status
+from waygate_mcp.upstreams.steady import SteadyUpstream
 from waygate_mcp.web.access import FAILURES, Needs, admission_of, generation_of
 from waygate_mcp.web.paging import Limit, Page, PageNumber, cut
 
-__all__ = ["Server", "add_routes"]
+__all__ = ["Server", "add_routes", "server_of"]
 
 READ = Needs("servers:read")
 ADMIN = Needs("admin:servers")
@@ -86,7 +87,7 @@ async def servers(
     )
     shown = cut(upstreams, page, limit, request, response)
     return ServerList(
-        servers=[_shown(each, request) for each in shown],
+        servers=[server_of(each, request) for each in shown],
         total=len(upstreams),
         page=page,
         limit=limit,
@@ -122,7 +123,7 @@ async def reload_server(request: Request, response: Response, name: str) -> Serv
     upstream = _find(request, name)
     await upstream.reopen()
     response.headers["cache-control"] = "no-store"
-    return _shown(upstream, request)
+    return server_of(upstream, request)
 
 
 def add_routes(api: FastAPI) -> None:
@@ -175,7 +176,8 @@ def _offered(request: Request, name: str) -> Provider:
     return next(one for one in generation_of(request).providers if one.name == name)
 
 
-def _shown(upstream: SteadyUpstream, request: Request) -> Server:
+def server_of(upstream: SteadyUpstream, request: Request) -> Server:
+    """Say how an upstream is."""
     status: Status = upstream.status
     offered = _offered(request, upstream.name)
     return Server(

@@ -19,13 +19,14 @@ from starlette.responses import Response
 from waygate_mcp.config.document import DEFAULT_ENDPOINT
 from waygate_mcp.errors import UnknownNameError
 from waygate_mcp.gateway.catalog import Catalog
+from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.model.catalog import Kind, Viewer
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.protocol.versions import MODERN
 from waygate_mcp.web.access import FAILURES, Needs, admission_of, generation_of
 from waygate_mcp.web.paging import Limit, Page, PageNumber, cut
 
-__all__ = ["Command", "Parameter", "add_routes"]
+__all__ = ["Command", "EndpointName", "Parameter", "add_routes", "endpoint_named"]
 
 LIST = Needs("tools:list")
 MAX_PAGES = 1_000
@@ -79,7 +80,7 @@ async def tools(
     endpoint: EndpointName = DEFAULT_ENDPOINT,
 ) -> ToolList:
     """List the tools of an endpoint, as this caller sees them."""
-    found = await _definitions(_catalog(request, endpoint), _viewer(request))
+    found = await _definitions(endpoint_named(request, endpoint).catalog, _viewer(request))
     shown = cut(found, page, limit, request, response)
     return ToolList(endpoint=endpoint, tools=shown, total=len(found), page=page, limit=limit)
 
@@ -92,7 +93,7 @@ async def commands(
     endpoint: EndpointName = DEFAULT_ENDPOINT,
 ) -> CommandList:
     """List what can be done at an endpoint, with the parameters of each."""
-    catalog, viewer = _catalog(request, endpoint), _viewer(request)
+    catalog, viewer = endpoint_named(request, endpoint).catalog, _viewer(request)
     found = await _definitions(catalog, viewer)
     shown = cut(found, page, limit, request, response)
     listed = []
@@ -164,16 +165,16 @@ def _viewer(request: Request) -> Viewer:
     return Viewer(admission_of(request).principal, NO_CAPABILITIES)
 
 
-def _catalog(request: Request, endpoint: str) -> Catalog:
-    """Give the catalog of an endpoint.
+def endpoint_named(request: Request, name: str) -> Endpoint:
+    """Give an endpoint.
 
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: there is none of that name for this caller.
     """
-    found = generation_of(request).gateway.endpoints.get(endpoint)
-    if found is None or not admission_of(request).principal.may_enter(endpoint):
-        raise UnknownNameError("endpoint", endpoint)
-    return found.catalog
+    found = generation_of(request).gateway.endpoints.get(name)
+    if found is None or not admission_of(request).principal.may_enter(name):
+        raise UnknownNameError("endpoint", name)
+    return found
 
 
 async def _definitions(catalog: Catalog, viewer: Viewer) -> list[dict[str, Any]]:

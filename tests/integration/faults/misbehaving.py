@@ -24,8 +24,9 @@ CHUNK = b"x" * (1024 * 1024)
 INVENTED = "invented-1"
 FORM = {"type": "object", "properties": {"name": {"type": "string"}}}
 TOOLS = (
-    "ask", "cut", "deaf", "echo", "empty", "endless", "error", "event_flood", "forget", "garbage", "half", "hang",
-    "headers", "huge", "huge_event", "kill", "last_words", "noise", "swapped", "twice", "unasked", "wrong_id",
+    "ask", "before", "cut", "deaf", "echo", "empty", "endless", "error", "event_flood", "forget", "garbage", "half",
+    "hang", "headers", "huge", "huge_event", "kill", "last_words", "noise", "swapped", "told", "twice", "unasked",
+    "wrong_id",
 )  # fmt: skip
 Message = dict[str, Any]
 
@@ -69,6 +70,7 @@ class Server:
         self.waiting: dict[str, asyncio.Future[Message]] = {}
         self.calls: list[tuple[Any, Talk]] = []
         self.number = 0
+        self.said_in: dict[str, str] = {}
         self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def note(self, *facts: Any) -> None:
@@ -192,6 +194,29 @@ class Server:
             identifier, json.dumps({"tag": tag, "state": state, "answer": answer}), talk
         )
 
+    async def tool_before(self, identifier: Any, given: Message, talk: Talk) -> None:
+        """Say what this session said the time before, and keep what it says now."""
+        session = talk.asked_in if isinstance(talk, HttpTalk) else ""
+        said = self.said_in.get(session, "")
+        self.said_in[session] = given["text"]
+        await asyncio.sleep(given.get("seconds", 0))
+        await self._say(identifier, f"{given['text']} after {said}", talk)
+
+    async def tool_told(self, identifier: Any, given: Message, talk: Talk) -> None:
+        """Tell of progress and write to the log, both with the text, before the answer with it."""
+        text = given["text"]
+        token = (given["params"].get("_meta") or {}).get("progressToken")
+        for number in (1, 2):
+            if token is not None:
+                told = {"progressToken": token, "progress": number, "message": text}
+                await talk.send(
+                    {"jsonrpc": "2.0", "method": "notifications/progress", "params": told}
+                )
+            log = {"level": "info", "data": text}
+            await talk.send({"jsonrpc": "2.0", "method": "notifications/message", "params": log})
+            await asyncio.sleep(given.get("seconds", 0))
+        await self._say(identifier, text, talk)
+
     async def tool_error(self, identifier: Any, given: Message, talk: Talk) -> None:
         """Answer with an error."""
         error = {"code": -32000, "message": "no"}
@@ -205,6 +230,7 @@ class Server:
 
     async def tool_last_words(self, identifier: Any, given: Message, talk: Talk) -> None:
         """Answer, and be killed after that."""
+        self.note("dies", os.getpid())
         await self._say(identifier, "farewell", talk)
         await asyncio.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -390,7 +416,7 @@ class HttpTalk:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self.is_begun = self.is_over = False
-        self.session = ""
+        self.session = self.asked_in = ""
 
     def _head(self, status: str, kind: str, more: str = "") -> bytes:
         session = f"mcp-session-id: {self.session}\r\n" if self.session else ""
@@ -545,7 +571,7 @@ class Http:
         self, headers: dict[str, str], message: Message, talk: HttpTalk, reader: Any
     ) -> None:
         server = self._server
-        given = headers.get("mcp-session-id", "")
+        given = talk.asked_in = headers.get("mcp-session-id", "")
         if server.era == "legacy" and message.get("method") == "initialize":
             server.number += 1
             talk.session = f"s-{os.getpid()}-{server.number}"

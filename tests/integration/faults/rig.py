@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -126,6 +125,13 @@ class Peer:
             while self.noted(*facts) < count:  # noqa: ASYNC110 - a file tells nobody
                 await asyncio.sleep(0.02)
 
+    async def until_dead(self) -> None:
+        """Wait until each process that said it dies is dead: what is called until then dies with it."""
+        said = {line[1] for line in self.journal if line[0] == "dies"}
+        async with asyncio.timeout(WAIT_S):
+            while any(_is_alive(pid) for pid in said):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+
     async def start(self) -> None:
         """Start its process, where the gateway does not, and keep it running whatever it does."""
         if self.back.transport == "stdio":
@@ -230,7 +236,7 @@ class Rig:
             len(self.house.live.parking),
             self.house.current().calls.count,
             len(children()),
-            len(os.listdir("/proc/self/fd")),
+            _descriptors(),
             names,
         )
 
@@ -392,6 +398,23 @@ async def until_well(client: Client, tool: str = "bad__echo") -> None:
             code, data = final["error"]["code"], final["error"].get("data", {})
             assert (code, data.get("upstream")) == (-32603, "bad") or code == 4408, final
             await asyncio.sleep(0.1)
+
+
+def _descriptors() -> int:
+    """Count what is open, without the database: its pool grows to its bound as the machine is slow."""
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            count += "/waygate.db" not in str(entry.readlink())
+    return count
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _free_port() -> int:

@@ -90,6 +90,7 @@ async def see(fault: Fault, back: Back, folder: Path) -> None:
                 async with asyncio.timeout(TOLD_S):
                     final = await client.call(f"bad__{fault.tool}", tag=client.era)
                 check(final, fault.told(back), f"{client.era} client")
+                await bad.until_dead()
                 await until_well(client)
             await rig.settled(start)
         for era in ERAS:

@@ -26,7 +26,7 @@ from waygate_mcp.config.upstream import UpstreamSection
 from waygate_mcp.errors import UpstreamUnavailableError
 from waygate_mcp.model.catalog import Entry, Features, Kind, Listing, Viewer
 from waygate_mcp.upstreams.opening import UpstreamConfig
-from waygate_mcp.upstreams.steady import Status
+from waygate_mcp.upstreams.status import Status
 
 SECRET = "s3cr3t-canary-text"
 READY = Status("a", "stdio", "ready", ("legacy",), "2025-11-25", latency_s=0.0123, sandbox="walls")

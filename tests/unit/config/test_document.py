@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from waygate_mcp.config.audit import AuditSection
+from waygate_mcp.config.concurrent import ConcurrentSection
 from waygate_mcp.config.document import (
     AuthSection,
     Document,
@@ -59,7 +60,7 @@ def test_every_key_has_a_default_and_a_description() -> None:
 def test_every_limit_has_its_unit_in_its_name_or_counts_something() -> None:
     counted = ("_per_principal", "_per_upstream", "_total", "_events", "_max", "_threads", "_size")
     for name in LimitsSection.model_fields:
-        assert name.endswith(("_s", "_bytes", *counted)) or name == "rates", name
+        assert name.endswith(("_s", "_bytes", *counted)) or name in ("rates", "concurrent"), name
 
 
 def test_every_limit_has_both_bounds() -> None:
@@ -190,6 +191,7 @@ HEADINGS: dict[str, type[Section]] = {
     "secrets.vault.approle": AppRoleSection,
     "audit": AuditSection,
     "limits.rates": RatesSection,
+    "limits.concurrent": ConcurrentSection,
     "plugins.NAME": PluginSection,
     "upstreams.NAME": UpstreamSection,
     "upstreams.NAME.limits": UpstreamLimitsSection,

@@ -203,3 +203,26 @@ def test_the_page_has_a_row_for_every_setting_and_no_other() -> None:
     page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| `WAYGATE_")]
     assert rows == documented_settings()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "rediss://u:p@h:6380/1", "unix:///run/redis.sock", "redis://[::1]:6379/0"],
+)
+def test_the_address_of_a_redis_is_kept_as_a_secret(url: str) -> None:
+    settings = read(redis_url=url)
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == url
+    assert url not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["h:6379", "http://h", "redis://", "redis://h:port", "redis://h:0", "redis://h/x", "unix:"],
+)
+def test_what_is_no_address_of_a_redis_is_refused_unseen(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(redis_url=url.replace("h:", f"{CANARY}:"))
+    assert "WAYGATE_REDIS_URL" in str(caught.value)
+    assert "rediss:// for TLS" in str(caught.value)
+    assert CANARY not in str(caught.value)

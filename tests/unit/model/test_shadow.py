@@ -65,14 +65,13 @@ def test_a_built_in_role_may_be_in_shadow() -> None:
 
 
 def test_what_a_token_has_of_no_role_stays_its_own() -> None:
-    whole = [*ROLES["agent"], Grant("tools:call", "own__*")]
+    grants = [*ROLES["agent"], Grant("tools:call", "own__*")]
     narrow = [Grant("tools:list"), Grant("tools:call", "own__*")]
     gone = shadows(agent=["tools:list"])
-    for own in (whole, narrow):
-        token = principal_of("oauth:a", "a", own, roles=("agent",))
+    wide, own = (principal_of("oauth:a", "a", each, roles=("agent",)) for each in (grants, narrow))
+    for token in (wide, own):
         assert gone.refusing(token, "tools:call", "default", "up", "files__x") == ("agent",)
-    token = principal_of("oauth:a", "a", narrow, roles=("agent",))
-    assert gone.refusing(token, "tools:call", "default", "up", "own__x") == ()
+    assert gone.refusing(own, "tools:call", "default", "up", "own__x") == ()
 
 
 def test_no_more_is_remembered_than_has_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,3 +255,130 @@ async def test_a_connection_that_is_closed_is_gone_without_a_collection() -> Non
     finally:
         gc.enable()
     assert await response.read_whole(10) == b"hi"
+
+
+# --- answers whose head was seen before
+
+
+def answer(
+    body: bytes, *, head: bytes = b"content-type: application/json", more: bytes = b""
+) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: %d\r\n%b\r\n%b" % (
+        head, len(body), more, body
+    )  # fmt: skip
+
+
+class CountingParser:
+    """A parser that counts what it is fed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.fed: list[bytes] = []
+        self._parser = connection._parser
+        connection._parser = self  # type: ignore[assignment]
+
+    def feed_data(self, data: bytes) -> None:
+        self.fed.append(data)
+        assert self._parser is not None
+        self._parser.feed_data(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._parser, name)
+
+
+async def test_a_head_seen_before_is_not_parsed_again_whatever_the_length_of_its_body() -> None:
+    peer = await opened()
+    parser = CountingParser(peer.connection)
+    for body in (b"{}", b"{}", b"x" * 1000, b'{"a":1}'):
+        response = await exchanged(peer, answer(body, more=b"date: now\r\n"))
+        assert response.status == 200
+        assert response.headers == {
+            "content-type": "application/json", "content-length": str(len(body)), "date": "now"
+        }  # fmt: skip
+        assert response.take_whole(len(body) - 1) is None
+        assert response.take_whole(len(body)) == body
+        assert peer.connection.finish()
+    assert parser.fed == [answer(b"{}", more=b"date: now\r\n")]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        (answer(b"other", head=b"content-type: text/plain"),),
+        (answer(b"other", more=b"connection: close\r\n"),),
+        (answer(b"other")[:-2], b"er"),
+        (b"HTTP/1.1 200 OK\r\n", answer(b"other")[17:]),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + answer(b"other"),),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", answer(b"other")),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nother\r\n0\r\n\r\n",),
+        (answer(b"other").replace(b" 5", b" 0005"),),
+    ],
+)
+async def test_an_answer_that_differs_in_more_is_parsed(second: tuple[bytes, ...]) -> None:
+    peer = await opened()
+    assert (await exchanged(peer, answer(b"first"))).take_whole(9) == b"first"
+    response = await exchanged(peer, *second)
+    assert response.status == 200
+    assert await response.read_whole(9) == b"other"
+    if peer.connection.finish():
+        assert (await exchanged(peer, answer(b"third"))).take_whole(9) == b"third"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        answer(b"two").replace(b" 3", b" +3"),
+        answer(b"two").replace(b" 3", b" 3\r\nContent-Length: 4"),
+        answer(b"two").replace(b" 3", b" 99999999999999999999"),
+        answer(b"two").replace(b" 3", b" "),
+    ],
+)
+async def test_nonsense_after_a_head_seen_before_is_still_nonsense(second: bytes) -> None:
+    peer = await opened()
+    await exchanged(peer, answer(b"one"))
+    with pytest.raises(UpstreamProtocolError):
+        await exchanged(peer, second)
+    assert peer.is_gone
+
+
+@pytest.mark.parametrize(
+    "second", [answer(b"two") + answer(b"more"), answer(b"two ") + b"x", answer(b"two ") + b"\r\n"]
+)
+async def test_more_than_an_answer_after_a_head_seen_before_ends_the_connection(
+    second: bytes,
+) -> None:
+    peer = await opened()
+    await exchanged(peer, answer(b"one"))
+    response = await exchanged(peer, second)
+    assert (response.take_whole(9) or b"").strip() == b"two"
+    assert peer.is_gone == (not second.endswith(b"\r\n"))  # which stands between two answers
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length:2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nx: content-length: 2\r\ncontent-length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 3000 + b"\r\ncontent-length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    ],
+)
+async def test_a_head_that_is_not_plain_is_parsed_each_time(first: bytes) -> None:
+    peer = await opened()
+    parser = CountingParser(peer.connection)
+    for number in range(1, 3):
+        response = await exchanged(peer, first)
+        assert response.status in (200, 201)
+        assert await response.read_whole(2) in (b"hi", b"")
+        assert peer.connection.finish()
+        assert len(parser.fed) == number
+
+
+async def test_an_answer_seen_before_to_a_request_not_yet_sent_ends_the_connection() -> None:
+    peer = await opened()
+    await exchanged(peer, OK)
+    peer.unsent_bytes = 1
+    response = await exchanged(peer, OK)
+    assert response.take_whole(2) == b"hi"
+    assert peer.is_gone

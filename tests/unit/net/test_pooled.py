@@ -211,3 +211,71 @@ async def test_what_must_not_be_sent_opens_no_connection(
 async def test_a_transport_that_is_not_open_sends_nothing(make: Make) -> None:
     with pytest.raises(UpstreamUnavailableError):
         await ask(make(OK))
+
+
+# --- the short way of calls
+
+
+async def test_a_post_gives_a_response_that_is_given_back(
+    make: Make, peers: list[Answering]
+) -> None:
+    async with make(OK, OK, headers=[("authorization", "k")]) as transport:
+        for _ in range(2):
+            response = await transport.post("/mcp", (("x", "1"),), b"{}")
+            assert transport.counts.busy == 1
+            assert response.take_whole(2) == b"hi"
+            response.release()
+            response.release()
+            assert (transport.counts.busy, transport.counts.idle) == (0, 1)
+    assert len(peers) == 1
+    assert peers[0].written[0] == peers[0].written[1]
+    assert b"POST /mcp HTTP/1.1\r\n" in peers[0].written[0]
+    assert b"authorization: k\r\n" in peers[0].written[0]
+
+
+async def test_a_post_that_fails_holds_no_connection_and_is_sent_once(
+    make: Make, peers: list[Answering]
+) -> None:
+    async with make(OK, None, OK) as transport:
+        (await transport.post("/mcp", (), b"{}")).release()
+        with pytest.raises(UpstreamProtocolError):
+            await transport.post("/mcp", (), b"{}")
+        assert (transport.counts.busy, transport.counts.idle) == (0, 0)
+        assert sum(len(peer.written) for peer in peers) == 2
+
+
+async def test_a_post_that_is_cancelled_disconnects(make: Make, peers: list[Answering]) -> None:
+    async with make(b"") as transport:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await transport.post("/mcp", (), b"{}")
+        assert peers[0].is_gone
+        assert transport.counts.busy == 0
+
+
+async def test_a_post_follows_redirects_and_refuses_codings(make: Make) -> None:
+    async with make(redirect("/there"), OK) as transport:
+        response = await transport.post("/mcp", (), b"{}")
+        assert response.take_whole(2) == b"hi"
+        response.release()
+        assert transport.counts.busy == 0
+    coded = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nhi"
+    async with make(coded, OK) as transport:
+        with pytest.raises(UpstreamProtocolError, match="coding"):
+            await transport.post("/mcp", (), b"{}")
+        assert transport.counts.busy == 0
+
+
+async def test_a_post_answered_by_a_stream_leaves_the_place_of_short_calls(make: Make) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    async with make(head) as transport:
+        response = await transport.post("/mcp", (), b"{}")
+        assert (transport.counts.busy, transport.counts.streams) == (0, 1)
+        assert response.take_whole(100) is None
+        response.release()
+        assert transport.counts.streams == 0
+
+
+async def test_a_transport_that_is_not_open_posts_nothing(make: Make) -> None:
+    with pytest.raises(UpstreamUnavailableError):
+        await make().post("/mcp", (), b"{}")

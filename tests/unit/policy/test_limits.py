@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
 
 from tests.support.providers import make_call
 from waygate_mcp.errors import RateLimitedError
+from waygate_mcp.model.ports import Bucket, Shortage
 from waygate_mcp.model.principal import ANONYMOUS, LOCAL, Principal
 from waygate_mcp.model.rate import Rate, parse_rate
 from waygate_mcp.policy import limits
@@ -119,3 +121,26 @@ def test_decisions_are_kept_for_a_bounded_number_of_callers(
     monkeypatch.setattr(limits, "MAX_PLANS", 2)
     counted = Counted(Rules(USUAL))
     assert [counted.passed(caller(f"key:{n % 3}"), 1) for n in range(18)].count(1) == 15
+
+
+@pytest.mark.parametrize("is_short", [False, True])
+async def test_counters_that_take_waiting_are_awaited_and_refuse_then(is_short: bool) -> None:
+    scopes: list[str] = []
+
+    class Far:
+        def take(self, buckets: Sequence[Bucket]) -> Awaitable[Shortage | None]:
+            async def answer() -> Shortage | None:
+                return Shortage(buckets[0], 2.0, 3.0) if is_short else None
+
+            return answer()
+
+    limiter = Limiter(Rules(USUAL), Far(), scopes.append)
+    waits = limiter.admit(caller())
+    assert waits is not None
+    if not is_short:
+        await waits
+        return
+    with pytest.raises(RateLimitedError) as caught:
+        await waits
+    assert (caught.value.count, caught.value.retry_after_s, caught.value.reset_s) == (5, 2.0, 3.0)
+    assert scopes == ["default"]

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.definitions import EXAMPLES, KEYS, PROMPT, TEMPLATE, TOOL, single_changes
 from tests.support.pinned import FailingPins, Upstream
+from tests.support.providers import TaskGroupSupervisor
 from waygate_mcp.errors import UnknownNameError, UpstreamUnavailableError
 from waygate_mcp.model.catalog import Kind, Viewer
 from waygate_mcp.model.pins import Approval
@@ -36,7 +37,7 @@ class Ends:
     def __init__(self, store: MemoryPins, *, trusts_first: bool = True) -> None:
         self.store = store
         self.upstream = Upstream()
-        self.pins = Pins(store)
+        self.pins = Pins(store, TaskGroupSupervisor())
         self.told: list[tuple[str, frozenset[Kind]]] = []
         self.pins.on_change = lambda name, kinds: self.told.append((name, kinds))
         self.provider = PinnedProvider(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from structlog.testing import capture_logs
 
 from tests.support.definitions import PROMPT, TOOL, encoded
 from tests.support.pinned import FailingPins
+from tests.support.providers import TaskGroupSupervisor
+from waygate_mcp.errors import LimitError
 from waygate_mcp.model.catalog import Entry, Kind
-from waygate_mcp.model.pins import Approval
+from waygate_mcp.model.pins import Approval, Pin, Sighting
 from waygate_mcp.policy import pins as module
 from waygate_mcp.policy.pins import Pins, UpstreamPins
 from waygate_mcp.testing.pins import MemoryPins
@@ -30,7 +33,7 @@ def many(count: int, **more: Any) -> tuple[Entry, ...]:
 
 
 async def opened(store: MemoryPins, now: Callable[[], float] | None = None) -> Pins:
-    pins = Pins(store) if now is None else Pins(store, monotonic=now)
+    pins = Pins(store, TaskGroupSupervisor(), monotonic=now or time.monotonic)
     await pins.open()
     return pins
 
@@ -261,8 +264,8 @@ async def test_it_follows_the_store_and_looks_at_once_when_woken() -> None:
     pins = await opened(store)
     heard = asyncio.Event()
     pins.on_change = lambda _name, _kinds: heard.set()
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        following = group.create_task(pins.follow())
+    pins.follow()
+    async with asyncio.timeout(10):
         other = await opened(store)
         await shown(other.of("files"), TOOL)
         pins.wake()
@@ -270,5 +273,53 @@ async def test_it_follows_the_store_and_looks_at_once_when_woken() -> None:
         heard.clear()
         await shown(other.of("files"), CHANGED)
         await heard.wait()  # by itself, half a second later
-        following.cancel()
+        await pins.close()
     assert pins.held_counts() == {"files": 1}
+
+
+class SlowPins(FailingPins):
+    """A store that writes when it is let, and is never cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+        self.was_cut_off = False
+
+    async def see(self, sightings: Sequence[Sighting]) -> Sequence[Pin]:
+        self.begun.set()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.was_cut_off = True
+            raise
+        return await super().see(sightings)
+
+
+async def test_a_write_is_not_cut_off_by_a_client_that_leaves_nor_by_the_end() -> None:
+    store = SlowPins()
+    pins = await opened(store)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        impatient = group.create_task(shown(pins.of("files"), TOOL))
+        await store.begun.wait()
+        impatient.cancel()
+        closing = group.create_task(pins.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        store.may_end.set()
+    assert not store.was_cut_off
+    assert [pin.name for pin in await store.load()] == ["read"]
+    assert await shown(pins.of("files"), TOOL) == ["read"]
+
+
+async def test_while_the_server_stops_nothing_is_written_and_nothing_lost() -> None:
+    class Closed(TaskGroupSupervisor):
+        def start(self, coroutine: Any, *, name: str) -> Any:
+            coroutine.close()
+            raise LimitError(f"{name} was not started", limit="tasks")
+
+    store = MemoryPins()
+    pins = Pins(store, Closed())
+    await pins.open()
+    assert await shown(pins.of("files"), TOOL) == []
+    assert await store.load() == []
+    assert [one.name for one in pins.of("files")._unsaved.values()] == ["read"]

@@ -206,3 +206,19 @@ async def test_who_is_missing_is_known_by_the_sockets(monkeypatch: pytest.Monkey
     assert worker.peers.is_there(1)
     workplace = Workplace(Place(0, 3), Path("/run"), b"")
     assert str(workplace.host_socket) == "/run/host.sock"
+
+
+@virtual_time
+async def test_a_changed_document_is_loaded_by_all_others() -> None:
+    async with TaskSupervisor() as supervisor:
+        loaded: list[int] = []
+        first, second = Worker(0, supervisor), Worker(1, supervisor)
+        async with first.peers:
+            first.peers.tell_of_document()
+            await settle()
+            (sealed,) = first.way(1).sent
+        assert second.peers.take(sealed), "before there is anything to be loaded"
+        second.peers.on_document = lambda: loaded.append(1)
+        assert second.peers.take(sealed)
+        assert loaded == [1]
+        assert second.heard == []

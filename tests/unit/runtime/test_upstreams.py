@@ -33,7 +33,8 @@ from waygate_mcp.runtime.upstreams import (
 )
 from waygate_mcp.upstreams.opening import Transports, UpstreamConfig
 from waygate_mcp.upstreams.process import Processes
-from waygate_mcp.upstreams.steady import SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.status import SteadyLimits
+from waygate_mcp.upstreams.steady import SteadyUpstream
 
 DISCOVERED = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
 

@@ -25,6 +25,7 @@ from waygate_mcp.telemetry.redaction import (
     clip,
     escape,
     escape_line,
+    is_secret,
     is_sensitive,
 )
 
@@ -285,3 +286,12 @@ LEAVES = st.none() | st.text() | st.binary() | st.floats() | st.integers()
 )
 def test_whatever_is_given_becomes_json(value: Any) -> None:
     json.dumps(Redactor().value(value)).encode()
+
+
+def test_a_text_is_a_secret_by_its_name_or_its_look_and_a_reference_never() -> None:
+    assert is_secret("GITHUB_TOKEN", "abc")
+    assert is_secret("sshPrivKey", "abc")
+    assert is_secret("X-Anything", "Bearer abcdef")
+    assert not is_secret("GITHUB_TOKEN", "${secret:GITHUB_TOKEN}")
+    assert not is_secret("api_key", "true")
+    assert not is_secret("LOG_LEVEL", "debug")

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from waygate_mcp.errors import LimitError
 from waygate_mcp.upstreams.breaker import Breaker, Bulkhead, Pauses
@@ -94,9 +98,11 @@ async def test_calls_wait_in_their_order_and_too_many_are_refused() -> None:
     gate, order = asyncio.Event(), []
 
     async def work(name: str) -> None:
-        async with bulkhead.place():
-            order.append(name)
-            await gate.wait()
+        if not bulkhead.take():
+            await bulkhead.wait("one")
+        order.append(name)
+        await gate.wait()
+        bulkhead.leave()
 
     async with asyncio.TaskGroup() as group:
         group.create_task(work("a"))
@@ -108,6 +114,27 @@ async def test_calls_wait_in_their_order_and_too_many_are_refused() -> None:
         gate.set()
     assert order == ["a", "b"]
     assert (bulkhead.in_flight, bulkhead.waiting) == (0, 0)
+
+
+async def test_nobody_slips_in_before_those_who_wait_and_a_cancelled_one_passes_its_turn_on() -> (
+    None
+):
+    bulkhead = Bulkhead("up", 1, 4)
+    assert bulkhead.take()
+    waiting = [asyncio.get_running_loop().create_task(bulkhead.wait("one")) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not bulkhead.take()
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    assert (bulkhead.in_flight, bulkhead.waiting) == (1, 2)
+    bulkhead.leave()
+    assert not bulkhead.take(), "it is the second one's, though that did not run yet"
+    waiting[1].cancel()  # in the step in which its turn came
+    await asyncio.wait(waiting)
+    assert [one.cancelled() for one in waiting] == [True, True, False]
+    assert (bulkhead.in_flight, bulkhead.waiting) == (1, 0)
+    bulkhead.leave()
+    assert bulkhead.in_flight == 0
 
 
 def test_one_that_is_well_is_looked_at_on_an_interval_with_jitter() -> None:
@@ -125,3 +152,180 @@ def test_one_that_is_not_is_tried_soon_then_more_seldom_and_never_while_left_alo
     assert pauses.next_s(50.0, is_well=False) == 50.0
     pauses.next_s(0.0, is_well=True)
     assert pauses.next_s(0.0, is_well=False) <= 1.2
+
+
+@asynccontextmanager
+async def place(bulkhead: Bulkhead, whom: str) -> AsyncIterator[None]:
+    """A place for the length of a context, as the way of a call takes it."""
+    if not bulkhead.take():
+        await bulkhead.wait(whom)
+    try:
+        yield
+    finally:
+        bulkhead.leave()
+
+
+class Door:
+    """Calls at a bulkhead, each by a task of its own, and the order in which they were let in."""
+
+    def __init__(self, most: int, waiting: int, group: asyncio.TaskGroup) -> None:
+        self.bulkhead = Bulkhead("up", most, waiting)
+        self.order: list[str] = []
+        self.refused: list[str] = []
+        self.inside: dict[str, asyncio.Event] = {}
+        self._group = group
+
+    async def call(self, name: str) -> asyncio.Task[None]:
+        """Begin a call; the caller is the first letter of its name."""
+        task = self._group.create_task(self._work(name))
+        await asyncio.sleep(0)
+        return task
+
+    async def _work(self, name: str) -> None:
+        try:
+            async with place(self.bulkhead, name[0]):
+                self.order.append(name)
+                self.inside[name] = asyncio.Event()
+                try:
+                    await self.inside[name].wait()
+                finally:
+                    del self.inside[name]
+        except LimitError:
+            self.refused.append(name)
+
+    async def end(self) -> None:
+        """Let all end that are inside, one after the other, until nobody is left."""
+        while self.inside:
+            next(iter(self.inside.values())).set()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert (self.bulkhead.in_flight, self.bulkhead.waiting) == (0, 0)
+
+
+@asynccontextmanager
+async def door(most: int, waiting: int) -> AsyncIterator[Door]:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        found = Door(most, waiting, group)
+        yield found
+        await found.end()
+
+
+async def test_a_call_waits_for_one_of_each_other_caller_and_not_for_all_of_theirs() -> None:
+    async with door(1, 2_000) as here:
+        for number in range(1_001):
+            await here.call(f"noisy{number}")
+        await here.call("quiet")
+        await here.call("other")
+        assert here.bulkhead.waiting == 1_002
+    assert here.order[:5] == ["noisy0", "noisy1", "quiet", "other", "noisy2"]
+    assert here.order[5:] == [f"noisy{number}" for number in range(3, 1_001)]
+
+
+async def test_callers_take_turns_and_each_ones_calls_keep_their_order() -> None:
+    async with door(2, 100) as here:
+        for name in ("x", "y", "a1", "a2", "a3", "b1", "b2", "c1"):
+            await here.call(name)
+        assert here.order == ["x", "y"]
+    assert here.order[2:] == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+async def test_who_has_few_waiting_displaces_the_newest_of_who_has_most() -> None:
+    async with door(1, 4) as here:
+        for name in ("x", "a1", "a2", "a3", "a4"):
+            await here.call(name)
+        await here.call("a5")
+        assert here.refused == ["a5"], "one caller has no more than all of the places"
+        await here.call("b1")
+        await here.call("b2")
+        await asyncio.sleep(0)
+        assert here.refused == ["a5", "a4", "a3"]
+        await here.call("a6")
+        await here.call("b3")
+        await asyncio.sleep(0)
+        assert here.refused == ["a5", "a4", "a3", "a6", "b3"], "both have their fair part"
+        await here.call("c1")
+        await asyncio.sleep(0)
+        assert here.bulkhead.waiting == 4
+    assert sorted(here.order) in (["a1", "b1", "b2", "c1", "x"], ["a1", "a2", "b1", "c1", "x"])
+
+
+async def test_where_nobody_may_wait_one_too_many_is_refused() -> None:
+    async with door(1, 0) as here:
+        await here.call("a1")
+        await here.call("b1")
+        assert here.refused == ["b1"]
+
+
+async def test_one_that_is_cancelled_leaves_its_place_in_the_row_or_in_the_upstream() -> None:
+    async with door(1, 10) as here:
+        await here.call("x")
+        waiting = await here.call("a1")
+        await here.call("a2")
+        given = await here.call("b1")
+        waiting.cancel()
+        await asyncio.sleep(0)
+        assert here.bulkhead.waiting == 2
+        here.inside["x"].set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert list(here.inside) == ["a2"]
+        here.inside["a2"].set()
+        await asyncio.sleep(0)  # its place is b1's now, which does not know yet
+        given.cancel()
+        await asyncio.sleep(0)
+        assert here.bulkhead.in_flight == 0
+        last = await here.call("c1")
+        both = await here.call("d1")
+        both.cancel()
+        last.cancel()  # leaves while the next in the row is gone and does not know yet
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert here.order == ["x", "a2", "c1"]
+
+
+async def test_one_that_is_displaced_and_cancelled_at_once_is_in_nobodys_way() -> None:
+    async with door(1, 2) as here:
+        for name in ("x", "a1"):
+            await here.call(name)
+        displaced = await here.call("a2")
+        await here.call("b1")
+        displaced.cancel()
+    assert here.order == ["x", "a1", "b1"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.sampled_from("abc").map(lambda who: ("call", who)),
+            st.integers(0, 9).map(lambda number: ("end", str(number))),
+            st.integers(0, 9).map(lambda number: ("cancel", str(number))),
+            st.just(("turn", "")),
+        ),
+        max_size=60,
+    ),
+    most=st.integers(1, 3),
+    waiting=st.integers(0, 5),
+)
+def test_no_place_is_lost_and_none_is_given_twice(
+    steps: list[tuple[str, str]], most: int, waiting: int
+) -> None:
+    async def run() -> None:
+        async with door(most, waiting) as here:
+            tasks: list[asyncio.Task[None]] = []
+            for number, (what, text) in enumerate(steps):
+                if what == "call":
+                    tasks.append(await here.call(f"{text}{number}"))
+                elif what == "end" and here.inside:
+                    inside = list(here.inside.values())
+                    inside[int(text) % len(inside)].set()
+                elif what == "cancel" and tasks:
+                    tasks[int(text) % len(tasks)].cancel()
+                else:
+                    await asyncio.sleep(0)
+                assert len(here.inside) <= here.bulkhead.in_flight <= most
+                assert 0 <= here.bulkhead.waiting <= waiting
+            for _ in range(4):
+                await asyncio.sleep(0)
+
+    asyncio.run(run())

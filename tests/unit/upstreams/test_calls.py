@@ -11,6 +11,7 @@ from waygate_mcp.errors import CapabilityMissingError, RpcError, UpstreamProtoco
 from waygate_mcp.model.call import InputRequired, Reply
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES, ClientCapabilities
 from waygate_mcp.protocol.versions import MODERN, REVISIONS
+from waygate_mcp.upstreams import calls
 from waygate_mcp.upstreams.calls import (
     ModernContext,
     declaration,
@@ -45,6 +46,27 @@ def test_arguments_travel_byte_for_byte_and_the_name_is_the_providers() -> None:
     assert sent.startswith(
         b'{"name":"t","arguments":{"n":1.50, "big":12345678901234567890123},"x":[ 1],"_meta":{'
     )
+
+
+def test_a_meta_seen_before_is_read_again_as_it_was() -> None:
+    own = {VERSION: "2026-07-28", "io.modelcontextprotocol/clientInfo": {"name": "theirs"}}
+    plain = make_call("tools/call", {"name": "t", "_meta": own})
+    foreign = make_call("tools/call", {"name": "t", "_meta": {**own, "vendor/key": 1}})
+    context = ModernContext({"name": "w", "version": "1"}, EVERYTHING, "info")
+    for _ in range(2):
+        sent = json.loads(modern_params(plain, context, None))
+        assert sent["_meta"]["io.modelcontextprotocol/clientInfo"]["name"] == "w"
+        assert "vendor/key" not in sent["_meta"]
+        assert json.loads(modern_params(foreign, context, None))["_meta"]["vendor/key"] == 1
+        assert json.loads(modern_params(plain, context, "mine"))["_meta"]["progressToken"] == "mine"
+        assert json.loads(legacy_params(plain, LEGACY, None)) == {"name": "t"}
+
+
+def test_metas_seen_are_kept_in_bounds() -> None:
+    for number in range(600):
+        call = make_call("tools/call", {"name": "t", "_meta": {"progressToken": number}})
+        assert json.loads(legacy_params(call, LEGACY, None)) == {"name": "t"}
+    assert len(calls._metas_without) <= 256
 
 
 def test_a_modern_request_says_who_sends_it_and_relays_the_clients_other_meta() -> None:

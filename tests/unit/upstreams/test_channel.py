@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
@@ -167,3 +167,117 @@ def test_half_a_surrogate_pair_costs_one_sign_and_not_the_message(half: bytes) -
     assert bytes(first.result) == b'{"t":"%b"}' % mended
     with pytest.raises(ValueError, match="truncated"):
         read_incoming(b'{"id":1,"result":{"t":"%b"}' % half)
+
+
+# --- the short way
+
+
+class Posted(Response):
+    """A response given by `post`: whole at once, or read in chunks."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes, *, is_here: bool) -> None:
+        super().__init__(status, headers, [body])
+        self.body = body
+        self.is_here = is_here
+        self.released = 0
+
+    def take_whole(self, limit_bytes: int) -> bytes | None:
+        return self.body if self.is_here and len(self.body) <= limit_bytes else None
+
+    def release(self) -> None:
+        self.released += 1
+
+
+class PostingExchange(FakeExchange):
+    def __init__(self, response: Posted) -> None:
+        super().__init__()
+        self.response = response
+
+    async def post(self, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> Posted:
+        self.requests.append(Request("POST", path, headers, body))
+        return self.response
+
+
+async def send(response: Posted, limit: int = 1000) -> tuple[Incoming | None, list[Incoming]]:
+    """Send a request; give the response that came at once, or what is to be read."""
+    exchange = PostingExchange(response)
+    channel = HttpChannel("up", exchange, "/mcp", limit_bytes=limit)
+    begun = await channel.send(REQUEST, (("x", "1"),), identifier="a")
+    sent = exchange.requests[0].headers
+    assert (sent["x"], sent["accept"]) == ("1", "application/json, text/event-stream")
+    if isinstance(begun, Incoming):
+        return begun, []
+    async with begun as conversation:
+        assert conversation.status == response.status
+        return None, [one async for one in conversation.messages()]
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+async def test_one_response_is_given_at_once(is_here: bool) -> None:
+    response = Posted(200, JSON, b'{"jsonrpc":"2.0","id":"a","result":{"x":1}}', is_here=is_here)
+    incoming, rest = await send(response)
+    assert incoming is not None
+    assert bytes(incoming.result) == b'{"x":1}'
+    assert rest == []
+    assert response.released
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "ids"),
+    [
+        (200, JSON, b'{"jsonrpc":"2.0","id":"b","result":{}}', ["b"]),
+        (200, JSON, b'{"jsonrpc":"2.0","id":1,"result":{}}', [1]),
+        (200, JSON, b'{"jsonrpc":"2.0","id":"a","method":"ping"}', ["a"]),
+        (200, JSON, b'[{"id":"q","method":"ping"},{"id":"a","result":{}}]', ["q", "a"]),
+        (200, JSON, b"", []),
+        (200, {}, b'{"jsonrpc":"2.0","id":"a","result":{}}', []),
+        (404, JSON, b'{"jsonrpc":"2.0","id":"a","error":{"code":-1,"message":"no"}}', [None]),
+        (202, {}, b"", []),
+        (200, EVENTS, b'data: {"jsonrpc":"2.0","id":"a","result":{}}\n\n', ["a"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_here", [True, False])
+async def test_anything_else_is_to_be_read(
+    status: int, headers: dict[str, str], body: bytes, ids: list[object], is_here: bool
+) -> None:
+    response = Posted(status, headers, body, is_here=is_here)
+    incoming, rest = await send(response)
+    assert incoming is None
+    assert [one.id for one in rest] == ids
+    assert response.released
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"), [(b"{", UpstreamProtocolError), (b" " * 1001, TooLargeError)]
+)
+@pytest.mark.parametrize("is_here", [True, False])
+async def test_what_cannot_be_read_at_once_lets_go_of_the_response(
+    body: bytes, problem: type[Exception], is_here: bool
+) -> None:
+    response = Posted(200, JSON, body, is_here=is_here)
+    with pytest.raises(problem):
+        await send(response)
+    assert response.released
+
+
+async def test_an_exchange_without_a_short_way_is_used_as_ever() -> None:
+    channel, _ = channel_of(Response(200, JSON, [b'{"jsonrpc":"2.0","id":"a","result":{}}']))
+    begun = await channel.send(REQUEST, identifier="a")
+    assert not isinstance(begun, Incoming)
+    async with begun as conversation:
+        assert [one.id async for one in conversation.messages()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc":"2.0",\n"id":"a","result":{"x":1}}',
+        '{"jsonrpc":"2.0","id":"a","result":{"x":1},"y":"\u00fc"}'.encode(),
+        b'{"jsonrpc":"2.0","id":"a","result":{"x":1},"y":"\\ud83d"}',
+        b'[{"jsonrpc":"2.0","id":"a","result":{"x":1}}]',
+    ],
+)
+async def test_a_response_that_is_not_plainly_written_is_read_with_care(body: bytes) -> None:
+    incoming, rest = await send(Posted(200, JSON, body, is_here=True))
+    found = rest if incoming is None else [incoming]
+    assert [(one.id, bytes(one.result)) for one in found] == [("a", b'{"x":1}')]

@@ -24,7 +24,7 @@ from waygate_mcp.errors import RpcError, UpstreamProtocolError
 from waygate_mcp.model.call import InputRequired, Progress, Reply
 from waygate_mcp.model.catalog import Kind
 from waygate_mcp.model.event import Event, ListChanged, ResourceUpdated
-from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
+from waygate_mcp.protocol.capabilities import NO_CAPABILITIES, ClientCapabilities
 from waygate_mcp.protocol.headers import HeaderParam
 from waygate_mcp.protocol.stateless import ListenFilter
 from waygate_mcp.upstreams import modern
@@ -53,6 +53,29 @@ async def test_a_call_carries_the_headers_that_mirror_its_body() -> None:
     assert headers["mcp-name"] == "=?base64?dMOkZw==?="
     assert headers["mcp-param-region"] == "=?base64?ZcO8?="
     assert "mcp-session-id" not in headers
+
+
+async def test_what_calls_have_in_common_is_kept_and_what_differs_is_not_mixed_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(modern, "_MAX_KEPT", 2)
+    exchange = FakeExchange(tools__call=lambda r: modern_result(r, {"content": []}))
+    connector = connector_of(exchange)
+    names = ("a", "b", "a", "c", "a", "n" * 300)
+    for number, name in enumerate(names):
+        call = make_call("tools/call", {"name": name})
+        call.target = name
+        call.capabilities = ClientCapabilities(number % 4)
+        await connector.call(call, ())
+    assert [one.headers["mcp-name"] for one in exchange.requests] == list(names)
+    declared = [
+        one.params["_meta"]["io.modelcontextprotocol/clientCapabilities"]
+        for one in exchange.requests
+    ]
+    bits = [ClientCapabilities(number % 4).to_declaration() for number in range(len(names))]
+    assert declared == bits
+    assert len(connector._contexts) <= 2
+    assert len(connector._headers) <= 2
 
 
 async def test_progress_and_log_messages_come_before_the_answer() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from waygate_mcp.errors import UpstreamProtocolError, UpstreamTimeoutError, UpstreamUnavailableError
-from waygate_mcp.upstreams.channel import Incoming
+from waygate_mcp.upstreams.channel import Begun, Incoming
 from waygate_mcp.upstreams.multiplex import Line, Multiplex
 
 
@@ -196,3 +196,77 @@ async def test_nonsense_is_left_out_and_too_much_of_it_ends_the_line() -> None:
         channel.take(b"Listening on port 80")
     with pytest.raises(UpstreamProtocolError):
         channel.take(b"[1, 2]")
+
+
+# --- the short way
+
+
+async def sending(channel: Multiplex, identifier: str, **meta: Any) -> asyncio.Task[Begun]:
+    """Send a request the short way, in a task that waits for what comes of it."""
+    sent = channel.send(request(identifier, **meta), identifier=identifier)
+    task = asyncio.get_running_loop().create_task(sent)
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_a_response_that_comes_first_is_given_at_once() -> None:
+    channel, line = await opened(cancels=True)
+    one, two = await sending(channel, "a"), await sending(channel, "b")
+    say(channel, id="b", result={"n": 2})
+    say(channel, id="a", error={"code": -1, "message": "no"})
+    first, second = await one, await two
+    assert isinstance(first, Incoming)
+    assert isinstance(second, Incoming)
+    assert first.error is not None
+    assert bytes(second.result) == b'{"n": 2}'
+    assert channel.in_flight == 0
+    assert len(line.sent) == 2
+
+
+async def test_what_comes_before_the_response_is_read_in_order() -> None:
+    channel, line = await opened(cancels=True)
+    task = await sending(channel, "a", progressToken="t")
+    params = {"progressToken": "t", "progress": 1}
+    say(channel, method="notifications/progress", params=params)
+    say(channel, id="a", result={})
+    begun = await task
+    assert not isinstance(begun, Incoming)
+    async with begun as conversation:
+        messages = conversation.messages()
+        assert (await read(messages)).method == "notifications/progress"
+        assert (await read(messages)).is_response
+    assert channel.in_flight == 0
+    assert len(line.sent) == 1, "it is answered: nothing is cancelled"
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_a_short_request_nobody_waits_for_is_cancelled_in_the_modern_era_only(
+    cancels: bool,
+) -> None:
+    channel, line = await opened(cancels=cancels)
+    task = await sending(channel, "a")
+    task.cancel()
+    await asyncio.wait({task}, timeout=1)
+    assert task.cancelled()
+    assert channel.in_flight == 0
+    assert [one["method"] for one in line.sent[1:]] == ["notifications/cancelled"] * cancels
+    if cancels:
+        assert line.sent[1]["params"]["requestId"] == "a"
+
+
+async def test_a_short_request_fails_with_its_line() -> None:
+    channel, _ = await opened(cancels=True)
+    task = await sending(channel, "a")
+    channel.fail(UpstreamTimeoutError("up", "gone"))
+    with pytest.raises(UpstreamTimeoutError):
+        await task
+    with pytest.raises(UpstreamUnavailableError):
+        await channel.send(request("b"), identifier="b")
+    assert channel.in_flight == 0
+    own, _ = await opened()
+    task = await sending(own, "a")
+    own._pending["a"].end(None)
+    begun = await task
+    assert not isinstance(begun, Incoming)
+    async with begun as conversation:
+        assert [one async for one in conversation.messages()] == []

@@ -624,3 +624,46 @@ async def test_no_stream_is_read_of_a_session_that_is_over_or_in_a_house_that_cl
     house.connector.on_awaiting(session)
     await asyncio.sleep(0)
     assert not house.exchange.asked("GET")
+
+
+# --- what most calls find
+
+
+async def test_an_open_session_is_at_hand_for_its_own_and_no_other() -> None:
+    house = House()
+    assert house.pool.at_hand(key("a")) is None
+    session = await house.pool.get(key("a"))
+    house.now += 5
+    assert house.pool.at_hand(key("a")) is session
+    assert session.used_at_s == house.now
+    assert house.pool.at_hand(key("b")) is None
+    assert house.pool.at_hand(key("a", "front")) is None
+    session.is_lost = True
+    assert house.pool.at_hand(key("a")) is None
+
+
+async def test_no_session_is_at_hand_while_it_opens_or_where_each_call_has_its_own() -> None:
+    house = House()
+    house.gate = asyncio.Event()
+    async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        opening = group.create_task(house.pool.get(key("a")))
+        await asyncio.sleep(0)
+        assert house.pool.at_hand(key("a")) is None
+        house.gate.set()
+    session = opening.result()
+    assert house.pool.at_hand(key("a")) is session
+    house.connector.is_interactive = True
+    assert house.pool.at_hand(key("a")) is None, "it asks: each call alone"
+    front = await house.pool.get(key("a", "front"))
+    assert house.pool.at_hand(key("a", "front")) is front
+    once = House(mode="request")
+    await once.pool.get(key("a"))
+    assert once.pool.at_hand(key("a")) is None
+
+
+async def test_a_shared_session_that_asks_is_at_hand_for_nobody() -> None:
+    house = House(mode="shared")
+    session = await house.pool.get(key("a"))
+    assert house.pool.at_hand(key("b", "front")) is session
+    house.connector.is_interactive = True
+    assert house.pool.at_hand(key("b", "front")) is None

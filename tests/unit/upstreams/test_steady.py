@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from waygate_mcp.errors import (
     LimitError,
     RpcError,
     TooLargeError,
+    UnknownNameError,
     UpstreamTimeoutError,
     UpstreamUnavailableError,
 )
@@ -22,7 +23,8 @@ from waygate_mcp.model.event import ListChanged, ResourceUpdated
 from waygate_mcp.model.facts import Facts
 from waygate_mcp.model.principal import Principal
 from waygate_mcp.upstreams.breaker import LeftAloneError
-from waygate_mcp.upstreams.steady import Ledger, SteadyLimits, SteadyUpstream
+from waygate_mcp.upstreams.status import Ledger, SteadyLimits
+from waygate_mcp.upstreams.steady import SteadyUpstream
 
 CALL = {"name": "t"}
 
@@ -420,6 +422,42 @@ async def test_a_list_too_large_counts_and_a_bound_of_ours_does_not() -> None:
         await house.upstream.listing(Kind.TOOL, viewer())
         states.append(house.upstream.status.breaker)
     assert states == ["closed", "open"]
+    await house.end()
+
+
+async def test_the_gate_is_asked_last_before_a_call_leaves() -> None:
+    house = House(calls=1)
+    asked: list[str] = []
+    verdict: Exception | None = None
+
+    async def check() -> None:
+        asked.append(f"looked, {house.opened} opened, {len(house.fake.calls)} sent")
+        if verdict is not None:
+            raise verdict
+
+    def gate(_call: Call) -> Awaitable[None] | None:
+        asked.append("asked")
+        return check() if len(asked) % 3 == 1 else None
+
+    call = make_call("tools/call", CALL)
+    call.gate = gate
+    await house.upstream.call(call)
+    assert asked == ["asked", "looked, 1 opened, 0 sent", "asked"], "and once more after a look"
+    asked.clear()
+    verdict = UnknownNameError("tool", "t")
+    with pytest.raises(UnknownNameError):
+        await house.upstream.call(call)
+    assert (len(house.fake.calls), house.health()) == (1, "ready"), "not sent, and no failure of it"
+    asked.clear()
+    verdict = None
+    house.gate = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(house.call())
+        group.create_task(house.upstream.call(call))
+        await asyncio.sleep(0)
+        assert asked == [], "while it waits for its turn much may happen: it is asked after that"
+        house.gate.set()
+    assert asked == ["asked", "looked, 1 opened, 2 sent", "asked"]
     await house.end()
 
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tests.support.house import scope_of
-from waygate_mcp.web.paging import cut
+from waygate_mcp.web.paging import Window, cut
 
 
 def page_of(
@@ -62,3 +62,10 @@ def test_past_the_end_the_way_back_is_to_the_last_page() -> None:
 def test_other_parameters_are_kept_and_written_anew() -> None:
     _, response = page_of(3, 1, 1, "/mcp/tools?limit=1&endpoint=a%3E%22b&page=1")
     assert ways(response)["next"] == "/mcp/tools?endpoint=a%3E%22b&page=2&limit=1"
+
+
+def test_a_window_is_as_long_as_the_whole_and_holds_one_page() -> None:
+    window = Window(30, [{"a": 1}])
+    assert len(window) == 30
+    assert window[20:30] == [{"a": 1}]
+    assert window[0] == {"a": 1}

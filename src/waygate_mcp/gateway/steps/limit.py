@@ -12,16 +12,24 @@ __all__ = ["Limit"]
 
 
 class Limit:
-    """Counts each request; `admit` is given the caller, and the tool's name where one is called."""
+    """Counts each request; `admit` is given the caller, and the tool's name where one is called.
 
-    def __init__(self, admit: Callable[[Principal, str], None]) -> None:
+    What `admit` gives is awaited before the call goes on.
+    """
+
+    def __init__(self, admit: Callable[[Principal, str], Awaitable[None] | None]) -> None:
         self._admit = admit
 
     def __call__(self, call: Call, call_next: Handler) -> Awaitable[Outcome]:
-        """Count the call and pass it on. A plain function: nothing is awaited.
+        """Count the call and pass it on. A plain function: mostly nothing is awaited.
 
         Raises:
             RateLimitedError: it is one too many.
         """
-        self._admit(call.principal, call.name if call.method == "tools/call" else "")
-        return call_next(call)
+        waits = self._admit(call.principal, call.name if call.method == "tools/call" else "")
+        return call_next(call) if waits is None else _after(waits, call, call_next)
+
+
+async def _after(waits: Awaitable[None], call: Call, call_next: Handler) -> Outcome:
+    await waits
+    return await call_next(call)

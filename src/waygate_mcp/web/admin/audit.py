@@ -5,8 +5,7 @@ Knows what can be asked. Refuses to be the record: whether it is whole, `waygate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, overload
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query
@@ -17,7 +16,7 @@ from starlette.responses import Response
 from waygate_mcp.runtime.house import House
 from waygate_mcp.web.access import FAILURES, Needs
 from waygate_mcp.web.guard import Guard
-from waygate_mcp.web.paging import Limit, Page, PageNumber, cut
+from waygate_mcp.web.paging import Limit, Page, PageNumber, Window, cut
 
 __all__ = ["router"]
 
@@ -48,24 +47,6 @@ class AuditPage(Page):
     )
 
 
-class _Window(Sequence[dict[str, Any]]):
-    """A list of which the database gave one page: what `cut` needs, and no more."""
-
-    def __init__(self, total: int, rows: list[dict[str, Any]]) -> None:
-        self._total = total
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return self._total
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        return self._rows if isinstance(index, slice) else self._rows[index]
-
-
 class AuditRoutes:
     """The routes of this module, for one house."""
 
@@ -87,7 +68,7 @@ class AuditRoutes:
         total, lines = await audit.log.find(
             wanted, asked.since, asked.until, skip=skip, limit=limit
         )
-        rows = _Window(total, [msgspec.json.decode(line) for line in lines])
+        rows = Window(total, [msgspec.json.decode(line) for line in lines])
         shown = cut(rows, page, limit, request, response)
         return AuditPage(total=total, page=page, limit=limit, records=shown, behind=audit.behind)
 

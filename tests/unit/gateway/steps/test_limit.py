@@ -27,7 +27,11 @@ async def test_a_request_is_counted_with_its_caller_and_its_tool(
     seen: list[tuple[Principal, str]] = []
     alice = person("alice", "*")
     call = make_call(method, {"name": name}, principal=alice)
-    step = Limit(lambda principal, counted: seen.append((principal, counted)))
+
+    def admit(principal: Principal, counted: str) -> None:
+        seen.append((principal, counted))
+
+    step = Limit(admit)
     assert await step(call, passes) == text("passed")
     assert seen == [(alice, tool)]
 
@@ -38,3 +42,25 @@ async def test_one_too_many_goes_no_further() -> None:
 
     with pytest.raises(RateLimitedError):
         await Limit(refuse)(make_call("tools/call", {"name": "x"}), passes)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_what_has_to_be_awaited_is_awaited_first(is_refused: bool) -> None:
+    order: list[str] = []
+
+    async def count() -> None:
+        order.append("counted")
+        if is_refused:
+            raise RateLimitedError(1)
+
+    async def handle(call: Call) -> Outcome:
+        order.append("called")
+        return text("passed")
+
+    answer = Limit(lambda _principal, _tool: count())(make_call("ping", {}), handle)
+    if is_refused:
+        with pytest.raises(RateLimitedError):
+            await answer
+    else:
+        assert await answer == text("passed")
+    assert order == ["counted", "called"][: 1 + (not is_refused)]

@@ -10,7 +10,6 @@ from tests.support.audit import reached
 from tests.support.house import BEARER, HOST, Answer, ask, open_app, settings_in
 from waygate_mcp.runtime import audit as audit_module
 from waygate_mcp.testing.fakes import call_of
-from waygate_mcp.web.admin.audit import _Window
 from waygate_mcp.web.app import App
 
 
@@ -40,10 +39,3 @@ async def test_records_are_found_page_by_page(
         assert (await get(app, "?name=two&until=2020-01-01T00:00:00Z", BEARER)).json()["total"] == 0
         assert (await get(app, "?since=yesterday", BEARER)).status == 400
         assert (await get(app, "")).status == 401
-
-
-def test_a_window_is_as_long_as_the_whole_and_holds_one_page() -> None:
-    window = _Window(30, [{"a": 1}])
-    assert len(window) == 30
-    assert window[20:30] == [{"a": 1}]
-    assert window[0] == {"a": 1}

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waygate_mcp.cli.init import DOCUMENT
+from waygate_mcp.config.document_text import drop_entry, put_entry, set_member
 from waygate_mcp.config.yaml_text import parse_yaml
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.importers.document_text import drop_entry, put_entry
 
 VALUE: dict[str, Any] = {
     "command": "npx",
@@ -152,3 +152,35 @@ def test_any_text_survives_being_written(texts: str, name: str, value: dict[str,
     new = put(texts, name, value)
     assert value_of(new)["upstreams"][name] == value
     assert name not in value_of(drop(new, name))["upstreams"]
+
+
+WRITTEN = [
+    "upstreams:\n  a:  # ours\n    url: http://x  # here\n    # enabled: true\nversion: 1\n",
+    "upstreams:\n  a:\n    enabled: true  # for now\n    url: http://x\n",
+    "upstreams: {a: {url: 'http://x'}}  # short\n",
+    "upstreams:\n  a: {url: 'http://x', enabled: true}\n  b: {url: 'http://y'}\n",
+    '{"upstreams": {"a": {"url": "http://x", "env": {}}}}',
+    "upstreams:\n    a:\n        args:\n        - |\n          x\n",
+]
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_one_member_is_set_and_nothing_else_changes(text: str) -> None:
+    edited = set_member(text, "upstreams", "a", "enabled", False, source="my.yaml")
+    wanted = value_of(text)
+    wanted["upstreams"]["a"]["enabled"] = False
+    assert value_of(edited) == wanted
+    gone = [line[2:] for line in ndiff(text.splitlines(), edited.splitlines()) if line[0] == "-"]
+    assert all("enabled" in line or "{" in line for line in gone)
+    assert {part for part in text.split() if part.startswith("#")} <= set(edited.split())
+    back = set_member(edited, "upstreams", "a", "enabled", True, source="my.yaml")
+    assert value_of(back)["upstreams"]["a"]["enabled"] is True
+
+
+def test_a_member_of_what_is_written_elsewhere_is_refused() -> None:
+    for text in (
+        "roles: {}\nplugins: &a\n  a: {url: 'http://x'}\nupstreams: *a\n",
+        "plugins:\n  a: &a {url: 'http://x'}\nupstreams:\n  a: *a\n",
+    ):
+        with pytest.raises(ConfigError, match="by hand"):
+            set_member(text, "upstreams", "a", "enabled", False, source="my.yaml")

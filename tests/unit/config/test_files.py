@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from waygate_mcp.config.files import _sync_folder, alone_in, keep_beside, read_text, write_whole
 from waygate_mcp.errors import ConfigError
-from waygate_mcp.importers.files import _sync_folder, alone_in, keep_beside, read_text, write_whole
 
 
 def mode(path: Path) -> int:

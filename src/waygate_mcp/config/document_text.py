@@ -21,7 +21,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from waygate_mcp.config.yaml_text import parse_yaml
 from waygate_mcp.errors import ConfigError
 
-__all__ = ["drop_entry", "put_entry"]
+__all__ = ["drop_entry", "put_entry", "set_member"]
 
 _BOM = "\ufeff"
 _WIDTH = 1_000_000
@@ -50,6 +50,13 @@ def drop_entry(text: str, block: str, name: str, *, source: str) -> str:
     wanted = _value_of(text, source)
     del wanted[block][name]
     return _checked(_Text(text).drop(block, name), wanted, block, source)
+
+
+def set_member(text: str, block: str, name: str, member: str, value: Any, *, source: str) -> str:
+    """Give the document with `value` at `block.name.member`; the entry must be there. See `put_entry`."""
+    wanted = _value_of(text, source)
+    wanted[block][name] = {**wanted[block][name], member: value}
+    return _checked(_Text(text).set(block, name, member, value), wanted, block, source)
 
 
 def _value_of(text: str, source: str) -> dict[str, Any]:
@@ -95,7 +102,24 @@ class _Text:
         """Put an entry where it belongs."""
         return self._bom + self._put(block, name, value)
 
-    def _put(self, block: str, name: str, value: dict[str, Any]) -> str:
+    def set(self, block: str, name: str, member: str, value: Any) -> str:
+        """Set one member of an entry that is there."""
+        assert self._root is not None
+        found = _find(self._root, block)
+        assert found is not None
+        key, node = found
+        if _is_elsewhere(key, node) or not isinstance(node, MappingNode):
+            return self._bom + self._text
+        entry = _find(node, name)
+        old = None if entry is None else _find(entry[1], member)
+        if old is not None and isinstance(old[1], ScalarNode) and not _is_elsewhere(*old):
+            # In its place, so that a comment beside it stays.
+            start, end = old[1].start_mark.index, old[1].end_mark.index
+            return self._bom + self._splice(start, end, self._json(value, 0))
+        self._root = node  # the entry is to this mapping what a block is to the whole
+        return self._bom + self._put(name, member, value)
+
+    def _put(self, block: str, name: str, value: Any) -> str:
         root = self._root
         found = None if root is None else _find(root, block)
         if root is None or found is None:
@@ -216,6 +240,7 @@ class _Text:
         return [f"{' ' * column}{line}{self._break}" for line in stream.getvalue().splitlines()]
 
     def _json(self, value: Any, column: int) -> str:
+        """Write a value between braces."""
         lines = json.dumps(value, indent=self._step(), ensure_ascii=False).split("\n")
         return f"{self._break}{' ' * column}".join(lines)
 
