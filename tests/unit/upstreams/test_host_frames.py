@@ -85,8 +85,8 @@ def test_a_call_arrives_as_it_was_sent() -> None:
 
 def test_every_member_of_a_call_crosses_over_or_stays_for_a_reason() -> None:
     """A new member of Call has to travel as well; this test is where that is noticed."""
-    # The record and the gate are the worker's, which asks before it sends.
-    stays = {"caller", "headers", "provider", "audit_sequence", "gate"}
+    # The record, the gate and what is tried in shadow are the worker's, which asks before it sends.
+    stays = {"caller", "headers", "provider", "audit_sequence", "gate", "shadowed"}
     sent = set(frames.Begin.__struct_fields__) - {"number", "person", "log_level"} | {"principal"}
     assert sent | stays == set(Call.__struct_fields__)
 
