@@ -32,7 +32,9 @@ from waygate_mcp.errors import (
     RpcError,
     WaygateError,
 )
+from waygate_mcp.gateway.live import credential_ended
 from waygate_mcp.model.call import Answer, Call, InputRequired, LogEvent, Progress, Question, Reply
+from waygate_mcp.model.principal import Principal
 from waygate_mcp.protocol.capabilities import NO_CAPABILITIES
 from waygate_mcp.protocol.jsonrpc import (
     INVALID_PARAMS,
@@ -163,12 +165,34 @@ class _Nobody:
         """Do nothing: there is none."""
 
 
+class _UnderWay:
+    """A call under way; `why` is set once it is to end."""
+
+    def __init__(self, principal_id: str, task: asyncio.Task[Any]) -> None:
+        self.principal_id = principal_id
+        self.why: WaygateError | None = None
+        self._task = task
+
+    def end(self, why: WaygateError) -> None:
+        """Cancel it, unless that was done."""
+        if self.why is None:
+            self.why = why
+            self._task.cancel(str(why))
+
+
 class ExecuteRoutes:
     """The routes of this module, for one house."""
 
     def __init__(self, house: House[Guard]) -> None:
         self._house = house
-        self._in_flight = 0
+        self._under_way: set[_UnderWay] = set()
+        house.on_dismiss.append(self._dismiss)
+
+    def _dismiss(self, principal: Principal) -> None:
+        """End the calls of a principal whose credential is good no more."""
+        for one in self._under_way:
+            if one.principal_id == principal.id:
+                one.end(credential_ended())
 
     async def execute(
         self, request: Request, wanted: Execution, endpoint: EndpointName = DEFAULT_ENDPOINT
@@ -221,7 +245,7 @@ class ExecuteRoutes:
         """Make the call, as an MCP client of the newest revision without any capability would."""
         found = endpoint_named(request, endpoint)
         generation, admission = generation_of(request), admission_of(request)
-        if self._in_flight >= generation.document.limits.calls_in_flight_max:
+        if len(self._under_way) >= generation.document.limits.calls_in_flight_max:
             raise LimitError(
                 "limits.calls_in_flight_max",
                 safe_message="Too many calls are under way; try again shortly.",
@@ -241,45 +265,45 @@ class ExecuteRoutes:
             caller=_Nobody(),
             deadline_s=generation.gateway.live.monotonic() + timeout_s,
         )
-        self._in_flight += 1
+        if call.principal.id in generation.gateway.live.dismissed:
+            raise credential_ended()  # for a second a connection remembers who it is
         try:
-            async with self._ended_with_its_client(request), asyncio.timeout(timeout_s):
+            async with self._noted(request, call.principal), asyncio.timeout(timeout_s):
                 outcome = await found.handler_for("tools/call")(call)
         except TimeoutError:
             raise CallTimeoutError(timeout_s) from None
-        finally:
-            self._in_flight -= 1
         if isinstance(outcome, InputRequired):
             raise _unaskable()
         return outcome
 
     @asynccontextmanager
-    async def _ended_with_its_client(self, request: Request) -> AsyncIterator[None]:
-        """Cancel what is done in here once the client is gone: nobody would get the answer.
+    async def _noted(self, request: Request, principal: Principal) -> AsyncIterator[None]:
+        """End what is done in here with its client, who would not get the answer, and with its credential.
 
         Raises:
-            InterruptedCallError: it is.
+            InterruptedCallError: the client is gone.
+            UnauthenticatedError: the credential ended.
         """
         task = asyncio.current_task()
         assert task is not None
-        is_gone = False
+        call = _UnderWay(principal.id, task)
 
         async def watch() -> None:
-            nonlocal is_gone
             while (await request.receive())["type"] != "http.disconnect":
                 pass
-            is_gone = True
-            task.cancel("the client is gone")
+            call.end(InterruptedCallError("the client is gone"))
 
         watching = self._house.supervisor.start(watch(), name="watch-client")
+        self._under_way.add(call)
         try:
             yield
         except asyncio.CancelledError:
-            if not is_gone:
+            if call.why is None:
                 raise
             task.uncancel()
-            raise InterruptedCallError("the client is gone") from None
+            raise call.why from None
         finally:
+            self._under_way.discard(call)
             watching.cancel()
 
     def _fault(self, request: Request, problem: Problem) -> dict[str, Any]:

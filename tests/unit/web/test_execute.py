@@ -14,7 +14,7 @@ import pytest
 from tests.support.exchange import Request, Response, modern_result
 from tests.support.fake_upstream import FakeServer
 from tests.support.house import BEARER, HOST, Answer, ask, open_house, scope_of, settings_in
-from tests.support.house_keys import key_for
+from tests.support.house_keys import key_for, revoke
 from waygate_mcp.model.call import Reply
 from waygate_mcp.runtime.house import House
 from waygate_mcp.web.execute import _Nobody, _said, _whole
@@ -54,6 +54,8 @@ async def reports(ctx: Context) -> str:
 @box.tool(structured=False)
 async def waits() -> str:
     """Wait."""
+    with open(__file__ + ".begun", "a") as begun:
+        begun.write("x")
     await asyncio.sleep(60)
     return "never"
 
@@ -93,6 +95,12 @@ class Api:
 
     async def run(self, action: str, **more: Any) -> Answer:
         return await self.post("/mcp/execute", {"action": action, **more})
+
+
+def begun(folder: Path) -> str:
+    """One letter for each call of `waits` that began."""
+    file = folder / "acts.py.begun"
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 @asynccontextmanager
@@ -305,6 +313,25 @@ async def test_a_client_that_goes_away_ends_its_call(tmp_path: Path) -> None:
         assert sent[0]["status"] == 503
         assert not incoming
         assert (await api.run("add", params={"a": 1})).status == 200
+
+
+async def test_a_call_ends_with_its_key_and_says_so(tmp_path: Path) -> None:
+    async with open_api(tmp_path) as api:
+        key = await key_for(api.house, "operator")
+        other = await key_for(api.house, "operator")
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            ended = group.create_task(api.post("/mcp/execute", {"action": "waits"}, key))
+            goes_on = group.create_task(
+                api.post("/mcp/execute", {"action": "waits", "timeout": 1}, other)
+            )
+            while len(begun(tmp_path)) < 2:  # noqa: ASYNC110 - the plugin tells a file
+                await asyncio.sleep(0)  # else the key is refused at the door
+            await revoke(api.house, key)
+        answer = ended.result()
+        assert (answer.status, answer.json()["status"]) == (401, "failed")
+        assert "was revoked or has expired" in answer.json()["error"]["message"]
+        assert goes_on.result().status == 408, "of another key"
+        assert (await api.post("/mcp/execute", {"action": "waits"}, key)).status == 401
 
 
 async def test_a_call_that_is_cut_off_by_the_server_is_not_taken_for_one_of_a_client_that_left(
