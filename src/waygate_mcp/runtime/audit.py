@@ -8,6 +8,7 @@ loses nothing when the process dies.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ from waygate_mcp.telemetry.timestamps import Stamp
 __all__ = ["AuditRoom"]
 
 TICK_S = 1.0
+STOP_S = 3.0
 ANCHOR_S = 5.0
 PRUNE_S = 3600.0
 COPY_RECORDS = 1000
@@ -72,6 +74,7 @@ class AuditRoom:
         self._supervisor = supervisor
         self._section = AuditSection()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
         self._follower = Follower(self.folder, self.journal.chain)
         self._copied = 0
         self._anchored = 0
@@ -103,6 +106,10 @@ class AuditRoom:
 
     async def close(self) -> None:
         """End the chain: everything on the disk, its head closed and anchored."""
+        # Cut off in the middle, a write may leave the database locked for the last one below.
+        self._stopping.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -118,8 +125,7 @@ class AuditRoom:
 
     async def _run(self) -> None:
         """Do now and then what has to be done now and then."""
-        while True:
-            await asyncio.sleep(TICK_S)
+        while not await self._is_stopped(TICK_S):
             now_s = self._clock.monotonic()
             self.trail.sum_refusals()
             if self.journal.problem is not None or self.trail.waiting:
@@ -133,6 +139,12 @@ class AuditRoom:
             if now_s >= self._prune_at_s:
                 self._prune_at_s = now_s + PRUNE_S
                 await self._prune()
+
+    async def _is_stopped(self, within_s: float) -> bool:
+        """Wait for the end, for so long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), within_s)
+        return self._stopping.is_set()
 
     def _try_note(self, name: str, **details: Any) -> None:
         try:
