@@ -22,12 +22,12 @@ from tests.integration.gateway_process import (
     EVERYTHING,
     Gateway,
     clean_environment,
-    free_port,
     serving,
     tail,
     wait_for_port,
     write_document,
 )
+from tests.support.ports import free_port
 
 Era = Literal["legacy", "modern"]
 Transport = Literal["http", "sse", "stdio"]

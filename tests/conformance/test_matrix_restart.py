@@ -10,7 +10,8 @@ import pytest
 
 from tests.conformance.cells import OPEN, Cell, listening, prepare
 from tests.conformance.era_clients import call, client_of
-from tests.integration.gateway_process import free_port, serving
+from tests.integration.gateway_process import serving
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.timeout(120)]
 

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 KEY = "wg_bootstrap_4f6d1c0a9e8b7d6c5f4e3d2c1b0a99887766554433221100"
 """The bootstrap key every gateway of the tests is given, unless a test says otherwise."""
 
@@ -63,12 +65,6 @@ def write_document(folder: Path, document: Mapping[str, object]) -> Path:
     path = folder / "waygate.yaml"
     path.write_text(json.dumps(document, indent=2), encoding="utf-8")
     return path
-
-
-def free_port() -> int:
-    """A port of the loopback address that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int, within_s: float) -> None:

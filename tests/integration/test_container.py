@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gateway_process import free_port
 from tests.support.markdown import CONTAINER_SECURITY, INSTALLATION, README, fresh_clone
+from tests.support.ports import free_port
 from tests.support.source_tree import ROOT
 from waygate_mcp import __version__
 from waygate_mcp.config.yaml_text import parse_yaml

@@ -25,13 +25,13 @@ from tests.integration import upstream_servers as servers
 from tests.integration.gateway_process import (
     Gateway,
     clean_environment,
-    free_port,
     serving,
     stdio_command,
     wait_for_port,
     waygate,
 )
 from tests.integration.test_web_shell import get
+from tests.support.ports import free_port
 
 Era = Literal["legacy", "auto"]
 HELLO = {"use": "waygate_mcp.plugins.builtin.hello"}

@@ -21,7 +21,8 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from tests.integration.gateway_process import Gateway, free_port, serving
+from tests.integration.gateway_process import Gateway, serving
+from tests.support.ports import free_port
 
 NOTES = """
 import sys

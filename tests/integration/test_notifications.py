@@ -26,7 +26,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
 from tests.integration.faults.rig import gateway
-from tests.integration.gateway_process import free_port, serving, wait_for_port
+from tests.integration.gateway_process import serving, wait_for_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 20.0

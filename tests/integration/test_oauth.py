@@ -19,9 +19,10 @@ import pytest
 import uvicorn
 from mcp.server import MCPServer
 
-from tests.integration.gateway_process import KEY, Gateway, free_port, serving, wait_for_port
+from tests.integration.gateway_process import KEY, Gateway, serving, wait_for_port
 from tests.peers.paths import OLD_PYTHON, ROOT, require_peers
 from tests.support.authorization_server import AuthorizationServer, authorization_server
+from tests.support.ports import free_port
 from waygate_mcp.runtime.clock import Clock
 
 WAIT_S = 20.0

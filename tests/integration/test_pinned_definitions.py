@@ -24,7 +24,6 @@ from mcp import MCPError
 from tests.integration.gateway_process import (
     Gateway,
     clean_environment,
-    free_port,
     serving,
     wait_for_port,
     waygate,
@@ -32,6 +31,7 @@ from tests.integration.gateway_process import (
 from tests.integration.test_gateway_upstreams import WITHIN_S, Era, connected, text_of, until
 from tests.integration.test_web_shell import get
 from tests.support.definitions import TOOL
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 # The model of the SDK keeps what the protocol names; what is foreign to it is not sent by such a server.

@@ -29,8 +29,9 @@ from mcp.client.session import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from tests.integration.gateway_process import free_port, serving, waygate
+from tests.integration.gateway_process import serving, waygate
 from tests.support.markdown import CONTAINER_SECURITY, INSTALLATION, README, Page, fresh_clone
+from tests.support.ports import free_port
 from tests.support.source_tree import ROOT
 from waygate_mcp.config.yaml_text import parse_yaml
 

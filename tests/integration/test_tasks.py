@@ -23,9 +23,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.gateway_process import Gateway, free_port, serving, wait_for_port
+from tests.integration.gateway_process import Gateway, serving, wait_for_port
 from tests.peers.paths import OLD_PYTHON, ROOT, require_peers
 from tests.support.modern_client import Answer, ModernClient
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.integration import upstream_servers as servers
+from tests.support.ports import free_port
 from tests.support.upstreams import nothing_left, opened, ready
 from waygate_mcp.errors import UpstreamError
 from waygate_mcp.model.catalog import Kind, Viewer
@@ -25,14 +26,6 @@ from waygate_mcp.upstreams.steady import SteadyUpstream
 def _no_leftovers() -> Iterator[None]:
     with nothing_left():
         yield
-
-
-async def _free_port() -> int:
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
 
 
 @asynccontextmanager
@@ -62,7 +55,7 @@ async def _answers(port: int) -> bool:
 
 
 async def test_a_server_with_the_old_transport_is_found_by_trying_and_called() -> None:
-    port = await _free_port()
+    port = free_port()
     async with (
         sdk_server(port),
         opened(UpstreamConfig(url=f"http://127.0.0.1:{port}/sse")) as provider,
@@ -81,7 +74,7 @@ async def test_a_server_with_the_old_transport_is_found_by_trying_and_called() -
 
 
 async def test_a_server_that_is_killed_and_started_again_is_called_again() -> None:
-    port = await _free_port()
+    port = free_port()
     config = UpstreamConfig(
         url=f"http://127.0.0.1:{port}/sse", http="sse", limits=SteadyLimits(failures=100)
     )
@@ -104,7 +97,7 @@ async def _until_it_answers(provider: SteadyUpstream) -> str:
 
 
 async def test_an_upstream_that_is_down_holds_nothing_up() -> None:
-    port = await _free_port()
+    port = free_port()
     async with opened(UpstreamConfig(url=f"http://127.0.0.1:{port}/mcp")) as provider:
         async with asyncio.timeout(5):
             listing = await provider.listing(Kind.TOOL, Viewer(LOCAL, ALL_CAPABILITIES))

@@ -19,7 +19,7 @@ import pytest
 from mcp import Client, MCPError
 
 from tests.integration import upstream_servers as servers
-from tests.integration.gateway_process import EVERYTHING, Gateway, free_port, serving
+from tests.integration.gateway_process import EVERYTHING, Gateway, serving
 from tests.integration.test_gateway_upstreams import (
     HELLO,
     Era,
@@ -31,6 +31,7 @@ from tests.integration.test_gateway_upstreams import (
     until,
 )
 from tests.integration.test_web_shell import get
+from tests.support.ports import free_port
 
 RELOADS = 10
 CLIENTS = 16

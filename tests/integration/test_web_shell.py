@@ -22,12 +22,12 @@ from tests.integration.gateway_process import (
     EVERYTHING,
     Gateway,
     clean_environment,
-    free_port,
     serving,
     wait_or_kill,
     waygate,
     write_document,
 )
+from tests.support.ports import free_port
 
 WAIT_S = 20.0
 MODERN = {

@@ -23,13 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.integration.gateway_process import (
-    KEY,
-    clean_environment,
-    free_port,
-    waygate,
-    write_document,
-)
+from tests.integration.gateway_process import KEY, clean_environment, waygate, write_document
 from tests.support.acknowledged import (
     CHANGING,
     TOOLS,
@@ -41,6 +35,7 @@ from tests.support.acknowledged import (
     missing_approvals,
     status_of,
 )
+from tests.support.ports import free_port
 from tests.support.postgres import Cluster
 
 DOCUMENT = {

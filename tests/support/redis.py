@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 _WITHIN_S = 20
 
 
@@ -77,7 +79,7 @@ def redis_server(password: str = "", tls: Path | None = None) -> Iterator[Server
     """A server, ended and removed at the end; `tls` holds its certificate and its key."""
     folder = Path(tempfile.mkdtemp(prefix="wg-redis-"))
     try:
-        port = _free_port()
+        port = free_port()
         server = Server(folder, port, password, tls, _start(folder, port, password, tls))
         try:
             yield server
@@ -85,13 +87,6 @@ def redis_server(password: str = "", tls: Path | None = None) -> Iterator[Server
             server.kill()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def _start(folder: Path, port: int, password: str, tls: Path | None) -> subprocess.Popen[bytes]:

@@ -28,6 +28,7 @@ from tests.integration.faults.clients import (
     words,
 )
 from tests.support.house import settings_in
+from tests.support.ports import free_port
 from tests.support.upstreams import RUN, children
 from waygate_mcp.config.document import Document
 from waygate_mcp.errors import UnauthenticatedError
@@ -77,7 +78,7 @@ class Peer:
     def __init__(self, folder: Path, name: str, back: Back, **options: str) -> None:
         self.name = name
         self.back = back
-        self.port = _free_port()
+        self.port = free_port()
         self._options = options
         self._journal = folder / f"{name}.journal"
         self._journal.touch()
@@ -415,11 +416,6 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 async def _answers(port: int) -> bool:

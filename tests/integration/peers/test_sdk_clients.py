@@ -28,12 +28,12 @@ from tests.integration.gateway_process import (
     EVERYTHING,
     StdioGateway,
     assert_clean,
-    free_port,
     serving,
     stdio_command,
     wait_for_port,
 )
 from tests.peers.paths import NODE, OLD_PYTHON, PROGRAMS, ROOT, require_peers
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
