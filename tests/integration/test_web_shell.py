@@ -224,7 +224,7 @@ def test_mode_none_on_loopback_serves_and_warns(tmp_path: Path) -> None:
 
 
 def test_it_starts_with_little_and_is_small(tmp_path: Path) -> None:
-    """Processor time, which other work on the machine does not change; `bench/` measures the clock."""
+    """Processor time, which other work on the machine changes little; `bench/` measures the clock."""
     with serving(tmp_path, EVERYTHING) as running:
         assert call(running, "test_simple_text", {})[0] == 200
         fields = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -232,11 +232,8 @@ def test_it_starts_with_little_and_is_small(tmp_path: Path) -> None:
         status = Path(f"/proc/{running.process.pid}/status").read_text()
         resident = re.search(r"VmRSS:\s+(\d+) kB", status)
         assert resident is not None
-        is_measuring_coverage = (
-            "COVERAGE_PROCESS_START" in os.environ or "COVERAGE_PROCESS_CONFIG" in os.environ
-        )
-        assert seconds < (5 if is_measuring_coverage else 1.5)
-        assert int(resident[1]) < (180_000 if is_measuring_coverage else 120_000)
+        assert seconds < 4, "three times what it takes alone: a crowded processor is a slower one"
+        assert int(resident[1]) < 120_000
 
 
 # --- the end
