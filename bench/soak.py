@@ -19,7 +19,6 @@ import os
 import platform
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.integration.faults.clients import ERAS, Client, accept, words  # noqa: E402
+from tests.support.ports import free_port  # noqa: E402
 
 FAULTY = ROOT / "tests/integration/faults/misbehaving.py"
 KEY = "wg_soak_4f6d1c0a9e8b7d6c5f4e3d2c1b0a99887766554433221100"
@@ -327,11 +327,6 @@ class Gateway:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait(10)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def children_of(parent: int) -> list[int]:
