@@ -7,6 +7,7 @@ command or group under the name it has here.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import Annotated, Any
@@ -86,7 +87,12 @@ class CommandGroup(TyperGroup):
 
 def load_command(name: str) -> Any:
     """Import the module of a command and give the command itself."""
-    module = importlib.import_module(f"waygate_mcp.cli.{COMMANDS[name][0]}")
+    gc.disable()  # what is loaded stays: walking through it again and again took a tenth of a start
+    try:
+        module = importlib.import_module(f"waygate_mcp.cli.{COMMANDS[name][0]}")
+    finally:
+        gc.freeze()
+        gc.enable()
     app = typer.Typer(rich_markup_mode=None)
     # A callback makes it a group even where the module has a single command.
     app.callback()(lambda: None)
