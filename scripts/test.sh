@@ -24,7 +24,6 @@ for name in $(env | sed -n 's/^\(WAYGATE_[A-Z_]*\)=.*/\1/p'); do
   case "$name" in WAYGATE_NO_UV | WAYGATE_FUZZ_SECONDS) ;; *) unset "$name" ;; esac
 done
 exec </dev/null
-export PYTHONDONTWRITEBYTECODE=1
 
 make_environment dev
 [ "$mode" != setup ] || exit 0
@@ -36,6 +35,21 @@ check() { # check WHAT COMMAND…: one line when well, the command's own words w
   shift
   "$@" || die "failed: $*"
 }
+
+# What only the whole suite needs is made while the checks run; its words come when it is waited for: the tests read
+# and compiled once (each process of pytest would do that for itself), and programs from elsewhere.
+if [ "$mode" = all ]; then
+  read_out=$(mktemp) fetched=$(mktemp)
+  trap 'wait; rm -f "$read_out" "$fetched"' EXIT
+  python -m pytest tests --collect-only --quiet >"$read_out" 2>&1 &
+  reading=$!
+  {
+    ./scripts/setup-peers.sh
+    want_server '/usr/lib/postgresql/*/bin/initdb' postgresql PostgreSQL
+    want_server '/usr/bin/redis-server' redis-server Redis
+  } >"$fetched" 2>&1 &
+  fetching=$!
+fi
 
 check "ruff: rules" ruff check --quiet .
 check "ruff: format" ruff format --quiet --check .
@@ -53,12 +67,15 @@ if [ "$mode" = fast ]; then
   exec python -m pytest tests/unit tests/architecture "$@"
 fi
 
-if [ -f scripts/setup-peers.sh ]; then
-  check "peers: foreign clients and the conformance suite" ./scripts/setup-peers.sh
-fi
-
-want_server '/usr/lib/postgresql/*/bin/initdb' postgresql PostgreSQL
-want_server '/usr/bin/redis-server' redis-server Redis
+awaited() { # awaited WHAT PID FILE: what a part made in the background came to
+  wait "$2" || { tail -n 40 "$3" >&2; die "failed: $1 (lines above)"; }
+}
+say "pytest: the tests are read"
+awaited "the tests cannot be read" "$reading" "$read_out"
+say "peers and servers: foreign clients, the conformance suite, PostgreSQL, Redis"
+awaited "they could not be fetched" "$fetching" "$fetched"
+cat "$fetched"
+rm -f "$read_out" "$fetched"
 
 say "pytest: the whole suite, with branch coverage"
 rm -f .coverage .coverage.*
@@ -66,4 +83,4 @@ rm -f .coverage .coverage.*
 # of the tests is measured; programs they start run as they do for users, and a quarter faster.
 processes=$(($(getconf _NPROCESSORS_ONLN) * 2))
 # A file's tests stay in one process, because they share the servers they start.
-exec python -m pytest tests --numprocesses "$processes" --maxprocesses 4 --dist loadfile --cov --cov-report= --coverage-limits "$@"
+exec python -m pytest tests --numprocesses "$processes" --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report= --coverage-limits "$@"

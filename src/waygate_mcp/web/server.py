@@ -87,7 +87,6 @@ class Server(uvicorn.Server):
         if self._workers is not None:
             # Nobody was served before: what comes next is the first turn of the loop with the port open.
             self.servers.append(await self._workers.open(self.config, self.lifespan.state))
-        settle()
         house = self._house
         house.metrics.active_connections.follow(lambda: len(self.server_state.connections))
         loop = asyncio.get_running_loop()
@@ -235,6 +234,7 @@ def serve(
         app = build_app(house)
 
         def started(facts: Started) -> None:
+            settle()
             if watch:
                 house.watch_document()
             if house.peers is not None:

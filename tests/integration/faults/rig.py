@@ -7,13 +7,12 @@ again, and how to count. Refuses to know what goes wrong.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -293,7 +292,7 @@ async def gateway(
         "endpoints": {"default": {}, **(endpoints or {})},
     }
     settings = settings_in(folder, document)
-    with open_logs(settings, descriptor=None, file=False) as logs, _own_collector():
+    with open_logs(settings, descriptor=None, file=False) as logs:
         house: House[Guard] = House(settings, logs, _make_guard)
         listener = socket.create_server(("127.0.0.1", 0))
         server = make_server(build_app(house), house)
@@ -319,17 +318,6 @@ async def gateway(
 
 def _make_guard(document: Document, _authenticator: Any, on_failure: Any) -> Guard:
     return Guard(document.server, _Doorman(), on_failure)
-
-
-@contextmanager
-def _own_collector() -> Iterator[None]:
-    """The server sets the garbage collector for itself; put it back."""
-    thresholds = gc.get_threshold()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*thresholds)
 
 
 @asynccontextmanager
@@ -371,7 +359,7 @@ async def healthy(rig: Rig, *, within_s: float = 2.0) -> AsyncIterator[Healthy]:
             seen.count += 1
             if "result" not in final or words(final) != text:
                 failure.append(f"the healthy upstream: {final}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
     await client.call("good__echo", text="warm")
     calling = asyncio.get_running_loop().create_task(call(), name="test:healthy")

@@ -262,8 +262,16 @@ class Running:
         self.started(Started("127.0.0.1", 8000, None, None, None))  # type: ignore[arg-type]  # nobody reads it
 
 
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """How often the process was set up for serving, which is not done to that of the tests."""
+    done: list[bool] = []
+    monkeypatch.setattr(module, "settle", lambda: done.append(True))
+    return done
+
+
 def test_what_is_started_is_told_and_watched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settled: list[bool]
 ) -> None:
     told: list[Any] = []
     watched: list[bool] = []
@@ -277,8 +285,10 @@ def test_what_is_started_is_told_and_watched(
     assert (len(told), watched) == (1, [])
     module.serve(settings_in(tmp_path, {}), None, watch=True)  # type: ignore[arg-type]  # no socket
     assert (len(told), watched) == (1, [True])
+    assert settled == [True, True]
 
 
+@pytest.mark.usefixtures("settled")
 def test_a_worker_that_serves_tells_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
