@@ -57,7 +57,7 @@ def test_where_there_is_no_such_bound_nothing_is_set(
 
 def test_what_is_loaded_is_left_alone_and_the_rest_is_collected_seldom() -> None:
     before = gc.get_threshold()
-    loaded = [[] for _ in range(1_000)]
+    loaded: list[list[int]] = [[] for _ in range(1_000)]
     frozen = gc.get_freeze_count()
     try:
         memory.settle()
