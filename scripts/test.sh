@@ -24,6 +24,8 @@ for name in $(env | sed -n 's/^\(WAYGATE_[A-Z_]*\)=.*/\1/p'); do
   case "$name" in WAYGATE_NO_UV | WAYGATE_FUZZ_SECONDS) ;; *) unset "$name" ;; esac
 done
 exec </dev/null
+# What was compiled once is not compiled again by each of hundreds of programs.
+unset PYTHONDONTWRITEBYTECODE
 
 make_environment dev
 [ "$mode" != setup ] || exit 0

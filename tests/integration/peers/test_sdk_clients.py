@@ -314,7 +314,7 @@ def run_program(connection: Connection, orders: Mapping[str, Any], home: Path) -
     if connection.client.startswith("typescript") and "headers" in given:
         headers = {name: value for name, value in given["headers"].items() if name != "Connection"}
         given["headers"] = headers
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     done = subprocess.run(
         list(command),
         cwd=ROOT,

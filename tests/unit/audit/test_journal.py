@@ -89,8 +89,9 @@ async def test_whoever_waits_is_told_once_it_is_on_the_disk(
         await asyncio.gather(*(call() for _ in range(100)), go_on())
         assert order[0] == "synced"
         assert journal.durable.sequence == 100
-        # One call of the disk serves all who wait; the first may have been alone.
-        assert order.count("synced") <= 2
+        # One call of the disk serves all who wait; the first may have been alone, and one may have been under way
+        # when the loop heard of the one before.
+        assert order.count("synced") <= 3
         await journal.wait_durable(1)  # long there: no further wait
         assert order.count("effect") == 100
 
