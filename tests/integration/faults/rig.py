@@ -137,14 +137,17 @@ class Peer:
         if self.back.transport == "stdio":
             return
         await self._launch()
+        assert self._process is not None
+        assert self._process.returncode is None, f"{self.name} did not start"
         self._keeping = asyncio.get_running_loop().create_task(self._keep(), name="test:keep")
 
     async def _launch(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(sys.executable, *self._words)
+        self._process = process = await asyncio.create_subprocess_exec(sys.executable, *self._words)
         if "start" in self._options:
             return
+        # It may have been called and killed before anybody here has seen it answer.
         async with asyncio.timeout(WAIT_S):
-            while not await _answers(self.port):  # noqa: ASYNC110 - it tells nobody
+            while process.returncode is None and not await _answers(self.port):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.02)
 
     async def _keep(self) -> None:
