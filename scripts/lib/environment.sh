@@ -82,7 +82,7 @@ _quietly() {
 }
 
 _uv_install() {
-  _quietly env VIRTUAL_ENV="$(pwd)/.venv" "$uv" pip install --quiet --require-hashes "$@" &&
+  _quietly env VIRTUAL_ENV="$(pwd)/.venv" "$uv" pip install --quiet --compile-bytecode --require-hashes "$@" &&
     _quietly env VIRTUAL_ENV="$(pwd)/.venv" "$uv" pip install --quiet --offline --no-deps --no-build-isolation -e .
 }
 
@@ -96,14 +96,26 @@ _pip_install() {
       --no-index --no-deps --no-build-isolation -e .
 }
 
+# uv as requirements/dev.lock pins it, in the environment it then fills. Where that does not work pip goes on alone.
+_fetch_uv() {
+  if [ ! -x .venv/bin/uv ]; then
+    awk '/^[^ #]/ { wanted = /^uv==/ } wanted' requirements/dev.lock >.venv/uv.lock
+    .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --require-hashes --no-deps \
+      -r .venv/uv.lock >/dev/null 2>&1 || return 0
+  fi
+  uv=$(pwd)/.venv/bin/uv
+}
+
 make_environment() {
   _wanted=$(_fingerprint)
   if _is_ours && { _is_made dev "$_wanted" || _is_made "$1" "$_wanted"; }; then
     return # a developer's environment holds everything that serving needs
   fi
-  # uv is ten times quicker than pip and is used where it is at hand; WAYGATE_NO_UV=1 takes pip all the same.
+  # uv is ten times quicker than pip and is used where it is at hand, and fetched where it pays: for the many packages
+  # of development. WAYGATE_NO_UV=1 takes pip all the same.
+  WAYGATE_NO_UV=${WAYGATE_NO_UV:-}
   uv=''
-  [ -n "${WAYGATE_NO_UV:-}" ] || uv=$(command -v uv 2>/dev/null) || uv=''
+  [ -n "$WAYGATE_NO_UV" ] || uv=$(command -v uv 2>/dev/null) || uv=''
 
   if _is_ours; then
     say "completing .venv from requirements/$1.lock"
@@ -113,6 +125,7 @@ make_environment() {
     _new_venv
     pwd -P >.venv/.home
   fi
+  if [ "$1" = dev ] && [ -z "$uv$WAYGATE_NO_UV" ]; then _fetch_uv; fi
   rm -f .venv/.locked-*
   _kind=$1
   set -- -r "requirements/$1.lock"

@@ -209,7 +209,7 @@ def raw_tasks(module: Module) -> Iterator[str]:
     """A task has an owner: the Supervisor or a TaskGroup, never nobody."""
     if module.is_within(*TASK_HOMES):
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if not isinstance(node, ast.Call):
             continue
         name = dotted_name(node.func)
@@ -223,7 +223,7 @@ def broad_except(module: Module) -> Iterator[str]:
     """Only a door, the supervisor and the plugin boundary catch what they do not know."""
     if module.is_within(*BROAD_EXCEPT_HOMES):
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ExceptHandler) and "Exception" in _caught(node):
             yield f"{module.name}:{node.lineno} catches Exception"
 
@@ -232,7 +232,7 @@ def swallowed_cancellation(module: Module) -> Iterator[str]:
     """Whoever catches a cancellation raises it again, unless it asked for it itself."""
     if module.is_within(*SWALLOWING_HOMES):
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if not isinstance(node, ast.ExceptHandler):
             continue
         if _caught(node) & {"", "BaseException"} and not any(
@@ -251,7 +251,7 @@ def _caught(handler: ast.ExceptHandler) -> set[str]:
 
 def imports_at_the_top(module: Module) -> Iterator[str]:
     """Imports are read at the top of a file, and are absolute."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ImportFrom) and node.level:
             yield f"{module.name}:{node.lineno} imports relatively"
     if module.is_within(*LATE_IMPORT_HOMES):
@@ -264,7 +264,7 @@ def imports_at_the_top(module: Module) -> Iterator[str]:
 
 def plain_names(module: Module) -> Iterator[str]:
     """A noun that says what it is; a Manager manages nothing in particular."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ClassDef) and FORBIDDEN_NAME.search(node.name):
             yield f"{module.name}:{node.lineno} class {node.name}"
     if re.search(r"(^|\.)(utils?|helpers?|common|misc)$", module.name):

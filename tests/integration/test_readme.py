@@ -79,6 +79,7 @@ class Clone:
             "XDG_CONFIG_HOME": str(home / ".config"),
             **kept,
             "HOME": str(self.home),
+            "PIP_NO_COMPILE": "1",  # most of what is installed here is never loaded
             "PATH": f"{self.programs}:{os.environ['PATH']}",
             **more,
         }

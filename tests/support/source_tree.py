@@ -31,6 +31,11 @@ class Module:
         """The parsed text."""
         return ast.parse(self.text)
 
+    @functools.cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All there is in the tree, walked through once for all rules."""
+        return tuple(ast.walk(self.tree))
+
     def is_within(self, *prefixes: str) -> bool:
         """Whether this is one of the modules or lies in one of the packages named (without `waygate_mcp.`)."""
         local = self.name.partition(".")[2]
@@ -38,13 +43,13 @@ class Module:
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """Every function and method, nested ones too."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, type_of_function):
                 yield node
 
     def imports(self) -> Iterator[tuple[str, int]]:
         """Dotted names imported and their lines; `from a import b` counts as `a` and as `a.b`."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     yield alias.name, node.lineno
@@ -58,7 +63,7 @@ class Module:
         is `time.time`. A method of what is no name, such as `f().g()`, is `().g`.
         """
         meaning = self._meaning_of_names()
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if not isinstance(node, ast.Call):
                 continue
             if dotted := dotted_name(node.func):
@@ -70,7 +75,7 @@ class Module:
     def _meaning_of_names(self) -> dict[str, str]:
         """What each imported name stands for."""
         meaning: dict[str, str] = {}
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 meaning |= {alias.asname: alias.name for alias in node.names if alias.asname}
             elif isinstance(node, ast.ImportFrom) and node.module:

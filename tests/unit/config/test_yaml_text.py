@@ -143,6 +143,7 @@ def test_a_bomb_of_aliases_counts_as_what_it_stands_for() -> None:
     assert str(MAX_VALUES) in str(refusal("\n".join(lines)))
 
 
+@pytest.mark.no_cover  # many times the same lines
 def test_the_number_of_values_is_bounded() -> None:
     assert "more than" in str(refusal(f"[{'1,' * (MAX_VALUES + 1)}]"))
 

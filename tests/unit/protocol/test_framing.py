@@ -154,6 +154,7 @@ def test_many_small_frames_never_reach_the_limit() -> None:
     assert len(lines(b"a line\r\n" * 50, limit=7)) == 50
 
 
+@pytest.mark.no_cover  # many times the same lines
 def test_decoding_takes_time_in_proportion_to_the_stream() -> None:
     start = time.perf_counter()
     for unit in (b"\n", b"\r", b"\r\n", b"data:x\n", b"data:x\n\n", b":\n", b"x"):
