@@ -18,6 +18,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,10 +240,17 @@ def test_the_tools_of_the_running_gateway_are_listed_and_called(
     listing, call = README.commands("Call a tool")
     assert "greet" in clone.run(listing)
     assert clone.run(call) == "Hello, Ada!\n"
-    log = (clone.folder / ".waygate" / "logs" / "waygate.log").read_text(encoding="utf-8")
-    calls = [json.loads(line) for line in log.splitlines() if '"tools/call"' in line]
+    log = clone.folder / ".waygate" / "logs" / "waygate.log"
+
+    def doors() -> list[str]:
+        lines = log.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["door"] for line in lines if '"tools/call"' in line]
+
+    deadline = time.monotonic() + 5  # lines are written by a thread that lets them gather
+    while len(doors()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
     # quickstart.sh's own test was one; the command reached the same gateway, not one in its own process.
-    assert [line["door"] for line in calls] == ["http", "http"]
+    assert doors() == ["http", "http"]
 
 
 def test_the_clients_of_the_readme_are_among_those_that_are_listed(

@@ -54,9 +54,9 @@ class Tip(NamedTuple):
 class Journal:
     """One chain. Opens its first file with its first record; `close` ends it.
 
-    `options` may be replaced at any time. `tip` is the last record written, `durable` the last one on
-    the disk. `write_problem` says why the last record could not be written, `sync_problem` why what was
-    written is not on the disk; None where all is well. `failures` counts both.
+    `options` may be replaced at any time. `durable` is the last record on the disk. `write_problem` says why
+    the last record could not be written, `sync_problem` why what was written is not on the disk; None where
+    all is well. `failures` counts both.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Journal:
         self.keys = keys
         self.options = options or JournalOptions()
         self.chain = new_chain(now())
-        self.tip = Tip(0, NO_MAC)
+        self._tip = (0, NO_MAC)  # one object, since the thread reads both together
         self.durable = self.tip
         self.write_problem: str | None = None
         self.sync_problem: str | None = None
@@ -102,7 +102,7 @@ class Journal:
         """
         if self._fd < 0 or self._is_lost or self._size >= self.options.rotate_bytes:
             self._open_next()
-        before, mac = self.tip
+        before, mac = self._tip
         sequence = before + 1
         line = b'{"chain":"%b","sequence":%d,%b,"previous":"%b"' % (
             self._chain,
@@ -120,13 +120,18 @@ class Journal:
             self._take_back()
             raise self._not_written("no space left for a whole record")
         self._size += written
-        self.tip = Tip(sequence, mac)
+        self._tip = (sequence, mac)
         if self.write_problem is not None:
             self.write_problem = None
         if not self._is_dirty:
             self._is_dirty = True
             self._wake.set()
         return sequence
+
+    @property
+    def tip(self) -> Tip:
+        """The last record written."""
+        return Tip(*self._tip)
 
     @property
     def problem(self) -> str | None:

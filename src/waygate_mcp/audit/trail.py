@@ -7,6 +7,7 @@ same callers call the same names: a record costs one look-up, one MAC and one `w
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -33,7 +34,7 @@ MAX_WAITING = 10_000
 _MAX_KNOWN = 4096
 _HAVE_ARGUMENTS = frozenset({"tools/call", "prompts/get", "completion/complete"})
 _json = msgspec.json.Encoder().encode
-_DIGITS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_is_plain = re.compile(r"[A-Za-z0-9._-]*").fullmatch
 
 
 class TrailRules(msgspec.Struct, frozen=True):
@@ -103,14 +104,9 @@ class Trail:
                 f"the audit journal: {self.journal.sync_problem}", safe_message=REFUSAL
             )
         about, is_clear = self._about(call)
+        arguments = self._arguments(call, is_clear)
         call.audit_sequence = self._write(
-            b'"at":"%b","kind":"start",%b,%b"request_id":"%b"'
-            % (
-                self._stamp().encode(),
-                about,
-                self._arguments(call, is_clear),
-                _plain(call.request_id),
-            )
+            b'"at":"%b","kind":"start",%b%b' % (self._stamp().encode(), about, arguments)
         )
 
     async def wait_begun(self, call: Call) -> None:
@@ -120,7 +116,7 @@ class Trail:
     def end(self, call: Call, outcome: str, seconds: float) -> None:
         """Record how a call ended that had begun; see `CallRecorder`."""
         self._write_or_wait(
-            b'"at":"%b","kind":"outcome",%b,"start":%d,"outcome":"%b",%b"duration_ms":%.3f,"request_id":"%b"'
+            b'"at":"%b","kind":"outcome",%b,"start":%d,"outcome":"%b",%b"duration_ms":%.3f'
             % (
                 self._stamp().encode(),
                 self._about(call)[0],
@@ -128,7 +124,6 @@ class Trail:
                 outcome.encode(),
                 b'"shadow":%b,' % _json(call.shadowed) if call.shadowed else b"",
                 seconds * 1000,
-                _plain(call.request_id),
             )
         )
 
@@ -136,14 +131,13 @@ class Trail:
         """Record that a call was refused before it began; see `CallRecorder`."""
         about, is_clear = self._about(call)
         self._write_or_drop(
-            b'"at":"%b","kind":"refusal",%b,%b"outcome":"%b","duration_ms":%.3f,"request_id":"%b"'
+            b'"at":"%b","kind":"refusal",%b%b,"outcome":"%b","duration_ms":%.3f'
             % (
                 self._stamp().encode(),
                 about,
                 self._arguments(call, is_clear),
                 code.encode(),
                 seconds * 1000,
-                _plain(call.request_id),
             )
         )
 
@@ -251,7 +245,7 @@ class Trail:
         return _json({"at": self._stamp(), **fields})[1:-1]
 
     def _about(self, call: Call) -> tuple[bytes, bool]:
-        """Give who calls what, as the inside of an object, and whether arguments are written in clear."""
+        """Give who calls what, as members of an object, and whether arguments are written in clear."""
         key = (call.principal.id, call.endpoint, call.method, call.name, call.provider)
         known = self._known.get(key)
         if known is None:
@@ -268,20 +262,21 @@ class Trail:
                 fnmatchcase(call.name, pattern) for pattern in self._rules.clear
             )
             known = self._known[key] = _json(fields)[1:-1], is_clear
-        return known
+        about, is_clear = known
+        return b'%b,"request_id":"%b"' % (about, _plain(call.request_id)), is_clear
 
     def _arguments(self, call: Call, is_clear: bool) -> bytes:
-        """Give the members about the arguments, each with a comma behind it."""
+        """Give the members about the arguments, each with a comma before it."""
         if call.method not in _HAVE_ARGUMENTS:
             return b""
         raw = _raw_arguments(call)
-        digest = b'"arguments_digest":"%b",' % self._digest(raw).encode()
+        digest = b',"arguments_digest":"%b"' % self._digest(raw).encode()
         if not is_clear:
             return digest
         clear = _json(self._redactor.value(dict(call.arguments)))
         if len(clear) > MAX_CLEAR_BYTES:
             clear = _json(f"{len(clear)} bytes, more than {MAX_CLEAR_BYTES}")
-        return b'%b"arguments":%b,' % (digest, clear)
+        return b'%b,"arguments":%b' % (digest, clear)
 
     def _text(self, text: str) -> str:
         return self._redactor.text(text, MAX_NAME_CHARS)
@@ -300,6 +295,6 @@ def _raw_arguments(call: Call) -> bytes | msgspec.Raw:
 
 def _plain(text: str) -> bytes:
     """Give a request's id as it stands inside of a JSON string."""
-    if text.isascii() and _DIGITS.issuperset(text):
+    if _is_plain(text):
         return text.encode()
     return _json(text)[1:-1]
