@@ -233,7 +233,9 @@ class Rig:
     def census(self) -> Census:
         """Count."""
         names = Counter(
-            _kind(task.get_name()) for task in asyncio.all_tasks() if not _is_ours(task.get_name())
+            _kind(task.get_name())
+            for task in asyncio.all_tasks()
+            if not _is_ours(task.get_name()) and not _is_wait(task)
         )
         return Census(
             len(self.house.live.parking),
@@ -256,8 +258,8 @@ class Rig:
                 await upstream.refresh(Kind.TOOL, viewer)
         return self.census()
 
-    async def settled(self, start: Census, within_s: float = 20.0) -> None:
-        """Wait until nothing is more than it was."""
+    async def settled(self, start: Census, within_s: float = 40.0) -> None:
+        """Wait until nothing is more than it was. What many calls at once opened stays open, idle, for 30 s."""
         excess = self.census().excess(start)
         try:
             async with asyncio.timeout(within_s):
@@ -265,12 +267,31 @@ class Rig:
                     await asyncio.sleep(0.05)
                     excess = self.census().excess(start)
         except TimeoutError:
-            raise AssertionError(f"left over: {excess}") from None
+            raise AssertionError(f"left over: {excess}\n{_where_requests_are()}") from None
+
+
+def _where_requests_are() -> str:
+    """What each request waits for, outermost first."""
+    said = []
+    for task in asyncio.all_tasks():
+        if _kind(task.get_name()) == "request":
+            inner: Any = task.get_coro()
+            while (code := getattr(inner, "cr_code", None)) is not None:
+                frame = inner.cr_frame
+                said.append(f"{code.co_filename}:{frame.f_lineno if frame else '?'} {code.co_name}")
+                inner = inner.cr_await
+            said.append(f"  awaits {inner!r}")
+    return "\n".join(said)
 
 
 def _kind(name: str) -> str:
     """The tasks of requests are numbered."""
     return "request" if name.startswith("Task-") else name
+
+
+def _is_wait(task: asyncio.Task[Any]) -> bool:
+    """What `wait_for` makes of the pauses of tasks that are counted themselves."""
+    return getattr(task.get_coro(), "__qualname__", "") == "Event.wait"
 
 
 def _is_ours(name: str) -> bool:
