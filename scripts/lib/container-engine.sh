@@ -255,8 +255,8 @@ CONF
   for name in compose buildx; do
     [ ! -e "$to/docker-$name" ] || continue
     APT_CONFIG=$work/apt.conf apt-get download --quiet "docker-$name"
-    for package in docker-"$name"_*.deb; do dpkg-deb --extract "$package" "$work/root"; done
-    install -m 755 "$work/root/usr/libexec/docker/cli-plugins/docker-$name" "$to/docker-$name"
+    for package in docker-"$name"_*.deb; do dpkg-deb --extract "$package" "$work/unpacked"; done
+    install -m 755 "$work/unpacked/usr/libexec/docker/cli-plugins/docker-$name" "$to/docker-$name"
   done
 }
 
