@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts programs comes first, so that the processes end together: by files of a second each.
 
     Coverage is measured where code is called directly. It slows Python down to two thirds, and whole gateways
-    under load show no line that the others have not shown.
+    show one line in a hundred that the others have not shown.
     """
     for item in items:
         if item.path.relative_to(TESTS).parts[0] not in MEASURED:
