@@ -12,13 +12,14 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.coverage_limits import CoverageLimits
+from tests.support.coverage_limits import CoverageLimits, Measuring
 
 pytest_plugins = ["pytester"]
 
 TESTS = Path(__file__).parent
 QUICK = ("unit", "architecture")
 MEASURED = ("unit", "contracts", "properties")
+MEASURING = Measuring()
 
 # How fast this machine is at the moment says nothing about the code; CI gets the same examples every time.
 settings.register_profile(
@@ -56,16 +57,25 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def _is_measured(item: pytest.Item) -> bool:
+    return item.path.relative_to(TESTS).parts[0] in MEASURED
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts programs comes first, so that the processes end together: by files of a second each.
 
     Coverage is measured where code is called directly. It slows Python down to two thirds, and whole gateways
     show one line in a hundred that the others have not shown.
     """
-    for item in items:
-        if item.path.relative_to(TESTS).parts[0] not in MEASURED:
-            item.add_marker(pytest.mark.no_cover)
-    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] in QUICK)
+    items.sort(
+        key=lambda item: (_is_measured(item), item.path.relative_to(TESTS).parts[0] in QUICK)
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Coverage starts once, before the first test that is measured: by the order above, none follows that is not."""
+    MEASURING.switch(_is_measured(item))
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

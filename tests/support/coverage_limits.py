@@ -2,7 +2,7 @@
 
 Knows the limits of `pyproject.toml` (`tool.waygate.coverage-limits`) and how to ask coverage.py for a package's share
 of lines and branches. A package below its limit becomes an error of the run, so that pytest's last line says so.
-Measures nothing itself: `--cov` does.
+Measures nothing itself, `--cov` does; `Measuring` says for which tests.
 """
 
 from __future__ import annotations
@@ -17,6 +17,26 @@ import coverage
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+
+class Measuring:
+    """Stops the coverage of this process, and goes on with it; nothing where none is measured.
+
+    To be switched seldom: a thread that lives through it keeps its trace function, which undoes itself later, at
+    a moment when another thread may be doing the same.
+    """
+
+    def __init__(self) -> None:
+        self._stopped: coverage.Coverage | None = None
+
+    def switch(self, on: bool) -> None:
+        """Measure from here on, or no longer."""
+        if on and self._stopped is not None:
+            self._stopped.start()
+            self._stopped = None
+        elif not on and self._stopped is None and (running := coverage.Coverage.current()):
+            running.stop()
+            self._stopped = running
 
 
 @dataclass(frozen=True)
