@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from urllib.parse import unquote
 
 import httptools
@@ -21,7 +21,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from waygate_mcp.web.cycle import Cycle, split_target
-from waygate_mcp.web.guard import CONNECTION
+from waygate_mcp.web.guard import MEMORY
+from waygate_mcp.web.heads import Cut, Head, Heads
 
 __all__ = ["Connection", "ConnectionLimits"]
 
@@ -39,7 +40,12 @@ class ConnectionLimits:
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of ours. A subclass gives `current_limits`."""
+    """A connection of ours. A subclass gives `current_limits`; its connections share the heads they know."""
+
+    heads: ClassVar[Heads]
+
+    def __init_subclass__(cls) -> None:
+        cls.heads = Heads()
 
     @staticmethod
     def current_limits() -> ConnectionLimits:
@@ -68,18 +74,28 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
         super().connection_lost(exc)
+        if not self.connections:
+            self.heads.clear()
         # A cycle knows its connection; apart, both are gone at once and not at a collection.
         self.cycle = cast("Any", None)
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, and watch how long the head gets."""
+        """Serve a request whose head is known; else feed the parser, and watch how long the head gets."""
         self._idle_since = None
+        cut: Cut | None = None
+        if not (self._is_in_head or self._is_in_body) and self._is_idle:
+            cut = self.heads.cut(data)
+            if cut is not None and (head := self.heads.find(cut)) is not None:
+                self._serve_known(head, cut.length, data[cut.body_at :])
+                return
         try:
             self._feed(data)
         except httptools.HttpParserError:
             self._refuse(400, "Invalid HTTP request.")
             return
+        if cut is not None:
+            self._learn(cut)
         if self._is_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -93,14 +109,42 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
         self._is_in_head = True
-        if self._scope is None:
-            super().on_message_begin()
-            self._scope = cast("dict[str, Any]", self.scope)
-            del self._scope["state"]  # the doors keep theirs elsewhere
-            self._scope[CONNECTION] = {}
         self.url = b""
         self.headers = []
-        self.scope = cast("Any", {**self._scope, "headers": self.headers})
+        self.scope = cast("Any", {**(self._scope or self._own_scope()), "headers": self.headers})
+
+    def _own_scope(self) -> dict[str, Any]:
+        """Make what stands in the scope of every request of this connection."""
+        super().on_message_begin()
+        own = self._scope = cast("dict[str, Any]", self.scope)
+        del own["state"]  # the doors keep theirs elsewhere
+        return own
+
+    def _serve_known(self, head: Head, length: bytes, body: bytes) -> None:
+        """Begin a request that is all here, as the parser's callbacks would have."""
+        self._disarm()
+        scope = {**(self._scope or self._own_scope()), **head.take(length), MEMORY: head.memory}
+        self.scope = cast("Any", scope)
+        self.headers = scope["headers"]
+        self.expect_100_continue = False
+        cycle = self.cycle = Cycle(self, True)
+        cycle.body = cast("Any", body)
+        cycle.more_body = False
+        cycle.message_event.set()
+        cycle.start(self.loop, self.app, self.tasks)
+
+    def _learn(self, cut: Cut) -> None:
+        """Keep the head of the request that was parsed just now, if nothing of it was special."""
+        cycle: Any = self.cycle
+        if (
+            cycle is not None
+            and not cycle.more_body
+            and cycle.keep_alive
+            and cycle.scope is self.scope
+        ):
+            scope = cast("dict[str, Any]", self.scope)
+            if scope["http_version"] == "1.1" and not self.parser.should_upgrade():
+                self.heads.learn(cut, scope)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header as it is; what it asks for is looked at once, when all are here."""

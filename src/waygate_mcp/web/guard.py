@@ -16,7 +16,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -38,17 +38,17 @@ from waygate_mcp.model.unverified import UnverifiedError
 from waygate_mcp.web.problems import Refused
 from waygate_mcp.web.resource import Resource, resource_of
 
-__all__ = ["CONNECTION", "STRANGER", "Admission", "Guard", "guard_of"]
+__all__ = ["MEMORY", "STRANGER", "Admission", "Guard", "guard_of"]
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
 _MAX_REMEMBERED = 256
 REMEMBER_S = 1.0
-"""Seconds for which the same headers on the same connection are the same caller: a key that is taken
-back stops within two (threat model rule 7)."""
+"""Seconds for which the same head is the same caller: a key that is taken back stops within two (threat
+model rule 7)."""
 
-CONNECTION = "waygate.connection"
-"""Name in the scope of what the requests of one connection share."""
+MEMORY = "waygate.memory"
+"""Name in the scope of what is kept of a head, where its very bytes came before (`web/heads.py`)."""
 
 _LAST = "admitted"
 
@@ -91,13 +91,12 @@ class Admission(msgspec.Struct):
 
 
 class _Seen(msgspec.Struct, frozen=True):
-    """The headers a connection's last request was let in with, by whom, and as what."""
+    """By whom and as what the last request with a head was let in."""
 
-    look: int
-    pairs: _Pairs
     endpoint: str
     guard: Guard
     until_s: float
+    pairs: Sequence[tuple[bytes, bytes]]
     headers: dict[bytes, bytes]
     request_id: str | None
     principal: Principal
@@ -131,40 +130,31 @@ class Guard:
     def admit(self, scope: _Scope, endpoint: str = DEFAULT_ENDPOINT) -> Admission:
         """Let a request to an endpoint in, or say why not; all that is no endpoint goes by the default one.
 
-        One with the very headers of the request before it on its connection is let in as that one was.
+        One with the very head of a request before it is let in as that one was.
 
         Raises:
             Refused: 400, 401, 403, 421, 431 or 503, with the request's id.
             UnverifiedError: see `admit_later`.
         """
-        seen: dict[str, _Seen] | None = scope.get(CONNECTION)
-        if seen is None:
+        memory: dict[str, _Seen] | None = scope.get(MEMORY)
+        if memory is None:
             return self._admit(scope, endpoint)
-        pairs = tuple(scope["headers"])
-        # Hashed with the process's own secret first, so that comparing what does not agree tells
-        # nobody how far it did.
-        look, now_s = hash(pairs), time.monotonic()
-        last = seen.get(_LAST)
+        pairs, now_s = scope["headers"], time.monotonic()
+        last = memory.get(_LAST)
         if (
             last is not None
-            and last.look == look
-            and last.guard is self
             and now_s < last.until_s
-            and last.pairs == pairs
+            and last.guard is self
             and last.endpoint == endpoint
         ):
-            return Admission(last.headers, last.request_id or self._next_id(), last.principal)
+            # The same head, but its body may be longer or shorter.
+            headers = last.headers if pairs is last.pairs else dict(pairs)
+            return Admission(headers, last.request_id or self._next_id(), last.principal)
         admission = self._admit(scope, endpoint)
         given = _sane_id(admission.headers.get(b"x-request-id"))
-        seen[_LAST] = _Seen(
-            look,
-            pairs,
-            endpoint,
-            self,
-            now_s + REMEMBER_S,
-            admission.headers,
-            given,
-            admission.principal,
+        until_s = now_s + REMEMBER_S
+        memory[_LAST] = _Seen(
+            endpoint, self, until_s, pairs, admission.headers, given, admission.principal
         )
         return admission
 

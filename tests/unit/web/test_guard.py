@@ -16,8 +16,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.model.principal import ANONYMOUS, LOCAL, Principal
 from waygate_mcp.model.unverified import UnverifiedError
-from waygate_mcp.web import guard as guard_module
-from waygate_mcp.web.guard import CONNECTION, REMEMBER_S, SINGLE, STRANGER, Guard, guard_of
+from waygate_mcp.web.guard import MEMORY, REMEMBER_S, SINGLE, STRANGER, Guard, guard_of
 from waygate_mcp.web.problems import Refused
 from waygate_mcp.web.resource import Resource
 
@@ -301,59 +300,62 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_the_same_headers_on_one_connection_are_asked_once(clock: list[float]) -> None:
+def test_a_head_that_came_before_is_asked_once_a_second(clock: list[float]) -> None:
     keys = Counted()
     asked = Guard(ServerSection(), keys, lambda _: None)
-    connection: dict[str, Any] = {}
-
-    def admit(*pairs: tuple[bytes, bytes]) -> Any:
-        return asked.admit({"headers": [HOST, *pairs], CONNECTION: connection})
-
-    good = (b"x-api-key", b"good")
-    first, second = admit(good), admit(good)
+    memory: dict[str, Any] = {}
+    headers = [HOST, (b"x-api-key", b"good"), (b"content-length", b"5")]
+    first, second = (asked.admit({"headers": headers, MEMORY: memory}) for _ in range(2))
     assert keys.asked == 1
     assert (first.principal, first.headers) == (second.principal, second.headers)
     assert first.request_id != second.request_id
-    for other in ((b"x-api-key", b"goof"), (b"x-api-key", b"good2"), (b"accept", b"*/*")):
-        with pytest.raises(Refused):
-            admit(other)
-    assert keys.asked == 4
-    admit(good)
-    assert keys.asked == 4
     clock[0] += REMEMBER_S
-    admit(good)
-    assert keys.asked == 5
+    asked.admit({"headers": headers, MEMORY: memory})
+    assert keys.asked == 2
 
 
 @pytest.mark.usefixtures("clock")
-def test_another_connection_another_guard_or_another_header_is_asked_anew() -> None:
+def test_a_longer_body_keeps_its_own_length() -> None:
+    keys = Counted()
+    asked = Guard(ServerSection(), keys, lambda _: None)
+    memory: dict[str, Any] = {}
+    known = [HOST, (b"x-api-key", b"good")]
+    asked.admit({"headers": [*known, (b"content-length", b"5")], MEMORY: memory})
+    longer = asked.admit({"headers": [*known, (b"content-length", b"50")], MEMORY: memory})
+    assert longer.headers == dict([*known, (b"content-length", b"50")])
+    assert keys.asked == 1
+
+
+@pytest.mark.usefixtures("clock")
+def test_another_memory_another_guard_or_none_is_asked_anew() -> None:
     keys = Counted()
     asked, newer = (Guard(ServerSection(), keys, lambda _: None) for _ in range(2))
-    connection: dict[str, Any] = {}
+    memory: dict[str, Any] = {}
     headers = [HOST, (b"x-api-key", b"good")]
-    asked.admit({"headers": headers, CONNECTION: connection})
-    asked.admit({"headers": headers, CONNECTION: {}})
-    newer.admit({"headers": headers, CONNECTION: connection})
-    newer.admit({"headers": [*headers, (b"a", b"b")], CONNECTION: connection})
-    newer.admit({"headers": [*headers, (b"a", b"c")], CONNECTION: connection})
-    assert keys.asked == 5
+    asked.admit({"headers": headers, MEMORY: memory})
+    asked.admit({"headers": headers, MEMORY: {}})
+    newer.admit({"headers": headers, MEMORY: memory})
+    asked.admit({"headers": headers, MEMORY: memory})
+    asked.admit({"headers": headers})
+    asked.admit({"headers": headers})
+    assert keys.asked == 6
+
+
+def test_a_head_that_was_refused_is_refused_again() -> None:
+    asked = keyed([])
+    memory: dict[str, Any] = {}
+    for _ in range(2):
+        with pytest.raises(Refused):
+            asked.admit({"headers": [HOST, (b"x-api-key", b"evil")], MEMORY: memory})
+    assert memory == {}
 
 
 def test_a_request_id_that_was_given_is_kept_each_time() -> None:
     asked = keyed([])
     headers = [HOST, (b"x-api-key", b"good"), (b"x-request-id", b"mine")]
-    connection: dict[str, Any] = {}
-    ids = {asked.admit({"headers": headers, CONNECTION: connection}).request_id for _ in range(3)}
+    memory: dict[str, Any] = {}
+    ids = {asked.admit({"headers": headers, MEMORY: memory}).request_id for _ in range(3)}
     assert ids == {"mine"}
-
-
-def test_equal_hashes_are_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_module, "hash", lambda _: 7, raising=False)
-    asked = keyed([])
-    connection: dict[str, Any] = {}
-    asked.admit({"headers": [HOST, (b"x-api-key", b"good")], CONNECTION: connection})
-    with pytest.raises(Refused):
-        asked.admit({"headers": [HOST, (b"x-api-key", b"evil")], CONNECTION: connection})
 
 
 # --- access tokens
@@ -457,10 +459,9 @@ def test_a_token_without_a_required_scope_is_403() -> None:
     )
 
 
-def test_one_connection_that_goes_from_endpoint_to_endpoint_is_asked_at_each() -> None:
+def test_one_head_that_goes_from_endpoint_to_endpoint_is_asked_at_each() -> None:
     asked = with_tokens(Tokens(token_principal()))
-    connection: dict[str, Any] = {}
-    request = {"headers": [HOST], CONNECTION: connection}
+    request = {"headers": [HOST], MEMORY: {}}
     assert asked.admit(request, "default").principal.id == "oauth:x"
     assert asked.admit(request, "default").principal.id == "oauth:x"
     with pytest.raises(Refused):
