@@ -27,9 +27,11 @@ from waygate_mcp.audit.keys import AuditKeys
 from waygate_mcp.audit.trail import Trail
 from waygate_mcp.audit.verify import verify
 from waygate_mcp.gateway.chain import compose
-from waygate_mcp.gateway.steps.audit import Audit, started
+from waygate_mcp.gateway.steps.audit import started
+from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.model.call import Call, Outcome, Reply
 from waygate_mcp.runtime.clock import Clock
+from waygate_mcp.telemetry.metrics import Metrics
 from waygate_mcp.telemetry.redaction import Redactor
 from waygate_mcp.testing.fakes import call_of
 
@@ -66,7 +68,11 @@ async def answer(_: Call) -> Outcome:
 async def cost_of_step(folder: Path) -> float:
     """Give the CPU µs a call costs more with the journal than without."""
     trail = open_trail(folder)
-    chains = (compose((), answer), compose((Audit(trail), started(trail, is_strict=False)), answer))
+    observe, recording = Observe(Metrics()), Observe(Metrics(), recorder=trail)
+    chains = (
+        compose((observe,), answer),
+        compose((recording, started(trail, is_strict=False)), answer),
+    )
     call = a_call()
     costs: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
@@ -98,7 +104,7 @@ def rate_of_appending(folder: Path) -> float:
 async def rate_of_strict(folder: Path) -> tuple[float, float]:
     """Give records/s, and the median ms a call waits, where each waits for the disk."""
     trail = open_trail(folder)
-    handle = compose((Audit(trail), started(trail, is_strict=True)), answer)
+    handle = compose((Observe(Metrics(), recorder=trail), started(trail, is_strict=True)), answer)
     waits: list[float] = []
     until = time.perf_counter() + STRICT_S
 

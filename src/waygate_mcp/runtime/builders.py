@@ -30,7 +30,7 @@ from waygate_mcp.gateway.parking import ParkingLimits
 from waygate_mcp.gateway.sessions import SessionLimits
 from waygate_mcp.gateway.shadow import judge_in_shadow
 from waygate_mcp.gateway.steps.at_once import AtOnce, AtOnceUpstream
-from waygate_mcp.gateway.steps.audit import Audit, started
+from waygate_mcp.gateway.steps.audit import started
 from waygate_mcp.gateway.steps.authorize import authorize
 from waygate_mcp.gateway.steps.limit import Limit
 from waygate_mcp.gateway.steps.observe import Observe
@@ -262,18 +262,19 @@ def _pinned(
 
 def _steps(document: Document, foundation: Foundation, limit: Step) -> tuple[Step, ...]:
     """Give the rings around every call, outermost first."""
-    observe = Observe(foundation.metrics, foundation.logs.redactor, _notes(foundation))
+    trail = foundation.audit.trail if document.audit.enabled else None
+    observe = Observe(
+        foundation.metrics, foundation.logs.redactor, _notes(foundation), recorder=trail
+    )
     caps = _caps(document)
     limits: tuple[Step, ...] = (limit,)
     if caps.bind_callers:  # before the rates: what is refused for its number spends nothing
         count = foundation.metrics.count_rate_limited
         limits = (AtOnce(Crowd(caps.of_caller, foundation.places, count)), limit)
-    audit = document.audit
-    if not audit.enabled:
+    if trail is None:
         return (observe, *limits, authorize)
-    trail = foundation.audit.trail
-    is_strict = audit.durability == "strict"
-    return (observe, Audit(trail), *limits, authorize, started(trail, is_strict=is_strict))
+    is_strict = document.audit.durability == "strict"
+    return (observe, *limits, authorize, started(trail, is_strict=is_strict))
 
 
 def _admit(

@@ -1,4 +1,4 @@
-"""Counts, times and notes every call that reached the chain, once, however it ends.
+"""Counts, times, notes and records every call that reached the chain, once, however it ends.
 
 And the last look at an error that somebody else worded: credentials of ours that an upstream repeats in it
 are hidden (threat model rules 17 and 33). What is no error costs nothing here.
@@ -13,7 +13,7 @@ from typing import Protocol
 from waygate_mcp.errors import RpcError, WaygateError
 from waygate_mcp.model.call import Call, InputRequired, Outcome
 from waygate_mcp.model.decision import CallResult
-from waygate_mcp.model.ports import CallLog, Handler
+from waygate_mcp.model.ports import CallLog, CallRecorder, Handler
 from waygate_mcp.telemetry.metrics import Metrics
 
 __all__ = ["Observe"]
@@ -32,15 +32,21 @@ class Hides(Protocol):
 class Observe:
     """The outermost step: it sees the outcome every other step produced.
 
-    `hides` is given errors that clients are told as they stand, and `log` is told of each call.
+    `hides` is given errors that clients are told as they stand, and `log` is told of each call. `recorder` is
+    told how each ended that `started` told it had begun, and which were refused.
     """
 
     def __init__(
-        self, metrics: Metrics, hides: Hides | None = None, log: CallLog | None = None
+        self,
+        metrics: Metrics,
+        hides: Hides | None = None,
+        log: CallLog | None = None,
+        recorder: CallRecorder | None = None,
     ) -> None:
         self._metrics = metrics
         self._hides = hides
         self._log = log
+        self._recorder = recorder
 
     async def __call__(self, call: Call, call_next: Handler) -> Outcome:
         """Pass the call on and record how it ended."""
@@ -64,6 +70,9 @@ class Observe:
             return outcome
         finally:
             seconds = time.perf_counter() - started
+            if (recorder := self._recorder) is not None:
+                record = recorder.end if call.audit_sequence else recorder.refuse
+                record(call, result if failure is None else failure.code, seconds)
             self._metrics.observe_call(call.endpoint, call.method, call.provider, result, seconds)
             if self._log is not None:
                 self._log.note(call, result, seconds, failure)

@@ -1,4 +1,4 @@
-"""The rings that record: the beginning before the effect, the end or the refusal after it."""
+"""What is recorded: the beginning before the effect, the end or the refusal after it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 
 from waygate_mcp.errors import ForbiddenError, StorageError
 from waygate_mcp.gateway.chain import compose
-from waygate_mcp.gateway.steps.audit import Audit, started
+from waygate_mcp.gateway.steps.audit import started
+from waygate_mcp.gateway.steps.observe import Observe
 from waygate_mcp.model.call import Call, InputRequired, Outcome, Reply
 from waygate_mcp.model.ports import Handler, Step
+from waygate_mcp.telemetry.metrics import Metrics
 from waygate_mcp.testing.fakes import call_of
 
 
@@ -51,7 +53,8 @@ def chain(
         recorder.log.append("effect")
         return effect()
 
-    return compose((Audit(recorder), *between, started(recorder, is_strict=is_strict)), last)
+    observe = Observe(Metrics(), recorder=recorder)
+    return compose((observe, *between, started(recorder, is_strict=is_strict)), last)
 
 
 @pytest.mark.parametrize(
