@@ -263,7 +263,9 @@ class Trail:
             )
             known = self._known[key] = _json(fields)[1:-1], is_clear
         about, is_clear = known
-        return b'%b,"request_id":"%b"' % (about, _plain(call.request_id)), is_clear
+        request_id = call.request_id
+        plain = request_id.encode() if _is_plain(request_id) else _json(request_id)[1:-1]
+        return b'%b,"request_id":"%b"' % (about, plain), is_clear
 
     def _arguments(self, call: Call, is_clear: bool) -> bytes:
         """Give the members about the arguments, each with a comma before it."""
@@ -291,10 +293,3 @@ def _raw_arguments(call: Call) -> bytes | msgspec.Raw:
     if params is None:
         return _json(call.params.get("arguments"))
     return params.arguments or params.argument
-
-
-def _plain(text: str) -> bytes:
-    """Give a request's id as it stands inside of a JSON string."""
-    if _is_plain(text):
-        return text.encode()
-    return _json(text)[1:-1]
