@@ -22,7 +22,7 @@ import settings
 from calls import WrongAnswerError
 from flame_svg import Stack, draw
 from load import fire
-from run import LOAD_CORE, PLANS, RESULTS, SERVER_CORE, Plan, document_of, prepare
+from run import LOAD_CORE, PLANS, RESULTS, SERVER_CORE, Plan, gateway_of, prepare
 from servers import HERE, Running, Spec
 
 RATE_HZ = 400
@@ -104,7 +104,7 @@ def profile(spec: Spec, plan: Plan, seconds: int, *, target: Path, inside: bool)
 def spec_of(name: str, who: settings.Interpreters, plan: Plan) -> Spec:
     """How the server of this name is started for a scenario."""
     if name == "waygate":
-        return settings.waygate(who, document_of(plan))
+        return gateway_of(plan, who)
     known = [settings.floor(who), *settings.peers(who)]
     return next(spec for spec in known if spec.name == name)
 

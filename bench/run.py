@@ -35,6 +35,9 @@ from servers import HERE, Running, Spec, core_busy_s
 RESULTS = HERE / "results"
 SERVER_CORE, LOAD_CORE = 0, 1
 SETTLE_S = 2.0
+USUAL, KEYS = "waygate.yaml", "waygate-keys.yaml"
+THOUSAND, TWENTY = "waygate-thousand.yaml", "waygate-twenty.yaml"
+NO_JOURNAL = "with key check, validation, metrics and request log"
 
 
 @dataclass(frozen=True)
@@ -45,28 +48,42 @@ class Plan:
     title: str
     era: Era
     method: Method
-    upstreams: int = 0
+    document: str
     is_policy: bool = False
 
 
 PLANS = {
     plan.name: plan
     for plan in (
-        Plan("modern", "tools/call, 2026-07-28", "modern", "tools/call"),
-        Plan("legacy", "tools/call, 2025-11-25, in sessions", "legacy", "tools/call"),
-        Plan("modern-list", "tools/list of 1,000 tools, 2026-07-28", "modern", "tools/list"),
+        Plan("modern", f"tools/call, 2026-07-28, {NO_JOURNAL}", "modern", "tools/call", KEYS),
+        Plan(
+            "legacy",
+            f"tools/call, 2025-11-25, in sessions, {NO_JOURNAL}",
+            "legacy",
+            "tools/call",
+            KEYS,
+        ),
+        Plan("shipped", "tools/call, 2026-07-28, journal and all", "modern", "tools/call", USUAL),
+        Plan(
+            "modern-list",
+            "tools/list of 1,000 tools, 2026-07-28",
+            "modern",
+            "tools/list",
+            THOUSAND,
+        ),
         Plan(
             "legacy-list",
             "tools/list of 1,000 tools, 2025-11-25, in sessions",
             "legacy",
             "tools/list",
+            THOUSAND,
         ),
         Plan(
             "twenty-list",
             "tools/list of 1,000 tools from 20 upstreams, 2025-11-25, in sessions",
             "legacy",
             "tools/list",
-            upstreams=20,
+            TWENTY,
         ),
         Plan(
             "policy",
@@ -74,6 +91,7 @@ PLANS = {
             "the floor is the same server without them",
             "modern",
             "tools/call",
+            USUAL,
             is_policy=True,
         ),
     )
@@ -92,11 +110,9 @@ class Contender:
 
 def gateway_of(plan: Plan, who: settings.Interpreters) -> Spec:
     """Our gateway with the document of a scenario."""
-    if plan.upstreams:
-        return settings.waygate(who, "waygate-twenty.yaml", tool="u01__echo", tools=1_000)
-    if plan.method == "tools/list":
-        return settings.waygate(who, "waygate-thousand.yaml", tools=1_000)
-    return settings.waygate(who)
+    tools = 1_000 if plan.method == "tools/list" else 1
+    tool = "u01__echo" if plan.document == TWENTY else "echo"
+    return settings.waygate(who, plan.document, tool=tool, tools=tools)
 
 
 def specs(
