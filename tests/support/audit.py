@@ -24,10 +24,14 @@ WAIT_S = 10.0
 
 @contextmanager
 def open_journal(
-    folder: Path, options: JournalOptions | None = None, *, keys: AuditKeys = KEYS
+    folder: Path,
+    options: JournalOptions | None = None,
+    *,
+    keys: AuditKeys = KEYS,
+    ring_bytes: int = 0,
 ) -> Iterator[Journal]:
     """A journal that is closed at the end; its head is not written beside it."""
-    journal = Journal(folder, keys, CLOCK.now, options)
+    journal = Journal(folder, keys, CLOCK.now, options, ring_bytes=ring_bytes)
     try:
         yield journal
     finally:

@@ -1,4 +1,4 @@
-"""The files of the journal: `CHAIN.NUMBER.jsonl`, and beside them heads, tombstones and locks.
+"""The files of the journal: `CHAIN.NUMBER.jsonl`, and beside them heads, tombstones, locks and rings.
 
 Knows names, and how a head and a tombstone are written, signed and read. Refuses to know records.
 
@@ -6,6 +6,7 @@ Knows names, and how a head and a tombstone are written, signed and read. Refuse
     20261128T032100Z-ab12cd34ef56.head           how far the chain was, signed
     20261128T032100Z-ab12cd34ef56.pruned         where it begins since older files were let go, signed
     20261128T032100Z-ab12cd34ef56.lock           held by the process that writes it
+    20261128T032100Z-ab12cd34ef56.ring           its last records, on their way to the file (`ring.py`)
 """
 
 from __future__ import annotations

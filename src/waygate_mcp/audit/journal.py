@@ -1,8 +1,9 @@
 """One chain of the journal, written by one process: append, rotate, make durable.
 
-Knows bytes, MACs and files. Refuses to know what a record means. Each record is one `write`, so a
-process that is killed loses nothing that was appended; a thread calls `fdatasync` a moment later, or
-at once for those who wait (one call serves all who wait). `append` is called by one thread only.
+Knows bytes, MACs and files. Refuses to know what a record means. Each record is handed to the kernel, so a
+process that is killed loses nothing that was appended: into a ring (`audit/ring.py`) where there is one,
+else by one `write` each. A thread moves what is in the ring into the file and calls `fdatasync` a moment
+later, or at once for those who wait (one call serves all who wait). `append` is called by one thread only.
 
 What cannot be written is not part of the chain: `append` raises and the next one tries again.
 """
@@ -10,10 +11,12 @@ What cannot be written is not part of the chain: `append` raises and the next on
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +24,7 @@ import msgspec
 
 from waygate_mcp.audit.files import Head, new_chain, sync_folder
 from waygate_mcp.audit.keys import NO_MAC, AuditKeys
+from waygate_mcp.audit.ring import Ring, ring_of
 from waygate_mcp.errors import StorageError
 from waygate_mcp.telemetry.timestamps import Stamp
 
@@ -33,6 +37,7 @@ WAIT_S = 10.0
 """How long a caller waits for the disk before its call is refused."""
 
 _CLOSE_S = 10.0
+_NO_SPACE = "no space left for a whole record"
 _DAY_S = 86_400
 _sync = getattr(os, "fdatasync", os.fsync)
 
@@ -51,12 +56,44 @@ class Tip(NamedTuple):
     mac: bytes
 
 
+class _File:
+    """An open file of records, and how many bytes of it are whole ones."""
+
+    __slots__ = ("fd", "size")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write whole records, all or none.
+
+        Raises:
+            _LostError: a part of them could not be taken back.
+            OSError: they were not written.
+        """
+        written = os.write(self.fd, data)
+        if written == len(data):
+            self.size += written
+            return
+        try:
+            os.ftruncate(self.fd, self.size)
+        except OSError as exc:
+            raise _LostError(errno.ENOSPC, _NO_SPACE) from exc
+        raise OSError(errno.ENOSPC, _NO_SPACE)
+
+
+class _LostError(OSError):
+    """A file ends in a part of a record, and nothing can be written behind it."""
+
+
 class Journal:
     """One chain. Opens its first file with its first record; `close` ends it.
 
     `options` may be replaced at any time. `durable` is the last record on the disk. `write_problem` says why
     the last record could not be written, `sync_problem` why what was written is not on the disk; None where
-    all is well. `failures` counts both.
+    all is well. `failures` counts both. `ring_bytes` is the size of the ring, 0 for none; where none can be made,
+    there is none.
     """
 
     def __init__(
@@ -65,6 +102,8 @@ class Journal:
         keys: AuditKeys,
         now: Callable[[], float],
         options: JournalOptions | None = None,
+        *,
+        ring_bytes: int = 0,
     ) -> None:
         self.folder = folder
         self.keys = keys
@@ -79,9 +118,11 @@ class Journal:
         self._now = now
         self._chain = self.chain.encode()
         self._mac = keys.mac
-        self._fd = -1
+        self._file: _File | None = None
         self._lock_fd = -1
         self._size = 0
+        self._ring_bytes = ring_bytes
+        self._ring: Ring | None = None
         self._day = 0
         self._retired: list[int] = []
         self._has_new_name = False
@@ -100,7 +141,7 @@ class Journal:
         Raises:
             StorageError: it was not written.
         """
-        if self._fd < 0 or self._is_lost or self._size >= self.options.rotate_bytes:
+        if self._file is None or self._is_lost or self._size >= self.options.rotate_bytes:
             self._open_next()
         before, mac = self._tip
         sequence = before + 1
@@ -112,17 +153,11 @@ class Journal:
         )
         mac = self._mac(line)
         data = b'%b,"mac":"%b"}\n' % (line, mac)
-        try:
-            written = os.write(self._fd, data)
-        except OSError as exc:
-            raise self._not_written(exc.strerror or "cannot write") from exc
-        if written != len(data):
-            self._take_back()
-            raise self._not_written("no space left for a whole record")
-        self._size += written
+        ring = self._ring
+        if ring is None or self.write_problem is not None or not ring.put(data):
+            self._write_at_once(data)
+        self._size += len(data)
         self._tip = (sequence, mac)
-        if self.write_problem is not None:
-            self.write_problem = None
         if not self._is_dirty:
             self._is_dirty = True
             self._wake.set()
@@ -144,7 +179,7 @@ class Journal:
         Raises:
             StorageError: it cannot be made.
         """
-        if self._fd >= 0 and int(self._now() // _DAY_S) != self._day:
+        if self._file is not None and int(self._now() // _DAY_S) != self._day:
             self._open_next()
 
     async def wait_durable(self, sequence: int) -> None:
@@ -171,6 +206,7 @@ class Journal:
     def close(self) -> Head | None:
         """End the chain: all on the disk, the head closed; gives it, None where nothing was written.
 
+        Where not all of it could be written the head stays open: who comes next looks what the ring holds.
         Blocks for the disk. Safe to call twice.
         """
         if self._is_closed:
@@ -180,10 +216,12 @@ class Journal:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(_CLOSE_S)
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        return self.head(is_closed=True) if self.durable.sequence else None
+        is_whole = self._ring is None or self._ring.close()
+        self._ring = None
+        if self._file is not None:
+            os.close(self._file.fd)
+            self._file = None
+        return self.head(is_closed=is_whole) if self.durable.sequence else None
 
     def release(self) -> None:
         """Let go of the lock: from now on the chain is nobody's."""
@@ -201,7 +239,7 @@ class Journal:
     def _open_next(self) -> None:
         """Begin the next file; the one before is made durable and closed by the thread."""
         if self._is_closed:
-            raise self._not_written("it is closed")
+            raise self._not_written(OSError(errno.EBADF, "it is closed"))
         number = self.number + 1
         path = self.folder / f"{self.chain}.{number:06d}.jsonl"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -210,16 +248,17 @@ class Journal:
             self._take_lock()
             descriptor = os.open(path, flags, 0o600)
         except OSError as exc:
-            raise self._not_written(exc.strerror or "cannot be opened") from exc
-        if self._fd >= 0:
-            self._retired.append(self._fd)
+            raise self._not_written(exc) from exc
+        if self._file is not None:
+            self._retired.append(self._file.fd)
         self._has_new_name = True
-        self._fd = descriptor
+        self._file = _File(descriptor)
         self._size = 0
         self._is_lost = False
         self.number = number
         self._day = int(self._now() // _DAY_S)
         if self._thread is None:
+            self._make_ring()
             self._thread = threading.Thread(target=self._run, name="audit-sync", daemon=True)
             self._thread.start()
 
@@ -230,17 +269,45 @@ class Journal:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._lock_fd = descriptor
 
-    def _take_back(self) -> None:
-        """Remove the part of a record that found room; where that fails, its file is left behind."""
-        try:
-            os.ftruncate(self._fd, self._size)
-        except OSError:
-            self._is_lost = True
+    def _make_ring(self) -> None:
+        if self._ring_bytes:
+            with suppress(OSError):  # no room, or a file system that maps nothing: it goes without
+                self._ring = Ring(ring_of(self.folder, self.chain), self._ring_bytes)
 
-    def _not_written(self, reason: str) -> StorageError:
-        self.write_problem = reason
+    def _write_at_once(self, data: bytes) -> None:
+        """Write what waits in the ring, and then a record.
+
+        Raises:
+            StorageError: that was not possible.
+        """
+        file = self._file
+        assert file is not None, "`append` opens it"
+        try:
+            if self._ring is not None:
+                self._ring.move(file.write)
+            file.write(data)
+        except OSError as exc:
+            raise self._not_written(exc) from exc
+        if self.write_problem is not None:
+            self.write_problem = None
+
+    def _not_written(self, exc: OSError) -> StorageError:
+        if isinstance(exc, _LostError):
+            self._is_lost = True
+        self.write_problem = exc.strerror or "cannot write"
         self.failures += 1
-        return _error(reason)
+        return _error(self.write_problem)
+
+    def _empty_ring(self, file: _File | None) -> str | None:
+        """Move what waits into the file; gives what went wrong, and then `append` tries it itself."""
+        if self._ring is None or file is None:
+            return None
+        try:
+            self._ring.move(file.write)
+        except OSError as exc:
+            self._not_written(exc)
+            return self.write_problem
+        return None
 
     def _run(self) -> None:
         """Make durable what was written, until the journal is closed."""
@@ -251,25 +318,27 @@ class Journal:
             self._wake.clear()
             self._hurry.clear()
             self._is_dirty = False
-            # In this order: a file that is retired meanwhile is either `current` or in the list.
-            tip, current = self.tip, self._fd
+            # In this order: a file that is retired meanwhile is either `file` or in the list.
+            tip, file = self.tip, self._file
+            unmoved = self._empty_ring(file)
             retired, self._retired = self._retired, []
             has_new_name, self._has_new_name = self._has_new_name, False
-            error = _make_durable((*retired, current), self.folder if has_new_name else None)
+            current = () if file is None or file.fd in retired else (file.fd,)
+            error = _make_durable((*retired, *current), self.folder if has_new_name else None)
             for descriptor in retired:
                 os.close(descriptor)
-            if error is None and current >= 0 and os.fstat(current).st_nlink == 0:
+            if error is None and any(os.fstat(descriptor).st_nlink == 0 for descriptor in current):
                 error = "its file was removed"
             self.sync_problem = error
-            if error is None:
-                self.durable = tip
-            else:
+            if error is not None:
                 self._is_lost = (
                     True  # what a disk has lost once it does not write again: a new file
                 )
                 self.failures += 1
-            self._tell(error)
-            if self._is_closed and (self.durable.sequence == self.tip.sequence or error):
+            elif unmoved is None:
+                self.durable = tip
+            self._tell(error or unmoved)
+            if self._is_closed and (self.durable.sequence == self.tip.sequence or error or unmoved):
                 return
 
     def _tell(self, error: str | None) -> None:
@@ -304,8 +373,7 @@ def _make_durable(descriptors: tuple[int, ...], folder: Path | None) -> str | No
     """Give what went wrong, None where everything is on the disk."""
     try:
         for descriptor in descriptors:
-            if descriptor >= 0:
-                _sync(descriptor)
+            _sync(descriptor)
         if folder is not None:
             sync_folder(folder)
     except OSError as exc:

@@ -1,12 +1,14 @@
-"""What a process that died left behind: calls without an end, and a chain without a closed head.
+"""What a process that died left behind: records on their way, calls without an end, a chain without a closed head.
 
-Knows how open calls are found in a chain nobody writes any more. Refuses to write into a foreign
-chain: what became of its calls is recorded in the chain of whoever found them.
+Knows how open calls are found in a chain nobody writes any more. Refuses to add to a foreign chain: what
+its process had written is moved to where it belongs, what became of its calls is recorded in the chain of
+whoever found them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from waygate_mcp.audit.files import (
     write_beside,
 )
 from waygate_mcp.audit.keys import AuditKeys
-from waygate_mcp.audit.verify import lines_of
+from waygate_mcp.audit.ring import ring_of
+from waygate_mcp.audit.verify import MAX_LINE_BYTES, lines_of, unmoved
 from waygate_mcp.errors import StorageError
 
 __all__ = ["Leftover", "find_leftovers", "settle"]
@@ -42,11 +45,11 @@ class Leftover(msgspec.Struct, frozen=True):
     open_calls: Mapping[int, Mapping[str, Any]]
 
 
-def find_leftovers(folder: Path, own: str) -> list[Leftover]:
-    """Look through all chains that nobody writes and nobody closed. Blocks.
+def find_leftovers(folder: Path, own: str, keys: AuditKeys) -> list[Leftover]:
+    """Look through all chains that nobody writes and nobody closed, and finish their files. Blocks.
 
     Raises:
-        StorageError: they cannot be read.
+        StorageError: they cannot be read, or their last records not moved out of their rings.
     """
     found = []
     for chain in chains_in(folder):
@@ -54,7 +57,7 @@ def find_leftovers(folder: Path, own: str) -> list[Leftover]:
         if chain == own or (head is not None and head.is_closed) or is_live(folder, chain):
             continue
         if segments_of(folder, chain):
-            found.append(_look_through(folder, chain))
+            found.append(_look_through(folder, chain, keys))
     return found
 
 
@@ -73,26 +76,54 @@ def settle(folder: Path, leftover: Leftover, keys: AuditKeys, at: str) -> Head:
     try:
         write_beside(folder, head)
         (folder / f"{leftover.chain}.lock").unlink(missing_ok=True)
+        ring_of(folder, leftover.chain).unlink(missing_ok=True)
     except OSError as exc:
         raise StorageError(f"cannot settle the audit chain {leftover.chain}: {exc}") from exc
     return head
 
 
-def _look_through(folder: Path, chain: str) -> Leftover:
+def _look_through(folder: Path, chain: str, keys: AuditKeys) -> Leftover:
     stone = read_tombstone(folder, chain)
     sequence, mac = (0, "") if stone is None else (stone.sequence, stone.mac)
     open_calls: dict[int, dict[str, Any]] = {}
-    for segment in segments_of(folder, chain):
-        for _, line in lines_of(segment.path):
-            record = _record(line)
-            if record is None:
-                continue
-            sequence, mac = record["sequence"], record["mac"]
-            if record.get("kind") == "start" and len(open_calls) < MAX_OPEN:
-                open_calls[sequence] = record
-            elif record.get("kind") == "outcome" and "of" not in record:
-                open_calls.pop(record.get("start", 0), None)
+
+    def lines() -> Iterator[bytes]:
+        for segment in segments:
+            for _, line in lines_of(segment.path):
+                yield line
+        left = unmoved(folder, chain, sequence, mac, keys)
+        if left:
+            _move(segments[-1].path, [one.line for one in left])
+        for one in left:
+            yield one.line
+
+    segments = segments_of(folder, chain)
+    for line in lines():
+        record = _record(line)
+        if record is None:
+            continue
+        sequence, mac = record["sequence"], record["mac"]
+        if record.get("kind") == "start" and len(open_calls) < MAX_OPEN:
+            open_calls[sequence] = record
+        elif record.get("kind") == "outcome" and "of" not in record:
+            open_calls.pop(record.get("start", 0), None)
     return Leftover(chain, sequence, mac, open_calls)
+
+
+def _move(path: Path, lines: list[bytes]) -> None:
+    """Write records behind the last whole one of a file; the beginning of one stands in the way."""
+    try:
+        with path.open("rb+") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - MAX_LINE_BYTES))
+            rest = handle.read().rpartition(b"\n")[2]
+            handle.seek(size - len(rest))
+            handle.truncate()
+            handle.writelines(lines)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as exc:
+        raise StorageError(f"cannot finish {path}: {exc.strerror}") from exc
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -5,14 +5,15 @@ Knows JSON Lines and CEF. Refuses to judge whether a record is true; `verify.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from waygate_mcp.audit.files import segments_of
-from waygate_mcp.audit.verify import MAX_LINE_BYTES, lines_of
+from waygate_mcp.audit.files import Segment, is_live, read_tombstone, segments_of
+from waygate_mcp.audit.verify import MAX_LINE_BYTES, lines_of, unmoved
 from waygate_mcp.errors import StorageError
 
 __all__ = ["Filters", "Follower", "as_cef", "parse", "records"]
@@ -81,11 +82,30 @@ def records(folder: Path, filters: Filters | None = None) -> Iterator[tuple[Reco
         StorageError: a file cannot be read.
     """
     wants: Callable[[Record], bool] = (filters or Filters()).wants
-    for segment in segments_of(folder):
-        for _, line in lines_of(segment.path):
+    for chain, segments in groupby(segments_of(folder), key=lambda segment: segment.chain):
+        for line in _lines(folder, chain, segments):
             record = parse(line)
             if record is not None and wants(record):
                 yield record, line
+
+
+def _lines(folder: Path, chain: str, segments: Iterable[Segment]) -> Iterator[bytes]:
+    """Yield a chain's lines; where its process died, with those it had not moved into its file."""
+    stone = read_tombstone(folder, chain)
+    last = None
+    for segment in segments:
+        for _, line in lines_of(segment.path):
+            last = line if line.endswith(b"\n") else last
+            yield line
+    if is_live(folder, chain):
+        return
+    record = None if last is None else parse(last)
+    if record is not None:
+        sequence, mac = int(record.get("sequence", 0)), str(record.get("mac", ""))
+    else:
+        sequence, mac = (0, "") if stone is None else (stone.sequence, stone.mac)
+    for one in unmoved(folder, chain, sequence, mac):
+        yield one.line
 
 
 class Follower:

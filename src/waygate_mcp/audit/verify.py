@@ -11,6 +11,7 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,9 +25,10 @@ from waygate_mcp.audit.files import (
     segments_of,
 )
 from waygate_mcp.audit.keys import MAC_BYTES, NO_MAC, AuditKeys
+from waygate_mcp.audit.ring import left_in, ring_of
 from waygate_mcp.errors import StorageError
 
-__all__ = ["MAX_LINE_BYTES", "Finding", "Report", "lines_of", "verify"]
+__all__ = ["MAX_LINE_BYTES", "Finding", "Record", "Report", "lines_of", "unmoved", "verify"]
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_FINDINGS = 10_000
@@ -103,6 +105,59 @@ def verify(
     return report
 
 
+class Record(NamedTuple):
+    """A line as it was written: `body` is what its MAC is of."""
+
+    chain: bytes
+    sequence: int
+    body: bytes
+    mac: bytes
+    line: bytes
+
+
+def _read_record(line: bytes, mac_of: Callable[[bytes], bytes] | None) -> Record | int:
+    """Read a line with its end; where it was not written so, give the number it claims to have, 0 for none."""
+    body, tail = line[: -_TAIL - 1], line[-_TAIL - 1 : -1]
+    start = _START.match(body)
+    if start is None:
+        return 0
+    mac = tail[len(_MAC) : -2]
+    is_ours = tail.startswith(_MAC) and tail.endswith(b'"}')
+    if is_ours and mac_of is not None:
+        is_ours = hmac.compare_digest(mac_of(body), mac)
+    return Record(start[1], int(start[2]), body, mac, line) if is_ours else int(start[2])
+
+
+def unmoved(
+    folder: Path, chain: str, sequence: int, previous: str, keys: AuditKeys | None = None
+) -> list[Record]:
+    """Give the records that stand in a chain's ring only, and follow the one with this number and MAC. Blocks.
+
+    `previous` is empty where there is none before. Without `keys` nobody knows whether they are true.
+
+    Raises:
+        StorageError: the ring cannot be read.
+    """
+    path = ring_of(folder, chain)
+    try:
+        lines = left_in(path)
+    except OSError as exc:
+        raise StorageError(f"cannot read {path}: {exc.strerror}") from exc
+    mac_of = None if keys is None else keys.mac
+    read = (_read_record(line, mac_of) for line in lines if line.endswith(b"\n"))
+    records = {
+        one.sequence: one for one in read if isinstance(one, Record) and one.chain == chain.encode()
+    }
+    found: list[Record] = []
+    mac = previous.encode() or NO_MAC
+    while (one := records.get(sequence + 1)) is not None:
+        if not one.body.endswith(_PREVIOUS + mac + b'"'):
+            break
+        found.append(one)
+        sequence, mac = one.sequence, one.mac
+    return found
+
+
 class _Gaps:
     """Numbers that were passed over and may still turn up."""
 
@@ -171,12 +226,26 @@ class _Chain:
             if torn:
                 self._strange.append((torn, 0, self._expected))
             torn = self._read(segment.path)
+        if not was_live and self._take_unmoved():
+            torn = ""  # the record is whole where it came from
         self._judge_strange()
         for first, last in self._gaps.left():
             self._find("removed", self._chain, _said(first, last, "missing"), first)
         self._judge_end(max((head.sequence for head in heads), default=0), torn, was_live)
         if not heads and not was_live:
             self._find("unanchored", self._chain, "no head says how long this chain was")
+
+    def _take_unmoved(self) -> bool:
+        """Take the records a process that died had not moved into its file; tells whether there are any."""
+        previous = self._previous
+        if previous is None:
+            return False
+        last, before = self._expected - 1, previous.decode()
+        left = unmoved(self._folder, self._chain, last, before, self._keys)
+        for number, record in enumerate(left, start=1):
+            self._count()
+            self._follow(ring_of(self._folder, self._chain), number, record.body, record.mac)
+        return bool(left)
 
     def _take_tombstone(self) -> None:
         stone: Tombstone | None = read_tombstone(self._folder, self._chain)
@@ -214,24 +283,13 @@ class _Chain:
             if not line.endswith(b"\n"):
                 return f"{path.name}:{number}"
             self._count()
-            body, tail = line[: -_TAIL - 1], line[-_TAIL - 1 : -1]
-            start = _START.match(body)
-            is_ours = (
-                start is not None
-                and tail.startswith(_MAC)
-                and tail.endswith(b'"}')
-                and hmac.compare_digest(mac_of(body), tail[len(_MAC) : -2])
-            )
-            if start is None or not is_ours:
-                claimed = int(start[2]) if start is not None else 0
-                self._strange.append((f"{path.name}:{number}", claimed, self._expected))
-                continue
-            sequence = int(start[2])
-            if sequence == self._expected and start[1] == self._id:
-                mac = tail[len(_MAC) : -2]
-                self._follow(path, number, body, mac)
+            record = _read_record(line, mac_of)
+            if isinstance(record, int):
+                self._strange.append((f"{path.name}:{number}", record, self._expected))
+            elif record.sequence == self._expected and record.chain == self._id:
+                self._follow(path, number, record.body, record.mac)
             else:
-                self._place(path, number, start[1], sequence, tail[len(_MAC) : -2])
+                self._place(path, number, record.chain, record.sequence, record.mac)
         return ""
 
     def _count(self) -> None:

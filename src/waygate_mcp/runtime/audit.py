@@ -20,6 +20,7 @@ from waygate_mcp.audit.keys import AuditKeys
 from waygate_mcp.audit.leftovers import Leftover, find_leftovers, settle
 from waygate_mcp.audit.pruning import prune
 from waygate_mcp.audit.reading import Follower, parse
+from waygate_mcp.audit.ring import RING_BYTES
 from waygate_mcp.audit.trail import Trail, TrailRules
 from waygate_mcp.config.audit import AuditSection
 from waygate_mcp.config.file_lock import locked
@@ -66,7 +67,7 @@ class AuditRoom:
     ) -> None:
         self.keys = AuditKeys(master)
         self.folder = settings.data_dir / FOLDER
-        self.journal = Journal(self.folder, self.keys, clock.now)
+        self.journal = Journal(self.folder, self.keys, clock.now, ring_bytes=RING_BYTES)
         self.trail = Trail(self.journal, logs.redactor, clock.now, clock.monotonic)
         self.log = AuditLog(database)
         self._clock = clock
@@ -216,7 +217,7 @@ class AuditRoom:
             )
 
     def _find_leftovers(self) -> list[Leftover]:
-        return find_leftovers(self.folder, self.journal.chain)
+        return find_leftovers(self.folder, self.journal.chain, self.keys)
 
     async def _mark(self, leftover: Leftover) -> None:
         for count, (start, record) in enumerate(leftover.open_calls.items(), start=1):

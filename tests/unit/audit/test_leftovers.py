@@ -34,13 +34,13 @@ def die_with_an_open_call(folder: Path) -> Journal:
 
 def test_open_calls_are_found_and_the_chain_is_settled_once(tmp_path: Path) -> None:
     dead = die_with_an_open_call(tmp_path)
-    (found,) = find_leftovers(tmp_path, "own")
+    (found,) = find_leftovers(tmp_path, "own", KEYS)
     assert (found.chain, found.sequence) == (dead.chain, 4)
     assert {start: record["name"] for start, record in found.open_calls.items()} == {2: "left"}
     head = settle(tmp_path, found, KEYS, AT)
     assert head.is_closed
     assert read_head(tmp_path, dead.chain) == head
-    assert find_leftovers(tmp_path, "own") == []
+    assert find_leftovers(tmp_path, "own", KEYS) == []
     report = verify(tmp_path, KEYS)
     assert report.is_whole
     assert [one.what for one in report.findings] == ["torn"]
@@ -50,8 +50,8 @@ def test_chains_that_are_ours_live_or_closed_are_left_alone(tmp_path: Path) -> N
     write_journal(tmp_path, 3)
     with open_trail(tmp_path) as live:
         live.note("started")
-        assert find_leftovers(tmp_path, "own") == []
-    assert find_leftovers(tmp_path, live.journal.chain) == []
+        assert find_leftovers(tmp_path, "own", KEYS) == []
+    assert find_leftovers(tmp_path, live.journal.chain, KEYS) == []
 
 
 def test_a_tail_cut_from_a_dead_chain_stays_missed_after_it_was_settled(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_tail_cut_from_a_dead_chain_stays_missed_after_it_was_settled(tmp_path
     path.write_bytes(b"".join(lines_in(tmp_path)[:3]))
     open_head = type(head)(head.chain, head.sequence, head.mac, AT).signed(KEYS)
     write_beside(tmp_path, open_head)
-    (found,) = find_leftovers(tmp_path, "own")
+    (found,) = find_leftovers(tmp_path, "own", KEYS)
     assert found.sequence == 3
     settle(tmp_path, found, KEYS, AT)
     assert [one.what for one in verify(tmp_path, KEYS).findings] == ["cut"]
