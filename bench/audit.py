@@ -24,6 +24,7 @@ from typing import Any
 from waygate_mcp.audit.files import write_beside
 from waygate_mcp.audit.journal import Journal, JournalOptions
 from waygate_mcp.audit.keys import AuditKeys
+from waygate_mcp.audit.ring import RING_BYTES
 from waygate_mcp.audit.trail import Trail
 from waygate_mcp.audit.verify import verify
 from waygate_mcp.gateway.chain import compose
@@ -49,8 +50,8 @@ BODY = (
 
 
 def open_trail(folder: Path) -> Trail:
-    """Give a trail with a journal of its own."""
-    journal = Journal(folder, KEYS, CLOCK.now, JournalOptions())
+    """Give a trail with a journal of its own, as the server has it."""
+    journal = Journal(folder, KEYS, CLOCK.now, JournalOptions(), ring_bytes=RING_BYTES)
     return Trail(journal, Redactor(), CLOCK.now, CLOCK.monotonic)
 
 
