@@ -70,7 +70,7 @@ class Cycle(RequestResponseCycle):
     response_complete = False
     chunked_encoding = None
     expected_content_length = 0
-    _task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None
     _heads: ClassVar[tuple[object, dict[int, bytes]]] = (None, {})
 
     def __init__(self, protocol: Any, keep_alive: bool) -> None:
@@ -94,7 +94,7 @@ class Cycle(RequestResponseCycle):
         It takes itself out: a callback for that would be one more turn of the loop for each request.
         """
         task = loop.create_task(self._serve(app, tasks))
-        self._task = task
+        self.task = task
         tasks.add(task)
 
     async def _serve(self, app: Any, tasks: set[asyncio.Task[Any]]) -> None:
@@ -102,7 +102,7 @@ class Cycle(RequestResponseCycle):
         try:
             await self.run_asgi(app)
         finally:
-            task, self._task = self._task, None
+            task, self.task = self.task, None
             if task is not None:
                 tasks.discard(task)
             self.scope.pop("extensions", None)  # see `answer`
