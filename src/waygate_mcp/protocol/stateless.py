@@ -115,11 +115,8 @@ def encode_complete(
     (ttlMs, cacheScope) for cacheable results, `kind` the `resultType`.
     Spec: 2026-07-28 basic/index, "Responses"; server/utilities/caching.
     """
-    head = b'{"resultType":"%b","_meta":{%b' % (kind, server_info)
-    if meta is not None:
-        head += _more_members(_without_server_info(meta))
-    else:
-        head += b"}"
+    more = b"}" if meta is None else _more_members(_without_server_info(meta))
+    head = b'{"resultType":"%b","_meta":{%b%b' % (kind, server_info, more)
     if cache is not None:
         # ttlMs MUST be >= 0
         head += b',"ttlMs":%d,"cacheScope":"%b"' % (max(0, cache[0]), cache[1].encode())
