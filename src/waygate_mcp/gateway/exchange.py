@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Awaitable
 from typing import Any, Protocol
 
 import msgspec
@@ -160,13 +161,14 @@ class Exchange:
 
     # --- the door's side
 
-    async def run(self, handler: Handler) -> None:
+    async def run(self, handler: Handler, task: asyncio.Task[Any] | None = None) -> None:
         """Have the call handled and give the client its one final message.
 
+        `task` is the one this runs in, from whoever knows it: to find it costs more than to be told.
         Returns when the call is over, which may be long after the response of the request that
         brought it. Errors become messages here; only foreign cancellation passes through.
         """
-        self._task = asyncio.current_task()
+        self._task = task or asyncio.current_task()
         message: bytes | None
         try:
             if self._is_cancelled:  # before it began: both stood in the same chunk of input
@@ -192,7 +194,9 @@ class Exchange:
             self._forgive_cancellation()
             message, status = self._word_cancellation()
         self._settle()
-        await self._deliver(message, status)
+        delivery = self._deliver(message, status)
+        if delivery is not None:
+            await delivery
         # Call and exchange know each other; apart, they are gone at once and not at a collection.
         del self.call
         self._task = None
@@ -231,10 +235,9 @@ class Exchange:
         """Word a resolved outcome as the final message."""
         raise NotImplementedError
 
-    async def _deliver(self, message: bytes | None, status: int) -> None:
-        """Give the final message to whoever waits for it."""
-        if self.front is not None:
-            await self.front.finish(message, status)
+    def _deliver(self, message: bytes | None, status: int) -> Awaitable[None] | None:
+        """Give the final message to whoever waits for it. What it gives is awaited."""
+        return None if self.front is None else self.front.finish(message, status)
 
     async def _abandon(self) -> None:
         """Free what the call holds when its task is cancelled by somebody else."""
@@ -276,7 +279,8 @@ class Exchange:
     def _settle(self) -> None:
         """Note that the call is over."""
         self.is_settled = True
-        self._stop_clock()
+        if self._deadline is not None:
+            self._stop_clock()
 
     def _stop_clock(self) -> None:
         if self._deadline is not None:

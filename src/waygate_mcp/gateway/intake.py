@@ -33,7 +33,7 @@ from waygate_mcp.protocol.jsonrpc import INVALID_PARAMS, Message
 from waygate_mcp.protocol.ladder import ModernInbound, entry_name
 from waygate_mcp.protocol.log_levels import LOG_LEVELS
 from waygate_mcp.protocol.methods import Method
-from waygate_mcp.protocol.stateless import Envelope
+from waygate_mcp.protocol.stateless import Envelope, read_progress_token
 from waygate_mcp.protocol.versions import MODERN
 
 __all__ = [
@@ -97,8 +97,7 @@ def split_batch(body: bytes) -> list[bytes]:
 def progress_token(params: Mapping[str, Any]) -> str | int | None:
     """Give the progress token of a request, None where there is none of a legal type."""
     meta = params.get("_meta")
-    token = meta.get("progressToken") if type(meta) is dict else None
-    return token if type(token) is str or type(token) is int else None
+    return read_progress_token(meta) if type(meta) is dict else None
 
 
 def begin_modern(
@@ -115,7 +114,7 @@ def begin_modern(
     assert envelope is not None, "only requests begin calls"
     params = message.params
     live = gateway.live
-    token = progress_token(params)
+    token = envelope.progress_token
     exchange = ModernExchange(
         message.wire_id, front, gateway.parking_place, envelope.log_level, token
     )

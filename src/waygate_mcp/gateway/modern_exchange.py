@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 import msgspec
 
@@ -287,7 +287,7 @@ class ModernExchange(Exchange):
         result = input_required_result(requests, state, self._place.server_info)
         return jsonrpc.encode_result(self.identifier, result)
 
-    async def _deliver(self, message: bytes | None, status: int) -> None:
+    def _deliver(self, message: bytes | None, status: int) -> Awaitable[None] | None:
         """Give the final message to whoever waits, and keep it for a retry that may come."""
         if self._overall is not None:
             self._overall.cancel()
@@ -295,9 +295,8 @@ class ModernExchange(Exchange):
             self._final = (message[len(_head(self.identifier)) :], status)
         if self.id:
             self._place.parking.release(self, None if self._final is None else len(self._final[0]))
-        if self.front is not None:
-            front, self.front = self.front, None
-            await front.finish(message, status)
+        front, self.front = self.front, None
+        return None if front is None else front.finish(message, status)
 
     async def _abandon(self) -> None:
         """Free the place; a retry that is attached waits in a task of its own and is told."""

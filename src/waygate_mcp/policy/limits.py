@@ -86,7 +86,9 @@ class Limiter:
         plan = self._plans.get((principal.id, tool))
         if plan is None or plan[0] is not principal:
             plan = self._plan(principal, tool)
-        return self._take(plan[1]) if plan[1] else None
+        buckets = plan[1]
+        said = self._store.take(buckets) if buckets else None
+        return None if said is None else self._judged(said)
 
     def admit_upstream(self, call: Call) -> Awaitable[None] | None:
         """Count one call of the upstream it was routed to. What it gives is as in `admit`.
@@ -95,12 +97,11 @@ class Limiter:
             RateLimitedError: all callers together called it too often.
         """
         buckets = self._upstreams.get(call.provider)
-        return self._take(buckets) if buckets else None
+        said = self._store.take(buckets) if buckets else None
+        return None if said is None else self._judged(said)
 
-    def _take(self, buckets: tuple[Bucket, ...]) -> Awaitable[None] | None:
-        said = self._store.take(buckets)
-        if said is None:
-            return None
+    def _judged(self, said: Shortage | Awaitable[Shortage | None]) -> Awaitable[None]:
+        """Refuse what the store is short of, now or when it has said so."""
         if isinstance(said, Shortage):
             raise self._refusal(said)
         return self._wait(said)

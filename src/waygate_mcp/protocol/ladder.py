@@ -194,15 +194,14 @@ def _recognise(value: dict[str, Any], headers: Mapping[bytes, bytes]) -> ModernI
     if type(params.get("name", "")) is not str or type(arguments) is not dict:
         return None
     known = _known.get(_look(method, params, headers))
-    is_same = (
-        known is not None
-        and len(value) == 4
-        and value.get("jsonrpc") == "2.0"
-        and jsonrpc.is_valid_id(identifier)
-        and len(params) == 1 + ("name" in params) + (arguments is not params)
-        and jsonrpc.encode_json(params["_meta"]) == known.meta
-    )
-    if known is None or not is_same:
+    if (
+        known is None
+        or len(value) != 4
+        or value.get("jsonrpc") != "2.0"
+        or not jsonrpc.is_valid_id(identifier)
+        or len(params) != 1 + ("name" in params) + (arguments is not params)
+        or jsonrpc.encode_json(params["_meta"]) != known.meta
+    ):
         return None
     message = Message(MessageShape.REQUEST, identifier, method, params)
     return ModernInbound(message, known.method, known.envelope)

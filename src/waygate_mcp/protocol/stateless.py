@@ -34,6 +34,7 @@ __all__ = [
     "listen_end_result",
     "read_envelope",
     "read_listen_filter",
+    "read_progress_token",
     "server_info_meta",
     "tag_notification",
 ]
@@ -57,12 +58,14 @@ _LIST_FILTERS = ("toolsListChanged", "promptsListChanged", "resourcesListChanged
 class Envelope(msgspec.Struct, frozen=True):
     """The context of one request. `log_level` None means: send no log messages at all.
 
-    `client_name` is for display only and holds at most 128 characters.
+    `client_name` is for display only and holds at most 128 characters. `progress_token` is None where
+    there is none of a legal type.
     """
 
     capabilities: ClientCapabilities
     client_name: str
     log_level: str | None
+    progress_token: str | int | None
 
 
 def read_envelope(meta: Mapping[str, Any]) -> Envelope | str:
@@ -82,7 +85,14 @@ def read_envelope(meta: Mapping[str, Any]) -> Envelope | str:
         ClientCapabilities.parse(declared, MODERN),
         name[:_MAX_NAME_CHARS] if type(name) is str else "",
         level,
+        read_progress_token(meta),
     )
+
+
+def read_progress_token(meta: Mapping[str, Any]) -> str | int | None:
+    """Give the progress token a request's `_meta` holds, None where there is none of a legal type."""
+    token = meta.get("progressToken")
+    return token if type(token) is str or type(token) is int else None
 
 
 def server_info_meta(server_info: Mapping[str, Any]) -> bytes:
@@ -105,11 +115,8 @@ def encode_complete(
     (ttlMs, cacheScope) for cacheable results, `kind` the `resultType`.
     Spec: 2026-07-28 basic/index, "Responses"; server/utilities/caching.
     """
-    head = b'{"resultType":"%b","_meta":{%b' % (kind, server_info)
-    if meta is not None:
-        head += _more_members(_without_server_info(meta))
-    else:
-        head += b"}"
+    more = b"}" if meta is None else _more_members(_without_server_info(meta))
+    head = b'{"resultType":"%b","_meta":{%b%b' % (kind, server_info, more)
     if cache is not None:
         # ttlMs MUST be >= 0
         head += b',"ttlMs":%d,"cacheScope":"%b"' % (max(0, cache[0]), cache[1].encode())

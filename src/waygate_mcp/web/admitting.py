@@ -66,16 +66,17 @@ def _noted(visit: Visit, guard: Guard, admission: Admission) -> Admission:
 
 
 async def ask_for_scopes(
-    visit: Visit, guard: Guard, endpoint: str, inbound: ModernInbound | LegacyInbound
+    visit: Visit,
+    principal: TokenPrincipal,
+    guard: Guard,
+    endpoint: str,
+    inbound: ModernInbound | LegacyInbound,
 ) -> bool:
     """Answer 403 where scopes would permit what a token does not; False where the call may go on.
 
     This only tells a client what to ask for: that it may not is decided where the call is.
     Spec: 2026-07-28 basic/authorization, "Scope Challenge Handling".
     """
-    principal = visit.principal
-    if not isinstance(principal, TokenPrincipal):
-        return False
     messages: Sequence[Message]
     messages = (inbound.message,) if isinstance(inbound, ModernInbound) else inbound.messages
     permissions = [

@@ -21,7 +21,6 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from waygate_mcp.web.cycle import Cycle, split_target
-from waygate_mcp.web.guard import MEMORY
 from waygate_mcp.web.heads import Cut, Head, Heads
 
 __all__ = ["Connection", "ConnectionLimits"]
@@ -84,11 +83,15 @@ class Connection(HttpToolsProtocol):
         """Serve a request whose head is known; else feed the parser, and watch how long the head gets."""
         self._idle_since = None
         cut: Cut | None = None
-        if not (self._is_in_head or self._is_in_body) and self._is_idle:
-            cut = self.heads.cut(data)
-            if cut is not None and (head := self.heads.find(cut)) is not None:
-                self._serve_known(head, cut.length, data[cut.body_at :])
-                return
+        cycle: Any = self.cycle
+        if (
+            not (self._is_in_head or self._is_in_body)
+            and (cycle is None or cycle.response_complete)  # idle: in place, each request comes by
+            and (cut := self.heads.cut(data)) is not None
+            and (head := self.heads.find(cut)) is not None
+        ):
+            self._serve_known(head, cut)
+            return
         try:
             self._feed(data)
         except httptools.HttpParserError:
@@ -120,10 +123,12 @@ class Connection(HttpToolsProtocol):
         del own["state"]  # the doors keep theirs elsewhere
         return own
 
-    def _serve_known(self, head: Head, length: bytes, body: bytes) -> None:
+    def _serve_known(self, head: Head, cut: Cut) -> None:
         """Begin a request that is all here, as the parser's callbacks would have."""
-        self._disarm()
-        scope = {**(self._scope or self._own_scope()), **head.take(length), MEMORY: head.memory}
+        if self._timer is not None:
+            self._disarm()
+        _, length, body = cut
+        scope = (self._scope or self._own_scope()) | head.take(length)
         self.scope = cast("Any", scope)
         self.headers = scope["headers"]
         self.expect_100_continue = False
@@ -204,7 +209,8 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             cast("Cycle", cycle).start(self.loop, app, self.tasks)

@@ -30,11 +30,8 @@ _COPY_BELOW_BYTES = 16 * 1024
 class _Signal:
     """What a cycle needs of an asyncio.Event, which is only made where somebody waits."""
 
-    __slots__ = ("_event", "_is_set")
-
-    def __init__(self) -> None:
-        self._is_set = False
-        self._event: asyncio.Event | None = None
+    _is_set = False
+    _event: asyncio.Event | None = None
 
     def set(self) -> None:
         """Let those who wait go on."""
@@ -73,7 +70,7 @@ class Cycle(RequestResponseCycle):
     response_complete = False
     chunked_encoding = None
     expected_content_length = 0
-    _task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None
     _heads: ClassVar[tuple[object, dict[int, bytes]]] = (None, {})
 
     def __init__(self, protocol: Any, keep_alive: bool) -> None:
@@ -97,7 +94,7 @@ class Cycle(RequestResponseCycle):
         It takes itself out: a callback for that would be one more turn of the loop for each request.
         """
         task = loop.create_task(self._serve(app, tasks))
-        self._task = task
+        self.task = task
         tasks.add(task)
 
     async def _serve(self, app: Any, tasks: set[asyncio.Task[Any]]) -> None:
@@ -105,7 +102,7 @@ class Cycle(RequestResponseCycle):
         try:
             await self.run_asgi(app)
         finally:
-            task, self._task = self._task, None
+            task, self.task = self.task, None
             if task is not None:
                 tasks.discard(task)
             self.scope.pop("extensions", None)  # see `answer`
@@ -129,16 +126,17 @@ class Cycle(RequestResponseCycle):
             return False
         if self.disconnected:
             return True
-        parts = [self._head(status)]
+        known, heads = Cycle._heads
+        head = heads.get(status) if known is self.default_headers else None
+        parts = [head or self._head(status)]
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
-        if status != 204:
-            parts.append(b"content-length: %d\r\n" % len(body))
         if status >= 400 and _CLOSE in headers:
             self.keep_alive = False
-            parts.append(b"\r\n")
+            end = b"\r\n"
         else:
-            parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+            end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        parts.append(end if status == 204 else b"content-length: %d\r\n%b" % (len(body), end))
         self.response_started = self.response_complete = True
         if len(body) < _COPY_BELOW_BYTES:
             parts.append(body)

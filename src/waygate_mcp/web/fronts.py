@@ -36,15 +36,15 @@ _LARGE_BYTES = 512 * 1024
 class ModernFront:
     """Carries a modern call's messages on the response of its own POST."""
 
-    __slots__ = ("_waiter", "exchange", "generation", "is_done", "visit", "watch")
+    # What most calls leave as it is stands in the class: it is set where it differs.
+    is_done = False
+    exchange: Exchange | None = None
+    generation: Generation[Guard] | None = None
+    watch: asyncio.Task[None] | None = None
+    _waiter: asyncio.Event | None = None
 
     def __init__(self, visit: Visit) -> None:
-        self.is_done = False
-        self.exchange: Exchange | None = None
-        self.generation: Generation[Guard] | None = None
-        self.watch: asyncio.Task[None] | None = None
         self.visit = visit
-        self._waiter: asyncio.Event | None = None
 
     async def until_done(self) -> None:
         """Wait until the final message was written."""
@@ -102,17 +102,11 @@ class LegacyFront:
     A lost connection is not a cancellation: events go on into the buffer.
     """
 
-    __slots__ = (
-        "_monotonic",
-        "_prefers_stream",
-        "_session",
-        "_stream",
-        "exchange",
-        "generation",
-        "is_done",
-        "visit",
-        "watch",
-    )
+    is_done = False
+    exchange: Exchange | None = None
+    generation: Generation[Guard] | None = None
+    watch: asyncio.Task[None] | None = None
+    _stream: StreamBuffer | None = None
 
     def __init__(
         self,
@@ -122,15 +116,10 @@ class LegacyFront:
         *,
         prefers_stream: bool = False,
     ) -> None:
-        self.is_done = False
         self._prefers_stream = prefers_stream
-        self.exchange: Exchange | None = None
-        self.generation: Generation[Guard] | None = None
-        self.watch: asyncio.Task[None] | None = None
         self.visit = visit
         self._session = session
         self._monotonic = monotonic
-        self._stream: StreamBuffer | None = None
 
     async def send(self, message: bytes) -> None:
         """Number, keep and write an event, turning the response into a stream if it is none yet."""
@@ -151,7 +140,8 @@ class LegacyFront:
             await visit.begin_stream()
             await visit.end()
         elif self._stream is None and message is not None and self._is_json(message, status):
-            await visit.answer(status, message)
+            if not visit.answer_at_once(status, message):
+                await visit.answer(status, message)
         else:
             stream = self._stream or await self._open()
             if message is not None:

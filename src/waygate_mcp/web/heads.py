@@ -3,7 +3,7 @@
 Clients send the same lines before each of their requests, but for the length of the body. Here is kept
 what the parser made of them, under their very bytes, for requests that arrive whole and alone; whatever is
 not byte for byte what was parsed goes to the parser. Refuses to know who is let in: of that the guard keeps
-what it likes in a head's `memory`, under a deadline of its own.
+what it likes with a head, under a deadline of its own.
 
 A head is taken at its second sight, so that lines nobody sends again (a trace id in each) take no room. The
 bytes are looked up by their hash, which is keyed with the process's own secret: how far a key agrees with
@@ -13,10 +13,11 @@ cost an eighth of the call.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
+
+from waygate_mcp.web.guard import MEMORY
 
 __all__ = ["Cut", "Head", "Heads"]
 
@@ -29,27 +30,22 @@ _MAX_ONCE = 4096
 _END = b"\r\n\r\n"
 _LENGTH = b"content-length"
 _FRAMING = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
-_length_in = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([1-9][0-9]{0,4})\r\n").search
+_BEFORE_LENGTH = (b"\r\nContent-L", b"\r\ncontent-l")
+_BEHIND_NAME = b"ength: "
 
-
-class Cut(msgspec.Struct, frozen=True):
-    """A request that arrived whole: its head without the length, the length as written, where its body begins."""
-
-    key: bytes
-    length: bytes
-    body_at: int
+Cut = tuple[bytes, bytes, bytes]
+"""A request that arrived whole: its head without the length, the length as written, its body."""
 
 
 class Head(msgspec.Struct):
     """What the parser made of a head. `scope` has the members that come from it, `headers` among them.
 
-    `place` is that of the length in `headers`; `memory` is for whoever decides by headers alone.
+    `place` is that of the length in `headers`. Under `MEMORY` is kept what is decided by headers alone.
     """
 
     scope: dict[str, Any]
     headers: list[tuple[bytes, bytes]]
     place: int
-    memory: dict[str, Any]
 
     def take(self, length: bytes) -> dict[str, Any]:
         """Give the members of a scope, for a body of this length. What they hold is not to be changed."""
@@ -75,31 +71,36 @@ class Heads:
     @staticmethod
     def cut(data: bytes) -> Cut | None:
         """Cut what arrived into head and body, None where it is not exactly one request with a body."""
-        body_at = data.find(_END) + 4
-        if not 4 <= body_at <= MAX_HEAD_BYTES:
+        if len(data) > MAX_HEAD_BYTES + MAX_BODY_BYTES:
             return None
-        found = _length_in(data, 0, body_at)
-        if found is None:
+        head, _, body = data.partition(_END)
+        before, name, after = head.partition(_BEHIND_NAME)
+        length, mark, rest = after.partition(b"\r\n")
+        if (
+            not body
+            or length != b"%d" % len(body)
+            or not before.endswith(_BEFORE_LENGTH)
+            or len(head) > MAX_HEAD_BYTES
+            or len(body) > MAX_BODY_BYTES
+        ):
             return None
-        start, end = found.span(1)
-        length = data[start:end]
-        body_bytes = int(length)
-        if len(data) != body_at + body_bytes or body_bytes > MAX_BODY_BYTES:
-            return None
-        return Cut(data[:start] + data[end:body_at], length, body_at)
+        # With the end of the name, which stands nowhere before: one place to put the length back to.
+        return before + name + mark + rest, length, body
 
     def find(self, cut: Cut) -> Head | None:
         """Give the head if it is known."""
-        head = self._young.get(cut.key)
+        key = cut[0]
+        head = self._young.get(key)
         if head is None and self._old:
-            head = self._old.pop(cut.key, None)
+            head = self._old.pop(key, None)
             if head is not None:
-                self._keep(cut.key, head)
+                self._keep(key, head)
         return head
 
     def learn(self, cut: Cut, scope: dict[str, Any]) -> None:
         """Keep what the parser made of a head, if it was seen before and everything in it stands for itself."""
-        seen = hash(cut.key)
+        key = cut[0]
+        seen = hash(key)
         if seen not in self._once:
             if len(self._once) >= _MAX_ONCE:
                 self._once.clear()
@@ -115,7 +116,7 @@ class Heads:
             return
         members = ("method", "path", "raw_path", "query_string", "headers")
         kept = {member: scope[member] for member in members}
-        self._keep(cut.key, Head(kept, headers, names.index(_LENGTH), {}))
+        self._keep(key, Head({**kept, MEMORY: {}}, headers, names.index(_LENGTH)))
 
     def clear(self) -> None:
         """Forget all of them: they hold credentials, and nobody is connected who could send them again."""

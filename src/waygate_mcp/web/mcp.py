@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from waygate_mcp.auth.oauth import TokenPrincipal
 from waygate_mcp.errors import ForbiddenError, LimitError, RateLimitedError, WaygateError
 from waygate_mcp.gateway.endpoint import Endpoint
 from waygate_mcp.gateway.exchange import Exchange
@@ -125,7 +126,7 @@ class McpDoor:
             else:
                 visit.endpoint = endpoint
                 if method == "POST":
-                    calls = generation.in_use()
+                    calls = generation.calls
                     calls.hold()
                     try:
                         await self._post(visit, generation, found)
@@ -185,7 +186,9 @@ class McpDoor:
             inbound = classify_post(body, headers)
             if isinstance(inbound, Refusal):
                 await answer_refusal(visit, inbound)
-            elif await ask_for_scopes(visit, generation.guard, endpoint.name, inbound):
+            elif isinstance(visit.principal, TokenPrincipal) and await ask_for_scopes(
+                visit, visit.principal, generation.guard, endpoint.name, inbound
+            ):
                 return
             elif isinstance(inbound, ModernInbound):
                 await self._modern(visit, generation, endpoint, inbound, body)
@@ -241,7 +244,7 @@ class McpDoor:
         exchange, handler = begun
         bucket = self._begin(front, exchange, generation)
         try:
-            await exchange.run(handler)
+            await exchange.run(handler, visit.task)
         finally:
             self._end(front, bucket)
 
@@ -496,7 +499,7 @@ class McpDoor:
         session.calls[message.wire_id] = exchange
         bucket = self._begin(front, exchange, generation)
         try:
-            await exchange.run(handler)
+            await exchange.run(handler, visit.task)
         finally:
             self._end(front, bucket)
             session.calls.pop(message.wire_id, None)

@@ -65,6 +65,11 @@ class Visit:
         self.scope = scope
         self.receive = receive
 
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The task that serves the request, None where the server does not tell."""
+        return None if self._cycle is None else self._cycle.task
+
     def whole_body(self, limit_bytes: int) -> bytes | None:
         """Give the body if all of it is here and within the limit; else it has to be read."""
         cycle = self._cycle

@@ -55,7 +55,10 @@ class Observe:
         failure: WaygateError | None = None
         try:
             outcome = await call_next(call)
-            result = _result_of(outcome)
+            if isinstance(outcome, InputRequired):
+                result = CallResult.INPUT_REQUIRED
+            else:
+                result = CallResult.TOOL_ERROR if outcome.is_error else CallResult.OK
         except WaygateError as error:
             self._metrics.count_error(error.code)
             failure = error
@@ -87,10 +90,3 @@ class Observe:
         if (message, data) == (error.safe_message, error.data):
             return None
         return RpcError(error.rpc_code, message, data)
-
-
-def _result_of(outcome: Outcome) -> str:
-    """Choose the word an outcome is counted with."""
-    if isinstance(outcome, InputRequired):
-        return CallResult.INPUT_REQUIRED
-    return CallResult.TOOL_ERROR if outcome.is_error else CallResult.OK
