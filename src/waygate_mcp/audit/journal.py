@@ -280,12 +280,11 @@ class Journal:
         Raises:
             StorageError: that was not possible.
         """
-        file = self._file
-        assert file is not None, "`append` opens it"
+        assert self._file is not None, "`append` opens it"
         try:
             if self._ring is not None:
-                self._ring.move(file.write)
-            file.write(data)
+                self._ring.move(self._write_moved)
+            self._file.write(data)
         except OSError as exc:
             raise self._not_written(exc) from exc
         if self.write_problem is not None:
@@ -298,16 +297,23 @@ class Journal:
         self.failures += 1
         return _error(self.write_problem)
 
-    def _empty_ring(self, file: _File | None) -> str | None:
-        """Move what waits into the file; gives what went wrong, and then `append` tries it itself."""
-        if self._ring is None or file is None:
-            return None
-        try:
-            self._ring.move(file.write)
-        except OSError as exc:
-            self._not_written(exc)
-            return self.write_problem
-        return None
+    def _empty_ring(self) -> tuple[_File | None, str | None]:
+        """Move what waits into the file; gives which, and what went wrong: `append` tries it itself then."""
+        moved: list[_File] = []
+        if self._ring is not None:
+            try:
+                self._ring.move(lambda data: moved.append(self._write_moved(data)))
+            except OSError as exc:
+                self._not_written(exc)
+                return None, self.write_problem
+        return (moved[0] if moved else None), None
+
+    def _write_moved(self, data: memoryview) -> _File:
+        """Write what stood in the ring. The file is chosen while nobody else moves: records keep their order."""
+        file = self._file
+        assert file is not None, "a ring is made when the first file is open"
+        file.write(data)
+        return file
 
     def _run(self) -> None:
         """Make durable what was written, until the journal is closed."""
@@ -318,12 +324,14 @@ class Journal:
             self._wake.clear()
             self._hurry.clear()
             self._is_dirty = False
-            # In this order: a file that is retired meanwhile is either `file` or in the list.
+            # In this order: the records up to `tip` are in `file`, in what they were moved into, or in a file
+            # that is in the list by then; one that is retired after that is synced twice.
             tip, file = self.tip, self._file
-            unmoved = self._empty_ring(file)
+            moved_into, unmoved = self._empty_ring()
             retired, self._retired = self._retired, []
             has_new_name, self._has_new_name = self._has_new_name, False
-            current = () if file is None or file.fd in retired else (file.fd,)
+            written = {one.fd for one in (file, moved_into) if one is not None}
+            current = tuple(written.difference(retired))
             error = _make_durable((*retired, *current), self.folder if has_new_name else None)
             for descriptor in retired:
                 os.close(descriptor)

@@ -68,7 +68,7 @@ class Ring:
         self._end = end
         return True
 
-    def move(self, write: Callable[[memoryview], None]) -> None:
+    def move(self, write: Callable[[memoryview], object]) -> None:
         """Hand what was put and not moved yet to `write`; it counts as moved unless that raises."""
         with self._moving:
             start, end = self._moved, self._end

@@ -133,6 +133,33 @@ def test_with_and_without_a_ring_the_files_say_the_same(
     assert verify(folder, KEYS, [journal.head()] if sizes else []).findings == []
 
 
+def test_records_keep_their_order_where_a_file_ends_while_they_are_moved(tmp_path: Path) -> None:
+    arrived, go_on = threading.Event(), threading.Event()
+    with open_journal(tmp_path, SLOW, ring_bytes=800) as journal:
+        journal.append(BODY)
+        ring = journal._ring
+        assert ring is not None
+        move = ring.move
+
+        def move_late(write: Callable[[memoryview], object]) -> None:
+            if threading.current_thread() is journal._thread:
+                arrived.set()
+                assert go_on.wait(5)
+            move(write)
+
+        ring.move = move_late  # type: ignore[method-assign]
+        journal._hurry.set()
+        assert arrived.wait(5)  # the thread has chosen what to make durable
+        journal.options = JournalOptions(sync_s=60, rotate_bytes=1)
+        journal.append(BODY)  # the second file
+        journal.options = SLOW
+        journal.append(BODY + b',"name":"%b"' % (b"x" * 600))  # finds the ring full, and empties it
+        journal.append(BODY)
+        go_on.set()
+    assert sequences(tmp_path) == [1, 2, 3, 4]
+    assert verify(tmp_path, KEYS, [journal.head()]).findings == []
+
+
 def test_it_goes_without_where_no_ring_can_be_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
