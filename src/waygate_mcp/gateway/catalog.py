@@ -151,11 +151,7 @@ class Catalog:
 
     def find_known(self, kind: Kind, name: str, viewer: Viewer) -> Found | None:
         """Find who answers for a name in what is known and fresh, None where that has to be asked."""
-        principal = viewer.principal
-        who = (
-            principal.id if kind in self._private_kinds else None
-        )  # `_key` in place: each call asks
-        slot = self._slots.get((kind, viewer.capabilities, who, principal.scope))
+        slot = self._slots.get(self._key(kind, viewer))
         view = None if slot is None else slot.view
         if view is None or view.expires_s <= self._monotonic():
             return None
