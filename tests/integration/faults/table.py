@@ -87,7 +87,8 @@ async def see(fault: Fault, back: Back, folder: Path) -> None:
         async with healthy(rig):
             start = await rig.at_rest()
             for client in clients:
-                await until_well(client)  # its own stream may have ended with what the other one met
+                # Its own stream may have ended with what the other one met.
+                await until_well(client)
                 async with asyncio.timeout(TOLD_S):
                     final = await client.call(f"bad__{fault.tool}", tag=client.era)
                 check(final, fault.told(back), f"{client.era} client")
