@@ -300,9 +300,10 @@ class Journal:
     def _empty_ring(self) -> tuple[_File | None, str | None]:
         """Move what waits into the file; gives which, and what went wrong: `append` tries it itself then."""
         moved: list[_File] = []
-        if self._ring is not None:
+        ring = self._ring
+        if ring is not None:
             try:
-                self._ring.move(lambda data: moved.append(self._write_moved(data)))
+                ring.move(lambda data: moved.append(self._write_moved(data)))
             except OSError as exc:
                 self._not_written(exc)
                 return None, self.write_problem

@@ -78,13 +78,20 @@ class Ring:
                 write(waiting)
             self._moved = end
 
-    def close(self) -> bool:
-        """Let go of the memory, and of the file where nothing is left in it; tell whether that is so."""
-        with self._moving:
+    def close(self, within_s: float = 1.0) -> bool:
+        """Let go of the memory, and of the file where nothing is left in it; tell whether that is so.
+
+        Where a move does not end in time (a disk that does not answer), all stays as it is.
+        """
+        if not self._moving.acquire(timeout=within_s):
+            return False
+        try:
             is_empty = self._moved == self._end
             if is_empty:
                 self._path.unlink(missing_ok=True)
             self._memory.close()
+        finally:
+            self._moving.release()
         return is_empty
 
 

@@ -82,6 +82,24 @@ def _fail(_: memoryview) -> None:
     raise OSError(errno.ENOSPC, "the disk is full")
 
 
+def test_a_disk_that_does_not_answer_holds_up_no_end(tmp_path: Path) -> None:
+    ring, writing, answered = Ring(tmp_path / "ring", SIZE), threading.Event(), threading.Event()
+    ring.put(b"one\n")
+
+    def write(_: memoryview) -> None:
+        writing.set()
+        answered.wait(5)
+
+    mover = threading.Thread(target=ring.move, args=(write,))
+    mover.start()
+    assert writing.wait(5)
+    assert not ring.close(0.01)
+    assert left_in(tmp_path / "ring") == [b"one\n"]
+    answered.set()
+    mover.join()
+    assert ring.close()
+
+
 def test_its_file_is_private_whole_and_new(tmp_path: Path) -> None:
     path = tmp_path / "ring"
     ring = Ring(path, SIZE)
