@@ -1,17 +1,20 @@
 """The upstream behind the gateways under comparison: one tool, `echo`, as lean as Python allows.
 
-Speaks one era, over HTTP (httptools on a bare asyncio protocol, no framework) or on standard input and
-output. Counts the tool calls it answers: `GET /count` gives the number, so that a gateway that answers
-by itself, or asks twice, is found out. What is compared is what stands in front of it.
+Speaks one era, over HTTP or on standard input and output. Over HTTP it is httptools on a bare asyncio
+protocol without any framework, or, with `--on uvicorn`, one ASGI callable on uvicorn, which is what the
+servers of both SDKs stand on. Counts the tool calls it answers: `GET /count` gives the number, so that a
+gateway that answers by itself, or asks twice, is found out. What is compared is what stands in front of it.
 """
 
 import argparse
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal, cast
 
 import httptools
 import msgspec
+import uvicorn
 import uvloop
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
@@ -28,6 +31,12 @@ SERVER = {"name": "bench-echo", "version": "1"}
 
 
 NOTHING = msgspec.Raw(b"")
+Header = tuple[bytes, bytes]
+JSON: Header = (b"content-type", b"application/json")
+SESSION: Header = (b"mcp-session-id", b"bench-session")
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
 class Request(msgspec.Struct):
@@ -92,6 +101,19 @@ class Echo:
             return head + b'"error":%b}' % encode(error), request.method
         return head + b'"result":%b}' % fixed, request.method
 
+    def respond(self, method: bytes, url: bytes, body: bytes) -> tuple[int, list[Header], bytes]:
+        """Give status, headers and body of the response to an HTTP request."""
+        if url == b"/count":
+            return 200, [JSON], b"%d" % self.calls
+        if method != b"POST":
+            return 200 if method == b"DELETE" else 405, [JSON], b""
+        answer, called = self.answer(body)
+        if not answer:
+            return 202, [JSON], b""
+        if called == "initialize":
+            return 200, [JSON, SESSION], answer
+        return 404 if b'"error"' in answer and self.is_modern else 200, [JSON], answer
+
 
 class Protocol(asyncio.Protocol):
     """One connection: requests in, answers out, in order."""
@@ -123,25 +145,30 @@ class Protocol(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Answer one request."""
         body, self._body = self._body, b""
-        method = self._parser.get_method()
-        if self._url == b"/count":
-            self._write(200, b"%d" % self._echo.calls)
-        elif method != b"POST":
-            self._write(200 if method == b"DELETE" else 405, b"")
-        else:
-            answer, called = self._echo.answer(body)
-            if not answer:
-                self._write(202, b"")
-            elif called == "initialize":
-                self._write(200, answer, b"mcp-session-id: bench-session\r\n")
-            elif b'"error"' in answer and self._echo.is_modern:
-                self._write(404, answer)
-            else:
-                self._write(200, answer)
+        status, headers, answer = self._echo.respond(self._parser.get_method(), self._url, body)
+        lines = [b"HTTP/1.1 %d X\r\n" % status, *(b"%b: %b\r\n" % header for header in headers)]
+        lines += (b"content-length: %d\r\n\r\n" % len(answer), answer)
+        self.transport.write(b"".join(lines))
 
-    def _write(self, status: int, body: bytes, more: bytes = b"") -> None:
-        head = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
-        self.transport.write(head % (status, more, len(body)) + body)
+
+class Asgi:
+    """The same server as an ASGI application."""
+
+    def __init__(self, echo: Echo) -> None:
+        self._echo = echo
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        message = await receive()
+        body = message["body"]
+        while message.get("more_body"):
+            message = await receive()
+            body += message["body"]
+        method, url = scope["method"].encode(), scope["raw_path"]
+        status, headers, answer = self._echo.respond(method, url, body)
+        headers = [*headers, (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
 
 async def serve(echo: Echo, port: int) -> None:
@@ -168,10 +195,16 @@ def main() -> None:
     parser.add_argument(
         "--port", type=int, help="over HTTP; without it on standard input and output"
     )
+    parser.add_argument("--on", choices=("asyncio", "uvicorn"), default="asyncio")
     options = parser.parse_args()
     echo = Echo(options.era)
     if options.port is None:
         speak(echo)
+    elif options.on == "uvicorn":
+        uvicorn.run(
+            Asgi(echo), host="127.0.0.1", port=options.port, loop="uvloop", http="httptools",
+            lifespan="off", access_log=False, log_level="error", backlog=1024,
+        )  # fmt: skip
     else:
         uvloop.run(serve(echo, options.port))
 

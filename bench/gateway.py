@@ -116,10 +116,10 @@ class Contender:
         return min(math.ceil(max(seconds, ANSWERS_EACH * connections * self.call_s)), LONGEST_S)
 
 
-def upstream(stack: ExitStack, who: settings.Interpreters, era: Era) -> Running:
+def upstream(stack: ExitStack, who: settings.Interpreters, era: Era, on: str) -> Running:
     """The echo server of an era, on the load's core."""
     script = str(HERE / "echo_upstream.py")
-    command = (str(who.ours), script, "--era", era, "--port", "{port}")
+    command = (str(who.ours), script, "--era", era, "--on", on, "--port", "{port}")
     return started(stack, Spec(f"echo-{era}", command), LOAD_CORE)
 
 
@@ -327,7 +327,7 @@ def start_all(
 ) -> dict[str, list[Place]]:
     """Start everything, and say who stands before what in each pair."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-    upstreams: dict[str, Running] = {era: upstream(stack, who, era) for era in ERAS}
+    upstreams = {str(era): upstream(stack, who, era, options.upstream) for era in ERAS}
     fronts = {
         era: [
             Place("nginx", nginx(stack, folder, to), upstream=to),
@@ -363,6 +363,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--with", dest="proxies", action="append", default=[], choices=proxies.NAMES,
         help="another maker's gateway as well (repeatable)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--upstream", choices=("asyncio", "uvicorn"), default="asyncio",
+        help="what the upstream is served by: a bare protocol, or uvicorn as the SDKs' servers are",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, help="default: 5")
     parser.add_argument("--round-s", type=float, help="seconds of one round (8)")

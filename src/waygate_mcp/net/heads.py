@@ -82,7 +82,8 @@ class HeadWriter:
             fixed.append(("user-agent", "waygate"))
         fixed += headers
         self._fixed = "".join(f"{name}: {value}\r\n" for name, value in fixed)
-        self._known: dict[tuple[str, str, tuple[Header, ...]], bytes] = {}
+        # By the very tuple of headers: who sends often keeps one. To compare them would cost more than to write.
+        self._known: dict[tuple[str, str, int], tuple[tuple[Header, ...], bytes]] = {}
 
     def write(self, method: str, path: str, headers: Sequence[Header], body: bytes) -> bytes:
         """Give a request as one piece, its body included.
@@ -90,20 +91,22 @@ class HeadWriter:
         Raises:
             LocalProtocolError: something in it must not be sent.
         """
-        key = (method, path, tuple(headers))
-        head = self._known.get(key)
-        if head is None:
+        key = (method, path, id(headers))
+        known = self._known.get(key)
+        if known is not None and known[0] is headers:
+            head = known[1]
+        else:
             head = self._write_head(method, path, headers)
-            if len(head) <= _MAX_KNOWN_HEAD:
+            if type(headers) is tuple and len(head) <= _MAX_KNOWN_HEAD:
                 if len(self._known) >= _MAX_KNOWN:
                     self._known.clear()
-                self._known[key] = head
+                self._known[key] = (headers, head)
         if body or method == "POST":
             return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         return head + b"\r\n"
 
     def _write_head(self, method: str, path: str, headers: Sequence[Header]) -> bytes:
-        """Give all of a head that does not depend on the body: most calls have one that was sent before."""
+        """Give all of a head that does not depend on the body."""
         check_headers(headers)
         if method not in _METHODS:
             raise LocalProtocolError(f"the method {method[:20]!r} must not be sent")

@@ -135,7 +135,7 @@ class PinnedProvider:
 
     def _gate(self, call: Call) -> Awaitable[None] | None:
         """See `Call.gate`: while it waited for its turn or a connection, much may have happened."""
-        kind = self._pinned_kind(call)
+        kind = _KINDS.get(call.method) or self._pinned_kind(call)
         if kind is None or self._may_pass(kind, call.target):
             return None
         return self._check(kind, call)

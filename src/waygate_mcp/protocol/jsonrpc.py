@@ -287,11 +287,6 @@ def _response_problem(value: dict[str, Any]) -> str:
     return ""
 
 
-def _id_bytes(identifier: str | int) -> bytes:
-    """Encode an id."""
-    return b"%d" % identifier if type(identifier) is int else encode_json(identifier)
-
-
 def encode_result(identifier: str | int, result: bytes) -> bytes:
     """Frame a raw JSON object as the result response to request `identifier`."""
     return frame_result(identifier, (result,))
@@ -299,7 +294,9 @@ def encode_result(identifier: str | int, result: bytes) -> bytes:
 
 def frame_result(identifier: str | int, parts: Sequence[bytes | memoryview]) -> bytes:
     """Frame a result that lies in `parts`, so that a large one is copied once and not at each step."""
-    return b"".join((b'{"jsonrpc":"2.0","id":', _id_bytes(identifier), b',"result":', *parts, b"}"))
+    return b"".join(
+        (b'{"jsonrpc":"2.0","id":', encode_json(identifier), b',"result":', *parts, b"}")
+    )
 
 
 def encode_error(
@@ -320,7 +317,7 @@ def encode_error(
         error += b',"data":' + data
     if identifier is None:
         return b'{"jsonrpc":"2.0","error":%b}}' % error
-    return b'{"jsonrpc":"2.0","id":%b,"error":%b}}' % (_id_bytes(identifier), error)
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}}' % (encode_json(identifier), error)
 
 
 def encode_notification(method: str, params: bytes | None = None) -> bytes:
@@ -333,7 +330,7 @@ def encode_notification(method: str, params: bytes | None = None) -> bytes:
 def encode_request(identifier: str | int, method: str, params: bytes) -> bytes:
     """Frame a request; `params` is a raw JSON object."""
     return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (
-        _id_bytes(identifier),
+        encode_json(identifier),
         encode_json(method),
         params,
     )

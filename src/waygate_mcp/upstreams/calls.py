@@ -52,10 +52,10 @@ __all__ = [
 URL_REQUIRED_LEGACY = -32042
 _ERA_PARAMS = frozenset(("inputResponses", "requestState", "task"))
 # Ours on each side, and what may carry private data over the border (protocol.md 9, rule 25).
-_OWN_META = (
+_OWN_META = frozenset((
     VERSION_KEY, CLIENT_INFO_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY, SUBSCRIPTION_KEY,
     "progressToken", "baggage",
-)  # fmt: skip
+))  # fmt: skip
 _MAX_METAS, _MAX_META_BYTES = 256, 1_024
 _metas_without: set[bytes] = set()
 _NAMES = {
@@ -85,7 +85,13 @@ class ModernContext(msgspec.Struct):
     capabilities: ClientCapabilities
     log_level: str | None = None
     extensions: tuple[str, ...] = ()
-    written: msgspec.Raw | None = None
+    written: bytes = b""
+
+    def usual_meta(self) -> bytes:
+        """Give the `_meta` of a request without a token."""
+        if not self.written:
+            self.written = join(modern_meta(self))
+        return self.written
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
@@ -180,8 +186,36 @@ def modern_meta(context: ModernContext, token: str | None = None) -> Members:
     return meta
 
 
+def _plain_arguments(call: Call) -> bytes | None:
+    """Give the arguments of a call of a tool that has nothing else to be passed on: most calls.
+
+    What was parsed is written again, which is far less work than to cut the body into pieces, and used
+    only where the body has the same bytes. None where it does not, or where there is more in the call.
+    """
+    params = call.params
+    meta, arguments = params.get("_meta"), params.get("arguments")
+    if (
+        call.method != "tools/call"
+        or arguments is None
+        or len(params) != (2 if meta is None else 3)
+        or "name" not in params
+        or not (meta is None or (type(meta) is dict and meta.keys() <= _OWN_META))
+        or call.input_responses is not None
+        or call.request_state is not None
+    ):
+        return None
+    try:
+        written = jsonrpc.encode_json(arguments)
+    except (OverflowError, ValueError, RecursionError):  # numbers of any length are read
+        return None
+    return written if not call.body or b'"arguments":%b' % written in call.body else None
+
+
 def modern_params(call: Call, context: ModernContext, token: str | None) -> bytes:
     """Write the parameters of a call for a modern upstream, answers of a retry included."""
+    if token is None and (arguments := _plain_arguments(call)) is not None:
+        name, usual = jsonrpc.encode_json(call.target), context.usual_meta()
+        return b'{"name":%b,"arguments":%b,"_meta":%b}' % (name, arguments, usual)
     members, meta = _entry_params(call)
     if call.input_responses is not None:
         members["inputResponses"] = msgspec.Raw(input_responses(call.input_responses))
@@ -190,9 +224,7 @@ def modern_params(call: Call, context: ModernContext, token: str | None) -> byte
     if meta or token is not None:
         members["_meta"] = msgspec.Raw(join({**meta, **modern_meta(context, token)}))
     else:
-        if context.written is None:
-            context.written = msgspec.Raw(join(modern_meta(context)))
-        members["_meta"] = context.written
+        members["_meta"] = msgspec.Raw(context.usual_meta())
     return join(members)
 
 
@@ -204,6 +236,8 @@ def legacy_params(
     Answers of a retry are not sent: for such an upstream a retry without a parked call is a new call.
     With `task`, a raw object, the call is to become a task.
     """
+    if token is None and task is None and (arguments := _plain_arguments(call)) is not None:
+        return b'{"name":%b,"arguments":%b}' % (jsonrpc.encode_json(call.target), arguments)
     members, meta = _entry_params(call)
     if not revision.has_completion_context and call.method == "completion/complete":
         members.pop("context", None)

@@ -45,6 +45,7 @@ __all__ = [
     "OpenChannel",
     "RemoteError",
     "read_incoming",
+    "read_plain",
 ]
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -52,6 +53,7 @@ _MAX_BATCH = 1_000
 _NOTHING = msgspec.Raw(b"")
 _JSON, _EVENTS = "application/json", "text/event-stream"
 _POST_HEADERS = (("content-type", _JSON), ("accept", f"{_JSON}, {_EVENTS}"))
+_MAX_KEPT_HEADERS = 256
 
 
 class RemoteError(msgspec.Struct, frozen=True):
@@ -120,7 +122,7 @@ def _read(line: bytes) -> list[Incoming]:
     return [_decode_one(line)] if line.lstrip()[:1] != b"[" else _decode_many(line)
 
 
-def _read_plain(data: bytes) -> Incoming | None:
+def read_plain(data: bytes) -> Incoming | None:
     """Read one message written as nearly all are: ASCII, on one line; None for whatever is not so."""
     if not data.isascii() or b"\n" in data or b"\r" in data:
         return None
@@ -340,6 +342,19 @@ class HttpChannel:
         self._poster = exchange if isinstance(exchange, Poster) else None
         self._path = path
         self._limit = limit_bytes
+        self._sent: dict[int, tuple[tuple[Header, ...], tuple[Header, ...]]] = {}
+
+    def _headers_with(self, headers: Sequence[Header]) -> tuple[Header, ...]:
+        """Give the headers of a POST: the same tuple for the same tuple, by which its head is known again."""
+        known = self._sent.get(id(headers))
+        if known is not None and known[0] is headers:
+            return known[1]
+        sent = (*_POST_HEADERS, *headers)
+        if type(headers) is tuple:
+            if len(self._sent) >= _MAX_KEPT_HEADERS:
+                self._sent.clear()
+            self._sent[id(headers)] = (headers, sent)
+        return sent
 
     async def send(
         self, message: bytes, headers: Sequence[Header] = (), *, identifier: str
@@ -348,7 +363,7 @@ class HttpChannel:
         poster = self._poster
         if poster is None:
             return self.request(message, headers)
-        response = await poster.post(self._path, (*_POST_HEADERS, *headers), message)
+        response = await poster.post(self._path, self._headers_with(headers), message)
         conversation: HttpConversation | None = None
         if response.status == 200 and _is_json(response):
             try:
@@ -357,7 +372,7 @@ class HttpChannel:
                     body = await read_body(response, self._limit)
             finally:
                 response.release()
-            incoming = _read_plain(body)
+            incoming = read_plain(body)
             if (
                 incoming is not None
                 and incoming.id == identifier

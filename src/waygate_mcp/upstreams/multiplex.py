@@ -25,7 +25,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.net.http import Header
 from waygate_mcp.protocol import jsonrpc
-from waygate_mcp.upstreams.channel import Begun, Claim, Incoming, read_incoming
+from waygate_mcp.upstreams.channel import Begun, Claim, Incoming, read_incoming, read_plain
 from waygate_mcp.upstreams.outside_text import clipped
 
 __all__ = ["Line", "Multiplex"]
@@ -81,10 +81,10 @@ class Line(Protocol):
     def is_closed(self) -> bool:
         """Tell whether nothing can be sent any more."""
 
-    async def send(self, message: bytes) -> None:
-        """Send one message.
+    def send(self, message: bytes) -> Awaitable[None] | None:
+        """Send one message. What it gives is awaited; None where nothing is to be waited for.
 
-        Raises:
+        Raises, or the awaiting does:
             UpstreamUnavailableError: it was not sent.
         """
 
@@ -128,7 +128,7 @@ class LineConversation:
         self._wake()
 
     async def first(self) -> Incoming | None:
-        """Wait for the first message, and give it where it is the response; else it stays to be read."""
+        """Wait for the first message, and give it where it is the response; None, it stays to be read."""
         while not self._unread:
             if self._is_over:
                 if self._failure is not None:
@@ -137,9 +137,10 @@ class LineConversation:
             self._waiter = get_running_loop().create_future()
             await self._waiter
         incoming, size = self._unread[0]
-        if incoming.is_response:
-            self._unread.popleft()
-            self._unread_bytes -= size
+        if not incoming.is_response:
+            return None
+        self._unread.popleft()
+        self._unread_bytes -= size
         return incoming
 
     async def messages(self) -> AsyncIterator[Incoming]:
@@ -223,17 +224,19 @@ class Multiplex:
         is_sent = True
         try:
             try:
-                await self._send(message)
+                waits = self._begin_sending(message)
+                if waits is not None:
+                    await waits
             except WaygateError:
                 is_sent = False
                 raise
-            first = await conversation.first()
+            response = await conversation.first()
         except BaseException:
             await self._leave(identifier, conversation, is_sent=is_sent)
             raise
-        if first is not None and first.is_response:
+        if response is not None:
             del self._pending[identifier]
-            return first
+            return response
         return self._go_on(identifier, conversation)
 
     @asynccontextmanager
@@ -300,9 +303,14 @@ class Multiplex:
             await line.close()
 
     async def _send(self, message: bytes) -> None:
+        waits = self._begin_sending(message)
+        if waits is not None:
+            await waits
+
+    def _begin_sending(self, message: bytes) -> Awaitable[None] | None:
         if self._line is None or self._failure is not None:
             raise UpstreamUnavailableError(self.upstream, "its line is closed")
-        await self._line.send(message)
+        return self._line.send(message)
 
     async def _cancel(self, identifier: str) -> None:
         """Tell the upstream that nobody waits any more.
@@ -326,6 +334,10 @@ class Multiplex:
         Raises:
             UpstreamProtocolError: too much of it.
         """
+        plain = read_plain(data)
+        if plain is not None:
+            self._route(plain, len(data))
+            return
         try:
             messages = read_incoming(data)
         except ValueError:

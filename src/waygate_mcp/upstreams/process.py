@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
@@ -187,6 +187,9 @@ class ChildProcess:
         self._stop_s = stop_s
         self._decoder = LineDecoder(1)
         self._stdin: asyncio.StreamWriter | None = None
+        self._pipe: asyncio.WriteTransport | None = None
+        self._unwritten: list[bytes] = []
+        self._unwritten_bytes = 0
         self._stdout = asyncio.StreamReader()
         self._stderr = asyncio.StreamReader()
         self._transports: list[asyncio.BaseTransport] = []
@@ -202,7 +205,7 @@ class ChildProcess:
     @property
     def is_closed(self) -> bool:
         """Tell whether nothing can be sent any more."""
-        return self._is_closed or self._stdin is None or self._stdin.is_closing()
+        return self._is_closed or self._pipe is None or self._pipe.is_closing()
 
     async def connect(self, limit_bytes: int) -> None:
         """Take hold of the three pipes."""
@@ -215,6 +218,8 @@ class ChildProcess:
         )
         self._transports.append(writing)
         self._stdin = asyncio.StreamWriter(writing, protocol, None, loop)
+        self._pipe = writing
+        self._loop = loop
         self._unhurried_bytes = writing.get_write_buffer_limits()[1]
 
     async def _reader_of(self, pipe: IO[bytes] | None, limit_bytes: int) -> asyncio.StreamReader:
@@ -226,22 +231,40 @@ class ChildProcess:
         self._transports.append(transport)
         return reader
 
-    async def send(self, message: bytes) -> None:
+    def send(self, message: bytes) -> Awaitable[None] | None:
         """Write one message as a line; a child that does not read holds up whoever writes.
+
+        What it gives is awaited; None where nobody is held up. The lines of one turn of the loop are
+        written together: each write wakes the child.
 
         Raises:
             UpstreamUnavailableError: it was not written.
         """
-        stdin = self._stdin
-        if stdin is None or stdin.is_closing() or self._is_closed:
+        pipe = self._pipe
+        if pipe is None or self._is_closed or pipe.is_closing():
             raise UpstreamUnavailableError(self.name, "its process has ended")
-        if stdin.transport.get_write_buffer_size() > _MAX_UNWRITTEN_BYTES:
+        waiting = pipe.get_write_buffer_size() + self._unwritten_bytes
+        if waiting > _MAX_UNWRITTEN_BYTES:
             raise UpstreamUnavailableError(self.name, "its process does not read")
-        stdin.write(encode_line(message))
-        if stdin.transport.get_write_buffer_size() <= self._unhurried_bytes:
-            return  # nobody is held up
-        with suppress(ConnectionError):  # it may have been read: the end of its output decides
-            await stdin.drain()
+        line = encode_line(message)
+        if not self._unwritten:
+            self._loop.call_soon(self._write)
+        self._unwritten.append(line)
+        self._unwritten_bytes += len(line)
+        return None if waiting + len(line) <= self._unhurried_bytes else self._drain()
+
+    def _write(self) -> None:
+        """Write the lines that are there."""
+        lines, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
+        if lines and not self.is_closed and self._pipe is not None:
+            self._pipe.write(lines[0] if len(lines) == 1 else b"".join(lines))
+
+    async def _drain(self) -> None:
+        """Wait until the child has read most of what is written."""
+        self._write()
+        if self._stdin is not None:
+            with suppress(ConnectionError):  # it may have been read: the end of its output decides
+                await self._stdin.drain()
 
     async def lines(self) -> AsyncGenerator[list[bytes], None]:
         """Give its output, several lines at a time, until it closes it.
@@ -297,6 +320,7 @@ class ChildProcess:
         async with self._closing:
             if self._is_closed:
                 return
+            self._write()
             self._is_closed = True
             try:
                 if self._stdin is not None:

@@ -59,9 +59,9 @@ class _ProcessLine:
         """See Line."""
         return self._child.is_closed
 
-    async def send(self, message: bytes) -> None:
+    def send(self, message: bytes) -> Awaitable[None] | None:
         """See Line."""
-        await self._child.send(message)
+        return self._child.send(message)
 
     async def close(self) -> None:
         """See Line."""

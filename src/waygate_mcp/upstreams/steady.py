@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import msgspec
@@ -148,9 +148,11 @@ class SteadyUpstream:
                     raise self._left_alone()
                 began_s = self._now()
                 try:
-                    held = self._held
-                    if held is None or call.gate is not None:
-                        held = await self._past_gate(call)
+                    held, check = self._held, None
+                    if held is None or (
+                        call.gate is not None and (check := call.gate(call)) is not None
+                    ):
+                        held = await self._past_gate(call, check)
                     held.users += 1
                     try:
                         outcome = await held.upstream.call(call)
@@ -377,8 +379,13 @@ class SteadyUpstream:
         with self._using(held):
             return await held.upstream.call(call)
 
-    async def _past_gate(self, call: Call) -> Held:
-        """Give the open connector once the call's gate lets it pass to that one."""
+    async def _past_gate(self, call: Call, check: Awaitable[None] | None = None) -> Held:
+        """Give the open connector once the call's gate lets it pass to that one.
+
+        `check` is what the gate has given already, if it was asked.
+        """
+        if check is not None:
+            await check
         held = self._held or await self._ready()
         while call.gate is not None and (check := call.gate(call)) is not None:
             await check

@@ -52,6 +52,7 @@ class App:
         self.failure: WaygateError | None = None
         """Why the house did not open, for whoever started the server."""
         self._house = house
+        self._endpoints = {MCP_PATH: DEFAULT_ENDPOINT}
         self._mcp = McpDoor(house)
         self._sse = SseDoor(house)
         self._peers = PeerDoor(house, self._mcp, self._sse)
@@ -63,8 +64,9 @@ class App:
         if scope["type"] == "http":
             try:
                 path: bytes = scope.get("raw_path") or scope["path"].encode()
-                if path == MCP_PATH:
-                    await self._mcp(scope, receive, send, DEFAULT_ENDPOINT)
+                endpoint = self._endpoints.get(path)
+                if endpoint is not None:
+                    await self._mcp(scope, receive, send, endpoint)
                 else:
                     await self._serve(path, scope, receive, send)
             except asyncio.CancelledError:
@@ -89,7 +91,10 @@ class App:
 
     async def _serve(self, path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         if (named := _NAMED.fullmatch(path)) is not None:
-            await self._mcp(scope, receive, send, named[1].decode("latin-1"))
+            endpoint = named[1].decode("latin-1")
+            if endpoint in self._house.current().gateway.endpoints:  # not what strangers make up
+                self._endpoints[path] = endpoint
+            await self._mcp(scope, receive, send, endpoint)
         elif (path == SSE_PATH or path.startswith(MESSAGES_PATH)) and scope["method"] != "OPTIONS":
             # Preflights are answered by the REST door, which asks nobody for a key before.
             await self._sse(scope, receive, send)

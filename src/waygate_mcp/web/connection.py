@@ -127,13 +127,14 @@ class Connection(HttpToolsProtocol):
         """Begin a request that is all here, as the parser's callbacks would have."""
         if self._timer is not None:
             self._disarm()
+        body: Any
         _, length, body = cut
-        scope = (self._scope or self._own_scope()) | head.take(length)
-        self.scope = cast("Any", scope)
+        scope: Any = (self._scope or self._own_scope()) | head.take(length)
+        self.scope = scope
         self.headers = scope["headers"]
         self.expect_100_continue = False
         cycle = self.cycle = Cycle(self, True)
-        cycle.body = cast("Any", body)
+        cycle.body = body
         cycle.more_body = False
         cycle.message_event.set()
         cycle.start(self.loop, self.app, self.tasks)

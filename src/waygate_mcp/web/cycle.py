@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -25,6 +25,23 @@ CYCLE = "waygate.cycle"
 _CLOSE = (b"connection", b"close")
 _COPY_BELOW_BYTES = 16 * 1024
 """Below it a copy behind the head is cheaper than a second buffer."""
+
+
+def _nothing() -> None:
+    """Hear nothing."""
+
+
+async def _leave_undone(_scope: Any, _receive: Any, _send: Any) -> None:
+    """Stand for an application that returned."""
+
+
+def _failing(error: BaseException) -> Any:
+    """Give what stands for an application that failed."""
+
+    async def fail(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise error
+
+    return fail
 
 
 class _Signal:
@@ -78,7 +95,8 @@ class Cycle(RequestResponseCycle):
         self.transport = protocol.transport
         self.flow = protocol.flow
         self.default_headers = protocol.server_state.default_headers
-        self.message_event = cast("asyncio.Event", _Signal())
+        signal: Any = _Signal()
+        self.message_event = signal
         self.on_response = protocol.on_response_complete
         self.keep_alive = keep_alive
         self.body = bytearray()
@@ -100,8 +118,13 @@ class Cycle(RequestResponseCycle):
     async def _serve(self, app: Any, tasks: set[asyncio.Task[Any]]) -> None:
         """Have the application answer; what it leaves undone is uvicorn's to say."""
         try:
-            await self.run_asgi(app)
+            await app(self.scope, self.receive, self.send)
+            if not (self.response_complete or self.disconnected):
+                await self.run_asgi(_leave_undone)
+        except BaseException as exc:  # noqa: BLE001 - uvicorn's rule, which decides what becomes of it
+            await self.run_asgi(_failing(exc))
         finally:
+            self.on_response = _nothing
             task, self.task = self.task, None
             if task is not None:
                 tasks.discard(task)

@@ -41,7 +41,7 @@ def test_no_descriptor_is_closed_twice_or_stays_open(
         before = len(open_descriptors())
         for number in range(PROCESSES):
             child = await processes.start("cat", command, limit_bytes=1024)
-            await child.send(b"{}")
+            assert child.send(b"{}") is None
             async for lines in child.lines():
                 assert lines == [b"{}"]
                 break

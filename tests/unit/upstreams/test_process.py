@@ -24,7 +24,7 @@ async def test_lines_go_in_and_come_out_and_its_end_leaves_nothing(tmp_path: Pat
     descriptors = len(os.listdir("/proc/self/fd"))
     child = await start(ECHO, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
-    await child.send(b'{"a":\n1}')
+    assert child.send(b'{"a":\n1}') is None
     async with asyncio.timeout(20):
         assert await anext(child.lines()) == [b'{"a": 1}']
         await child.close()
@@ -33,7 +33,7 @@ async def test_lines_go_in_and_come_out_and_its_end_leaves_nothing(tmp_path: Pat
     assert child.is_closed
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UpstreamUnavailableError):
-        await child.send(b"{}")
+        child.send(b"{}")
     await asyncio.sleep(0)
     assert len(os.listdir("/proc/self/fd")) <= descriptors
 
