@@ -5,6 +5,9 @@ same era, the bridge in both directions, and a process behind standard input and
 interleaved; ratios compare a server with nginx (or the relay), and ours with it, in the same round. Every
 answer is looked at, and after each round the upstream's own count has to be the number of calls.
 
+`waygate` checks keys and counts, and has its request log and its history on, but not the audit journal,
+which none of the others has; `waygate-audited` is what `waygate serve` does by default, the journal included.
+
     python bench/gateway.py [--quick] [--save gateway] [--with PROXY] [PAIR …]
 
 `--with` adds another maker's gateway (`proxies.py`) to the pairs it can take part in. `--install`, as root,
@@ -78,6 +81,7 @@ http {{
 DOCUMENT = """
 version: 1
 auth: {{mode: keys}}
+audit: {{enabled: {audit}}}
 upstreams:
   modern: {{url: "http://127.0.0.1:{modern}/mcp"}}
   legacy: {{url: "http://127.0.0.1:{legacy}/mcp"}}
@@ -147,15 +151,10 @@ def forwarder(stack: ExitStack, who: settings.Interpreters, *words: str) -> Runn
 
 
 def waygate(
-    stack: ExitStack, who: settings.Interpreters, folder: Path, modern: Running, legacy: Running
+    stack: ExitStack, who: settings.Interpreters, document: Path, audit: str, ports: dict[str, int]
 ) -> Running:
     """Our gateway with an endpoint for each upstream; nothing tuned."""
-    document = folder / "waygate.yaml"
-    document.write_text(
-        DOCUMENT.format(
-            modern=modern.target.port, legacy=legacy.target.port, python=who.ours, here=HERE
-        )
-    )
+    document.write_text(DOCUMENT.format(audit=audit, python=who.ours, here=HERE, **ports))
     spec = settings.waygate(who, str(document))
     server = started(stack, spec, SERVER_CORE)
     server.wait_until_right()
@@ -337,14 +336,21 @@ def start_all(
     }
     child = [str(who.ours), str(HERE / "echo_upstream.py")]
     relay = Place("relay", forwarder(stack, who, "--stdio", *child))
-    ours = waygate(stack, who, folder, upstreams["modern"], upstreams["legacy"])
+    ports = {era: to.target.port for era, to in upstreams.items()}
+    ours = {
+        name: waygate(stack, who, folder / f"{name}.yaml", audit, ports)
+        for name, audit in (("waygate", "false"), ("waygate-audited", "true"))
+    }
     found: dict[str, list[Place]] = {}
     for pair, (era, behind) in PAIRS.items():
         beside = [relay] if behind == "stdio" else fronts[era]
         to = upstreams.get(behind)
         found[pair] = [
             *beside,
-            Place("waygate", ours, f"/servers/{behind}/mcp", to, ours.target.key),
+            *(
+                Place(name, one, f"/servers/{behind}/mcp", to, one.target.key)
+                for name, one in ours.items()
+            ),
         ]
     others = proxies.Others(stack, who, SERVER_CORE, upstreams, child)
     for name in options.proxies:

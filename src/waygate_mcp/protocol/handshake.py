@@ -103,7 +103,9 @@ def downgrade_content(result: bytes, revision: Revision) -> bytes:
     """
     if revision.is_modern:
         return result
-    drops_structured = _NON_OBJECT_STRUCTURED.search(result) is not None
+    drops_structured = (
+        b'"structuredContent"' in result and _NON_OBJECT_STRUCTURED.search(result) is not None
+    )
     has_link = not revision.has_resource_links and b'"resource_link"' in result
     has_audio = not revision.has_audio and b'"audio"' in result
     value = _object(result) if drops_structured or has_link or has_audio else None

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 MAX_BATCH = 50
+_LEGACY = frozenset(name for name, revision in REVISIONS.items() if not revision.is_modern)
 
 _KIND_NAMES: dict[type, str] = {dict: "an object", str: "a string"}
 # Parameters that mean the same wherever they stand.
@@ -123,8 +124,8 @@ def classify_post(
     message = jsonrpc.read_message(value)
     if message.shape == MessageShape.INVALID:
         return _invalid(message)
-    stated = _stated_version(message)
-    if stated is None and (version is None or _is_legacy(version)):
+    stated = _stated_version(message) if "_meta" in message.params else None
+    if stated is None and (version is None or version in _LEGACY):
         return LegacyInbound((message,))
     inbound = _climb(message, stated, version, headers)
     if type(inbound) is ModernInbound and inbound.method is not None:
@@ -233,12 +234,6 @@ def _stated_version(message: Message) -> Any:
     """Give the version the body states, of whatever type; None where it states none."""
     meta = message.params.get("_meta")
     return meta.get(VERSION_KEY) if type(meta) is dict else None
-
-
-def _is_legacy(version: str) -> bool:
-    """Tell whether this names a revision that has sessions."""
-    known = REVISIONS.get(version)
-    return known is not None and not known.is_modern
 
 
 def _invalid(message: Message) -> Refusal:

@@ -7,6 +7,7 @@ Spec: protocol.md 6.4; 2025-11-25 basic/utilities/tasks, "Related Task Metadata"
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 
 from waygate_mcp.errors import CapabilityMissingError, LimitError
 from waygate_mcp.model.call import Answer, Call, Question
@@ -22,18 +23,24 @@ __all__ = ["LiveCall", "LiveCalls"]
 class LiveCall:
     """A call in flight: who to tell, who to ask, and what came of asking."""
 
+    # What most calls leave as it is stands in the class: it is set where it differs.
+    asking: asyncio.TaskGroup | None = None
+    missing: CapabilityMissingError | None = None
+    refused: LimitError | None = None
+    may_be_task = False
+    task_id: str | None = None
+    """The task the request is about, whose questions are its own."""
+
     def __init__(self, call: Call, identifier: str, token: str | None) -> None:
         self.call = call
         self.identifier = identifier
         self.token = token
-        self.asking: asyncio.TaskGroup | None = None
         self.asked: set[str | int] = set()
-        self.missing: CapabilityMissingError | None = None
-        self.refused: LimitError | None = None
-        self.siblings = Siblings()
-        self.may_be_task = False
-        self.task_id: str | None = None
-        """The task the request is about, whose questions are its own."""
+
+    @cached_property
+    def siblings(self) -> Siblings:
+        """The questions asked together."""
+        return Siblings()
 
     def answered_before(self, question: Question) -> Answer | None:
         """Give the answer the client sent along, if it knew the question's key."""

@@ -111,8 +111,9 @@ class TaskCalls:
 
     def wants_listing(self, call: Call) -> bool:
         """Tell whether the list of tools is to be read before a call: it says how the tool is called."""
-        is_asked = call.method == "tools/call" and not has_legacy_tasks(call.revision)
-        return is_asked and self.terms.calls and call.target not in self._is_required
+        if not self.terms.calls or call.target in self._is_required:
+            return False
+        return call.method == "tools/call" and not has_legacy_tasks(call.revision)
 
     def outlasts(self, call: Call) -> bool:
         """Tell whether a call is about a task that a legacy upstream may know in one session only."""
