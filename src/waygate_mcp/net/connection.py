@@ -5,7 +5,7 @@ Refuses to know where it leads, and who waits for it: `pool.py` and `pooled.py` 
 Spec: RFC 9112 6, 9; threat model rules 26 and 27.
 
     state     left by                          to
-    IDLE      begin                            HEAD
+    IDLE      prepare                          HEAD
     IDLE      bytes, or the peer closes        CLOSED
     HEAD      the final response's head        BODY
     BODY      the body's end                   IDLE where it can be used again, else CLOSED
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from enum import Enum, auto
 from typing import NamedTuple, Protocol, Self, cast
 
@@ -30,7 +30,7 @@ from waygate_mcp.errors import (
 )
 from waygate_mcp.net.http import WholeReader
 
-__all__ = ["Connection", "PooledResponse", "State"]
+__all__ = ["Connection", "PooledResponse", "State", "UnsentError", "look"]
 
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_HEADERS = 128
@@ -42,7 +42,12 @@ _LENGTH = b"\r\ncontent-length: "
 _MAX_PLAIN_BYTES = 2 * 1024
 _MAX_DIGITS = 8
 _BROKE_OFF = "broke its answer off"
+_SOMETHING = select.POLLIN | select.POLLHUP | select.POLLERR
 _OUTCOME_UNKNOWN = "The upstream server closed the connection in mid-call; the outcome is unknown."
+
+
+class UnsentError(UpstreamProtocolError):
+    """The connection could not be used any more when its request was to be written: it was not sent."""
 
 
 class State(Enum):
@@ -177,6 +182,15 @@ class _Plain(NamedTuple):
         return cls(answer[:at], answer[stop : end + 4], length, headers)
 
 
+def look(connections: Sequence[Connection]) -> list[int]:
+    """Give the descriptors on which something came, or that were closed: one look at all the sockets."""
+    poll = select.poll()
+    for connection in connections:
+        if connection.descriptor >= 0:
+            poll.register(connection.descriptor, _SOMETHING)
+    return [descriptor for descriptor, _ in poll.poll(0)]
+
+
 class Connection(asyncio.Protocol):
     """A connection of the pool. `upstream` names it in errors.
 
@@ -194,7 +208,7 @@ class Connection(asyncio.Protocol):
         self._upstream = upstream
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._poll: select.poll | None = None
+        self.descriptor = -1
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._response = PooledResponse(self)
         self._headers: dict[str, str] = {}
@@ -207,6 +221,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         self._plain: _Plain | None = None
         self._first: bytes | None = None
+        self._unsent: bytes | None = None
 
     # ------------------------------------------------------------------ for the pool
     @property
@@ -215,10 +230,13 @@ class Connection(asyncio.Protocol):
 
         Looks at the socket itself, so that a close the loop has not yet told us of is seen.
         """
+        return self.is_idle and not look([self])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it serves nobody and is open, as far as the loop has told us."""
         transport = self._transport
-        if self.state is not State.IDLE or transport is None or transport.is_closing():
-            return False
-        return self._poll is None or not self._poll.poll(0)
+        return self.state is State.IDLE and transport is not None and not transport.is_closing()
 
     @property
     def is_waited_for(self) -> bool:
@@ -232,24 +250,36 @@ class Connection(asyncio.Protocol):
             UpstreamProtocolError: what came is no response, or nothing came.
             UpstreamTimeoutError: see `expire`.
         """
-        response = self.begin(request)
+        response = self.prepare(request)
+        self.write(is_quiet=True)
         while not response.status:
             if response.problem is not None:
                 raise response.problem
             await self.wait_more(response)
         return response
 
-    def begin(self, request: bytes) -> PooledResponse:
-        """Send a request in one write; its response has no status before the head is there."""
+    def prepare(self, request: bytes) -> PooledResponse:
+        """Take a request to be sent by `write`; its response has no status before the head is there."""
         response = self._response = PooledResponse(self)
+        self._unsent = request
         self.state = State.HEAD
         self.uses += 1
         self.got_anything = False
         self._unproductive_bytes = self._header_bytes = self._header_count = 0
         self._headers = response.headers
-        assert self._transport is not None
-        self._transport.write(request)
         return response
+
+    def write(self, *, is_quiet: bool) -> None:
+        """Send what was prepared, if it is still wanted; `is_quiet` says that nothing came unasked."""
+        request, self._unsent = self._unsent, None
+        transport = self._transport
+        if request is None or transport is None:
+            return
+        if is_quiet and not transport.is_closing():
+            transport.write(request)
+        else:
+            self._unsent = request
+            self._fail(None)
 
     def finish(self) -> bool:
         """End an exchange; tell whether the connection may serve another, else it is gone."""
@@ -293,12 +323,11 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not derived from it
         sock = transport.get_extra_info("socket")
         if sock is not None:
-            self._poll = select.poll()
-            self._poll.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+            self.descriptor = sock.fileno()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
-        if self.state is State.IDLE:
+        if self.state is State.IDLE or self._unsent is not None:
             self.abort()  # nobody asked for anything: a second answer, or one before its question
             return
         parser = self._parser
@@ -360,7 +389,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
-        if self.state is State.BODY and self._ends_with_close and exc is None:
+        if self._unsent is not None:
+            self._fail(None)
+        elif self.state is State.BODY and self._ends_with_close and exc is None:
             self._response.is_whole = True
             self._fail(None)
         else:
@@ -441,6 +472,12 @@ class Connection(asyncio.Protocol):
         else:
             self._fail(None)
 
+    def _reason(self) -> UpstreamError:
+        """Say why the response ends, where nothing else is known."""
+        if self._unsent is not None:
+            return UnsentError(self._upstream, "closed a connection, or spoke on it unasked")
+        return self._closed(_BROKE_OFF)
+
     def _closed(self, how: str) -> UpstreamProtocolError:
         """Word a close in mid-exchange: clients are told that nobody knows what became of it."""
         return UpstreamProtocolError(self._upstream, how, safe_message=_OUTCOME_UNKNOWN)
@@ -459,10 +496,11 @@ class Connection(asyncio.Protocol):
         if self.state is not State.CLOSED:
             self.state = State.CLOSED
             self._parser = None
-            self._response.close(problem or self._closed(_BROKE_OFF))
+            self._response.close(problem or self._reason())
             if self.on_closed is not None:
                 self.on_closed(self)
-        self._poll = self._first = None
+        self._first = self._unsent = None
+        self.descriptor = -1
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from waygate_mcp.errors import UpstreamUnavailableError
-from waygate_mcp.net.connection import Connection, State
+from waygate_mcp.net.connection import Connection, PooledResponse, State, look
 
 __all__ = ["ConnectionPool", "PoolCounts", "PoolLimits"]
 
@@ -62,6 +62,7 @@ class ConnectionPool:
         self._shorts: set[Connection] = set()
         self._streams: set[Connection] = set()
         self._idle: list[Connection] = []
+        self._unsent: list[Connection] = []
         self._dialling_shorts = 0
         self._dialling_streams = 0
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
@@ -83,13 +84,31 @@ class ConnectionPool:
         )
 
     def take(self) -> Connection | None:
-        """Give an idle connection that is usable now, None where `acquire` has to find one."""
+        """Give an idle connection for `send`, None where `acquire` has to find one."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_usable:
+            if connection.is_idle:
                 return connection
             connection.abort()
         return None
+
+    def send(self, connection: Connection, request: bytes) -> PooledResponse:
+        """Send a request at the end of this turn of the loop, together with those of others.
+
+        There is one look for all at what came unasked, right before they are written; where something
+        did, or the peer closed, the response ends with an UnsentError. Why together: docs/decisions/0129.
+        """
+        response = connection.prepare(request)
+        if not self._unsent:
+            self._loop.call_soon(self._send_all)
+        self._unsent.append(connection)
+        return response
+
+    def _send_all(self) -> None:
+        connections, self._unsent = self._unsent, []
+        spoiled = look(connections)
+        for connection in connections:
+            connection.write(is_quiet=connection.descriptor not in spoiled)
 
     async def acquire(self, *, is_stream: bool = False, is_fresh: bool = False) -> Connection:
         """Give a connection that is usable now; to be given back by `release`.

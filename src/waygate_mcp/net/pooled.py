@@ -21,7 +21,7 @@ from waygate_mcp.errors import (
     UpstreamProtocolError,
     UpstreamUnavailableError,
 )
-from waygate_mcp.net.connection import Connection, PooledResponse
+from waygate_mcp.net.connection import Connection, PooledResponse, UnsentError
 from waygate_mcp.net.dial import Dialler, NetworkPolicy, Resolve, resolve_by_system
 from waygate_mcp.net.heads import HeadWriter, check_path
 from waygate_mcp.net.http import Header, media_type
@@ -126,19 +126,24 @@ class PooledTransport:
         """See Poster: the way of nearly all calls."""
         pool = self._open_pool()
         request = self._writer.write("POST", path, headers, body)
-        connection = pool.take() or await pool.acquire()
-        try:
-            response = connection.begin(request)
-            while not response.status:
-                if response.problem is not None:
-                    raise response.problem
-                await connection.wait_more(response)
-        except UpstreamProtocolError:
-            pool.release(connection)
-            raise
-        except BaseException:
-            connection.abort()
-            raise
+        while True:
+            connection = pool.take() or await pool.acquire()
+            is_new = not connection.uses
+            response = pool.send(connection, request)
+            try:
+                while not response.status:
+                    if response.problem is not None:
+                        raise response.problem
+                    await connection.wait_more(response)
+            except UpstreamProtocolError as exc:
+                pool.release(connection)
+                if is_new or not isinstance(exc, UnsentError):
+                    raise
+            except BaseException:
+                connection.abort()
+                raise
+            else:
+                break
         if response.status >= 300 or "content-encoding" in response.headers:
             asked = (path, headers, body)
             connection, response = await self._settle(pool, "POST", asked, connection, response)

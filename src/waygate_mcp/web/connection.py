@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from waygate_mcp.web.cycle import Cycle, split_target
 from waygate_mcp.web.heads import Cut, Head, Heads
+from waygate_mcp.web.outlet import Outbox, Outlet
 
 __all__ = ["Connection", "ConnectionLimits"]
 
@@ -39,12 +40,14 @@ class ConnectionLimits:
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of ours. A subclass gives `current_limits`; its connections share the heads they know."""
+    """A connection of ours. A subclass gives `current_limits`; its connections share an outbox and known heads."""
 
     heads: ClassVar[Heads]
+    outbox: ClassVar[Outbox]
 
     def __init_subclass__(cls) -> None:
         cls.heads = Heads()
+        cls.outbox = Outbox()
 
     @staticmethod
     def current_limits() -> ConnectionLimits:
@@ -60,7 +63,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection, or refuse it where there are too many."""
-        super().connection_made(transport)
+        outlet: Any = Outlet(transport, self.outbox, self.loop)
+        super().connection_made(outlet)
         if len(self.connections) > self.current_limits().connections_max:
             self._refuse(503, "Too many connections.", b"retry-after: 1\r\n")
             return

@@ -38,8 +38,10 @@ async def _leave_undone(_scope: Any, _receive: Any, _send: Any) -> None:
 def _failing(error: BaseException) -> Any:
     """Give what stands for an application that failed."""
 
+    errors = [error]
+
     async def fail(_scope: Any, _receive: Any, _send: Any) -> None:
-        raise error
+        raise errors.pop()  # or its traceback would hold a frame that holds it
 
     return fail
 

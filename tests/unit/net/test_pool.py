@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.wire import FakeTransport
 from waygate_mcp.errors import UpstreamTimeoutError, UpstreamUnavailableError
-from waygate_mcp.net.connection import Connection, PooledResponse
+from waygate_mcp.net.connection import Connection, PooledResponse, UnsentError
 from waygate_mcp.net.pool import ConnectionPool, PoolCounts, PoolLimits
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -247,4 +247,33 @@ async def test_silence_ends_and_idle_connections_too(make: Make, peers: Peers) -
     pool._tick()
     with pytest.raises(UpstreamTimeoutError):
         await body
+    pool.close()
+
+
+async def test_requests_of_one_turn_are_sent_at_its_end(make: Make, peers: Peers) -> None:
+    pool = make()
+    first, second, third = [await pool.acquire() for _ in range(3)]
+    for connection, request in ((first, b"1"), (second, b"2"), (third, b"3")):
+        assert pool.send(connection, request).status == 0
+    second.abort()  # who sent it has left
+    assert [peer.written for peer in peers.transports] == [[], [], []]
+    await asyncio.sleep(0)
+    assert [peer.written for peer in peers.transports] == [[b"1"], [], [b"3"]]
+    pool.close()
+
+
+async def test_a_request_whose_connection_spoke_or_closed_before_was_not_sent(
+    make: Make, peers: Peers
+) -> None:
+    pool = make()
+    first, second, third = [await pool.acquire() for _ in range(3)]
+    responses = [pool.send(one, b"request") for one in (first, second, third)]
+    peers.transports[0].say(OK)
+    peers.transports[1].lose()
+    await asyncio.sleep(0)
+    assert [peer.written for peer in peers.transports] == [[], [], [b"request"]]
+    assert [type(response.problem) for response in responses] == [
+        UnsentError, UnsentError, type(None),
+    ]  # fmt: skip
+    assert pool.counts.busy == 1
     pool.close()

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,9 +15,10 @@ from waygate_mcp.errors import (
     UpstreamProtocolError,
     UpstreamUnavailableError,
 )
-from waygate_mcp.net.connection import Connection
+from waygate_mcp.net.connection import Connection, PooledResponse
 from waygate_mcp.net.dial import NetworkPolicy
 from waygate_mcp.net.http import read_body
+from waygate_mcp.net.pool import PoolCounts
 from waygate_mcp.net.pooled import PooledTransport
 from waygate_mcp.net.urls import parse_target
 
@@ -279,3 +283,116 @@ async def test_a_post_answered_by_a_stream_leaves_the_place_of_short_calls(make:
 async def test_a_transport_that_is_not_open_posts_nothing(make: Make) -> None:
     with pytest.raises(UpstreamUnavailableError):
         await make().post("/mcp", (), b"{}")
+
+
+# --- requests of one turn go out together
+
+
+class Wires:
+    """Connections over real sockets; `far` are the other ends, in the order in which they were dialled."""
+
+    def __init__(self, transport: PooledTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.far: list[socket.socket] = []
+        self._dialled = defaultdict[int, asyncio.Event](asyncio.Event)
+        monkeypatch.setattr(transport._dialler, "connect", self._connect)
+
+    async def _connect(self, factory: Callable[[], Connection], _tls: object) -> Any:
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        self.far.append(far)
+        self._dialled[len(self.far) - 1].set()
+        return await asyncio.get_running_loop().create_connection(factory, sock=near)
+
+    async def dialled(self, number: int) -> None:
+        """Wait until a connection is there."""
+        await self._dialled[number].wait()
+
+    async def heard(self, number: int) -> bytes:
+        """What the other end of a connection has got, once there is anything, or its end."""
+        async with asyncio.timeout(5):
+            await self.dialled(number)
+            with suppress(ConnectionResetError):  # an end with something unread
+                return await asyncio.get_running_loop().sock_recv(self.far[number], 65_536)
+        return b""
+
+    def close(self) -> None:
+        for far in self.far:
+            far.close()
+
+
+@pytest.fixture
+def transport() -> PooledTransport:
+    return PooledTransport(TARGET, "up", NetworkPolicy())
+
+
+@pytest.fixture
+def wires(transport: PooledTransport, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wires]:
+    opened = Wires(transport, monkeypatch)
+    yield opened
+    opened.close()
+
+
+def begun(post: Coroutine[Any, Any, PooledResponse]) -> asyncio.Task[PooledResponse]:
+    """A call under way."""
+    return asyncio.get_running_loop().create_task(post)
+
+
+async def served_once(transport: PooledTransport, wires: Wires) -> None:
+    """Have one call answered, so that its connection lies idle."""
+    call = begun(transport.post("/mcp", (), b"first"))
+    assert (await wires.heard(0)).endswith(b"first")
+    wires.far[0].sendall(OK)
+    (await call).release()
+    assert transport.counts.idle == 1
+
+
+@pytest.mark.parametrize("spoilt_by", ["a second answer", "its end"])
+async def test_a_connection_spoilt_before_the_turn_ends_gets_no_request(
+    transport: PooledTransport, wires: Wires, spoilt_by: str
+) -> None:
+    async with transport:
+        await served_once(transport, wires)
+        call = begun(transport.post("/mcp", (), b"second"))
+        await asyncio.sleep(0)  # it has the connection, and is not written yet
+        assert transport.counts.idle == 0
+        if spoilt_by == "its end":
+            wires.far[0].close()
+        else:
+            wires.far[0].sendall(OK)
+        assert (await wires.heard(1)).endswith(b"second")
+        wires.far[1].sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes")
+        response = await call
+        assert response.take_whole(10) == b"yes"
+        response.release()
+        if spoilt_by != "its end":
+            assert await wires.heard(0) == b"", "the first connection got a second request"
+        assert transport.counts == PoolCounts(idle=1, busy=0, streams=0, waiting=0, opened=2)
+
+
+async def test_a_server_that_speaks_first_is_not_dialled_for_ever(
+    transport: PooledTransport, wires: Wires
+) -> None:
+    async with transport:
+        call = begun(transport.post("/mcp", (), b"{}"))
+        await wires.dialled(0)
+        wires.far[0].sendall(b"220 welcome\r\n")
+        with pytest.raises(UpstreamProtocolError, match=r"unasked|HTTP"):
+            await call
+        assert len(wires.far) == 1
+        assert transport.counts.busy == 0
+
+
+async def test_calls_of_one_turn_reach_the_server_each_on_its_connection(
+    transport: PooledTransport, wires: Wires
+) -> None:
+    async with transport:
+        calls = [begun(transport.post("/mcp", (), b"%d" % n)) for n in range(5)]
+        for number in range(5):
+            body = (await wires.heard(number)).rpartition(b"\r\n")[2]
+            wires.far[number].sendall(
+                b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+        for number, call in enumerate(calls):
+            response = await call
+            assert response.take_whole(10) == b"%d" % number
+            response.release()

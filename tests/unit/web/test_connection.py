@@ -238,8 +238,10 @@ async def test_a_refusal_in_the_midst_of_an_answer_closes_without_words() -> Non
 
     with wire(slow) as line:
         line.send(GET)
-        await asyncio.sleep(0)
+        for _ in range(2):  # the application's turn, and the one that writes
+            await asyncio.sleep(0)
         before = line.written
+        assert before
         line.send(b"nonsense\r\n\r\n")
         assert line.written == before
         assert line.closing
