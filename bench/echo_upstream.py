@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument(
         "--port", type=int, help="over HTTP; without it on standard input and output"
     )
-    parser.add_argument("--on", choices=("asyncio", "uvicorn"), default="asyncio")
+    parser.add_argument("--on", choices=("bare", "uvicorn"), default="bare")
     options = parser.parse_args()
     echo = Echo(options.era)
     if options.port is None:

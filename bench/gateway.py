@@ -371,8 +371,8 @@ def parse() -> argparse.Namespace:
         help="another maker's gateway as well (repeatable)",
     )  # fmt: skip
     parser.add_argument(
-        "--upstream", choices=("asyncio", "uvicorn"), default="asyncio",
-        help="what the upstream is served by: a bare protocol, or uvicorn as the SDKs' servers are",
+        "--upstream", choices=("uvicorn", "bare"), default="uvicorn",
+        help="what serves the upstream: uvicorn, as it does the SDKs' servers, or nothing at all",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, help="default: 5")
     parser.add_argument("--round-s", type=float, help="seconds of one round (8)")
