@@ -169,6 +169,27 @@ def test_arguments_reach_the_upstream_as_they_were_written(
     in_every_pair(run, prepare)
 
 
+@bounds
+@given(arguments=objects({}, {"x": values()}), is_compact=st.booleans(), has_meta=st.booleans())
+def test_arguments_alone_reach_the_upstream_as_they_were_written(
+    arguments: str, is_compact: bool, has_meta: bool
+) -> None:
+    """Most calls: nothing but a name and arguments, which go by a shorter way where they are spelled as we would."""
+    if is_compact:
+        arguments = json.dumps(json.loads(arguments), separators=(",", ":"), ensure_ascii=False)
+
+    async def run(both: Pair) -> None:
+        given = {"name": '"entry"', "arguments": arguments}
+        await both.ask("tools/call", {**given, "_meta": "{}"} if has_meta else given)
+        got = members(members(both.upstream.received["tools/call"])["params"])
+        assert plain(got, "_meta") == plain(members(written(given)))
+
+    def prepare(upstream: Upstream) -> None:
+        upstream.answers |= {"tools/call": '{"content":[]}', **ENTRIES}
+
+    in_every_pair(run, prepare)
+
+
 # ------------------------------------------------------------------ older readers
 
 KNOWN_SINCE = {"audio": "2025-03-26", "resource_link": "2025-06-18"}

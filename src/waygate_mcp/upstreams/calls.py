@@ -196,7 +196,7 @@ def _plain_arguments(call: Call) -> bytes | None:
     meta, arguments = params.get("_meta"), params.get("arguments")
     if (
         call.method != "tools/call"
-        or arguments is None
+        or type(arguments) is not dict
         or len(params) != (2 if meta is None else 3)
         or "name" not in params
         or not (meta is None or (type(meta) is dict and meta.keys() <= _OWN_META))

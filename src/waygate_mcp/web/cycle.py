@@ -37,7 +37,6 @@ async def _leave_undone(_scope: Any, _receive: Any, _send: Any) -> None:
 
 def _failing(error: BaseException) -> Any:
     """Give what stands for an application that failed."""
-
     errors = [error]
 
     async def fail(_scope: Any, _receive: Any, _send: Any) -> None:
