@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 _PROC = Path("/proc")
 _MAX_BYTES = 4_096
 _MAX_FILES = 10_000
-_ROUNDS = 5
+_ROUNDS, _ROUND_S = 50, 0.02
 
 
 class _Run(msgspec.Struct):
@@ -76,17 +77,21 @@ def _marked(marker: str) -> Iterator[int]:
 
 
 def kill_marked(marker: str) -> int:
-    """End every process that has a marker, also those that left their group; give their number."""
-    found = 0
+    """End every process that has a marker, also those that left their group; give their number.
+
+    Returns when they are gone, or after a second: on a busy machine even a killed process takes a moment.
+    """
+    found = set[int]()
     for _ in range(_ROUNDS):  # one that forks while we look is found the next time
         pids = list(_marked(marker))
         for pid in pids:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        found += len(pids)
         if not pids:
             break
-    return found
+        found.update(pids)
+        time.sleep(_ROUND_S)
+    return len(found)
 
 
 class RunFiles:

@@ -380,10 +380,7 @@ class SteadyUpstream:
             return await held.upstream.call(call)
 
     async def _past_gate(self, call: Call, check: Awaitable[None] | None = None) -> Held:
-        """Give the open connector once the call's gate lets it pass to that one.
-
-        `check` is what the gate has given already, if it was asked.
-        """
+        """Give the open connector once the gate lets the call pass; `check` is what it gave already."""
         if check is not None:
             await check
         held = self._held or await self._ready()

@@ -27,24 +27,6 @@ _COPY_BELOW_BYTES = 16 * 1024
 """Below it a copy behind the head is cheaper than a second buffer."""
 
 
-def _nothing() -> None:
-    """Hear nothing."""
-
-
-async def _leave_undone(_scope: Any, _receive: Any, _send: Any) -> None:
-    """Stand for an application that returned."""
-
-
-def _failing(error: BaseException) -> Any:
-    """Give what stands for an application that failed."""
-    errors = [error]
-
-    async def fail(_scope: Any, _receive: Any, _send: Any) -> None:
-        raise errors.pop()  # or its traceback would hold a frame that holds it
-
-    return fail
-
-
 class _Signal:
     """What a cycle needs of an asyncio.Event, which is only made where somebody waits."""
 
@@ -119,13 +101,8 @@ class Cycle(RequestResponseCycle):
     async def _serve(self, app: Any, tasks: set[asyncio.Task[Any]]) -> None:
         """Have the application answer; what it leaves undone is uvicorn's to say."""
         try:
-            await app(self.scope, self.receive, self.send)
-            if not (self.response_complete or self.disconnected):
-                await self.run_asgi(_leave_undone)
-        except BaseException as exc:  # noqa: BLE001 - uvicorn's rule, which decides what becomes of it
-            await self.run_asgi(_failing(exc))
+            await self.run_asgi(app)
         finally:
-            self.on_response = _nothing
             task, self.task = self.task, None
             if task is not None:
                 tasks.discard(task)
