@@ -29,6 +29,7 @@ from waygate_mcp.errors import (
     UpstreamTimeoutError,
 )
 from waygate_mcp.net.http import WholeReader
+from waygate_mcp.net.outbox import Outbox
 
 __all__ = ["Connection", "PooledResponse", "State", "UnsentError", "look"]
 
@@ -209,6 +210,8 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self.descriptor = -1
+        self._poll: select.poll | None = None
+        self._outbox = Outbox.here()
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._response = PooledResponse(self)
         self._headers: dict[str, str] = {}
@@ -230,7 +233,12 @@ class Connection(asyncio.Protocol):
 
         Looks at the socket itself, so that a close the loop has not yet told us of is seen.
         """
-        return self.is_idle and not look([self])
+        return self.is_idle and not self.has_news
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something came, or the peer closed."""
+        return self._poll is not None and bool(self._poll.poll(0))
 
     @property
     def is_idle(self) -> bool:
@@ -324,6 +332,8 @@ class Connection(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             self.descriptor = sock.fileno()
+            self._poll = select.poll()
+            self._poll.register(self.descriptor, _SOMETHING)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
@@ -486,6 +496,7 @@ class Connection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+            self._outbox.expect()
 
     def _fail(self, problem: UpstreamError | None) -> None:
         """Close, and tell whoever waits; a response that is whole stays whole.
@@ -499,7 +510,7 @@ class Connection(asyncio.Protocol):
             self._response.close(problem or self._reason())
             if self.on_closed is not None:
                 self.on_closed(self)
-        self._first = self._unsent = None
+        self._poll = self._first = self._unsent = None
         self.descriptor = -1
         transport, self._transport = self._transport, None
         if transport is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from waygate_mcp.errors import UpstreamUnavailableError
 from waygate_mcp.net.connection import Connection, PooledResponse, State, look
+from waygate_mcp.net.outbox import Outbox
 
 __all__ = ["ConnectionPool", "PoolCounts", "PoolLimits"]
 
@@ -63,6 +64,7 @@ class ConnectionPool:
         self._streams: set[Connection] = set()
         self._idle: list[Connection] = []
         self._unsent: list[Connection] = []
+        self._outbox = Outbox.here()
         self._dialling_shorts = 0
         self._dialling_streams = 0
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
@@ -93,15 +95,18 @@ class ConnectionPool:
         return None
 
     def send(self, connection: Connection, request: bytes) -> PooledResponse:
-        """Send a request at the end of this turn of the loop, together with those of others.
+        """Send a request, with those of others where there are any.
 
         There is one look for all at what came unasked, right before they are written; where something
-        did, or the peer closed, the response ends with an UnsentError. Why together: docs/decisions/0129.
+        did, or the peer closed, the response ends with an UnsentError.
         """
         response = connection.prepare(request)
-        if not self._unsent:
-            self._loop.call_soon(self._send_all)
-        self._unsent.append(connection)
+        if self._outbox.is_open:
+            if not self._unsent:
+                self._outbox.add(self._send_all)
+            self._unsent.append(connection)
+        else:
+            connection.write(is_quiet=not connection.has_news)
         return response
 
     def _send_all(self) -> None:

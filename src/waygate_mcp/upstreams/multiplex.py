@@ -24,6 +24,7 @@ from waygate_mcp.errors import (
     WaygateError,
 )
 from waygate_mcp.net.http import Header
+from waygate_mcp.net.outbox import Outbox
 from waygate_mcp.protocol import jsonrpc
 from waygate_mcp.upstreams.channel import Begun, Claim, Incoming, read_incoming, read_plain
 from waygate_mcp.upstreams.outside_text import clipped
@@ -187,6 +188,7 @@ class Multiplex:
         self._open_line = open_line
         self._line: Line | None = None
         self._pending: dict[str, LineConversation] = {}
+        self._outbox = Outbox.here()
         self._own = LineConversation()
         self._claim: Claim | None = None
         self._failure: WaygateError | None = None
@@ -369,6 +371,7 @@ class Multiplex:
                 owner.is_answered = True
                 self.has_succeeded = self.has_succeeded or incoming.error is None
                 owner.put(incoming, size)
+                self._outbox.expect()
             return  # an answer to nothing: late, double or invented
         if incoming.method is None:
             return

@@ -21,6 +21,7 @@ from typing import IO, cast
 import msgspec
 
 from waygate_mcp.errors import ConfigError, TooLargeError, UpstreamUnavailableError
+from waygate_mcp.net.outbox import Outbox
 from waygate_mcp.protocol.framing import FrameTooLarge, LineDecoder, encode_line
 from waygate_mcp.upstreams import launch, sandbox
 from waygate_mcp.upstreams.environment import MARKER, child_environment, resolve_program
@@ -188,6 +189,7 @@ class ChildProcess:
         self._decoder = LineDecoder(1)
         self._stdin: asyncio.StreamWriter | None = None
         self._pipe: asyncio.WriteTransport | None = None
+        self._outbox = Outbox.here()
         self._unwritten: list[bytes] = []
         self._unwritten_bytes = 0
         self._stdout = asyncio.StreamReader()
@@ -219,7 +221,6 @@ class ChildProcess:
         self._transports.append(writing)
         self._stdin = asyncio.StreamWriter(writing, protocol, None, loop)
         self._pipe = writing
-        self._loop = loop
         self._unhurried_bytes = writing.get_write_buffer_limits()[1]
 
     async def _reader_of(self, pipe: IO[bytes] | None, limit_bytes: int) -> asyncio.StreamReader:
@@ -235,7 +236,7 @@ class ChildProcess:
         """Write one message as a line; a child that does not read holds up whoever writes.
 
         What it gives is awaited; None where nobody is held up. The lines of one turn of the loop are
-        written together: each write wakes the child.
+        written together.
 
         Raises:
             UpstreamUnavailableError: it was not written.
@@ -247,10 +248,12 @@ class ChildProcess:
         if waiting > _MAX_UNWRITTEN_BYTES:
             raise UpstreamUnavailableError(self.name, "its process does not read")
         line = encode_line(message)
-        if not self._unwritten:
-            self._loop.call_soon(self._write)
         self._unwritten.append(line)
         self._unwritten_bytes += len(line)
+        if not self._outbox.is_open:
+            self._write()
+        elif len(self._unwritten) == 1:
+            self._outbox.add(self._write)
         return None if waiting + len(line) <= self._unhurried_bytes else self._drain()
 
     def _write(self) -> None:

@@ -20,9 +20,10 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from waygate_mcp.net.outbox import Outbox
 from waygate_mcp.web.cycle import Cycle, split_target
 from waygate_mcp.web.heads import Cut, Head, Heads
-from waygate_mcp.web.outlet import Outbox, Outlet
+from waygate_mcp.web.outlet import Outlet
 
 __all__ = ["Connection", "ConnectionLimits"]
 
@@ -40,14 +41,13 @@ class ConnectionLimits:
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of ours. A subclass gives `current_limits`; its connections share an outbox and known heads."""
+    """A connection of ours. A subclass gives `current_limits`; its connections share the heads they know."""
 
     heads: ClassVar[Heads]
-    outbox: ClassVar[Outbox]
+    outbox: Outbox
 
     def __init_subclass__(cls) -> None:
         cls.heads = Heads()
-        cls.outbox = Outbox()
 
     @staticmethod
     def current_limits() -> ConnectionLimits:
@@ -63,7 +63,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Take a connection, or refuse it where there are too many."""
-        outlet: Any = Outlet(transport, self.outbox, self.loop)
+        self.outbox = Outbox.here()
+        outlet: Any = Outlet(transport, self.outbox)
         super().connection_made(outlet)
         if len(self.connections) > self.current_limits().connections_max:
             self._refuse(503, "Too many connections.", b"retry-after: 1\r\n")
@@ -141,7 +142,13 @@ class Connection(HttpToolsProtocol):
         cycle.body = body
         cycle.more_body = False
         cycle.message_event.set()
-        cycle.start(self.loop, self.app, self.tasks)
+        self._start(cycle, self.app)
+
+    def _start(self, cycle: Cycle, app: Any) -> None:
+        """Have a request served."""
+        cycle.start(self.loop, app, self.tasks)
+        self.outbox.load = len(self.tasks)
+        self.outbox.expect()
 
     def _learn(self, cut: Cut) -> None:
         """Keep the head of the request that was parsed just now, if nothing of it was special."""
@@ -179,7 +186,7 @@ class Connection(HttpToolsProtocol):
         before: Any = self.cycle  # None before the first request
         self.cycle = Cycle(self, version != "1.0" and parser.should_keep_alive())
         if before is None or before.response_complete:
-            self.cycle.start(self.loop, self.app, self.tasks)
+            self._start(self.cycle, self.app)
         else:
             # A pipelined request waits its turn, and the client with it.
             self.flow.pause_reading()
@@ -218,7 +225,7 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
-            cast("Cycle", cycle).start(self.loop, app, self.tasks)
+            self._start(cast("Cycle", cycle), app)
         else:
             self._arm_keep_alive()
         if self._is_in_body and self._is_idle and not self.transport.is_closing():

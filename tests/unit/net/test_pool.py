@@ -8,6 +8,7 @@ import pytest
 from tests.support.wire import FakeTransport
 from waygate_mcp.errors import UpstreamTimeoutError, UpstreamUnavailableError
 from waygate_mcp.net.connection import Connection, PooledResponse, UnsentError
+from waygate_mcp.net.outbox import Outbox
 from waygate_mcp.net.pool import ConnectionPool, PoolCounts, PoolLimits
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -253,12 +254,16 @@ async def test_silence_ends_and_idle_connections_too(make: Make, peers: Peers) -
 async def test_requests_of_one_turn_are_sent_at_its_end(make: Make, peers: Peers) -> None:
     pool = make()
     first, second, third = [await pool.acquire() for _ in range(3)]
+    Outbox.here().load = 2
+    Outbox.here().expect()
     for connection, request in ((first, b"1"), (second, b"2"), (third, b"3")):
         assert pool.send(connection, request).status == 0
     second.abort()  # who sent it has left
     assert [peer.written for peer in peers.transports] == [[], [], []]
     await asyncio.sleep(0)
     assert [peer.written for peer in peers.transports] == [[b"1"], [], [b"3"]]
+    pool.send(await pool.acquire(), b"4")  # nobody said that there will be more
+    assert peers.transports[3].written == [b"4"]
     pool.close()
 
 
@@ -267,6 +272,8 @@ async def test_a_request_whose_connection_spoke_or_closed_before_was_not_sent(
 ) -> None:
     pool = make()
     first, second, third = [await pool.acquire() for _ in range(3)]
+    Outbox.here().load = 2
+    Outbox.here().expect()
     responses = [pool.send(one, b"request") for one in (first, second, third)]
     peers.transports[0].say(OK)
     peers.transports[1].lose()

@@ -18,6 +18,7 @@ from waygate_mcp.errors import (
 from waygate_mcp.net.connection import Connection, PooledResponse
 from waygate_mcp.net.dial import NetworkPolicy
 from waygate_mcp.net.http import read_body
+from waygate_mcp.net.outbox import Outbox
 from waygate_mcp.net.pool import PoolCounts
 from waygate_mcp.net.pooled import PooledTransport
 from waygate_mcp.net.urls import parse_target
@@ -353,6 +354,9 @@ async def test_a_connection_spoilt_before_the_turn_ends_gets_no_request(
     async with transport:
         await served_once(transport, wires)
         call = begun(transport.post("/mcp", (), b"second"))
+        Outbox.here().load = 2
+        for _ in range(2):  # as with two calls in one turn: what is written waits for the other
+            Outbox.here().expect()
         await asyncio.sleep(0)  # it has the connection, and is not written yet
         assert transport.counts.idle == 0
         if spoilt_by == "its end":
@@ -387,6 +391,9 @@ async def test_calls_of_one_turn_reach_the_server_each_on_its_connection(
 ) -> None:
     async with transport:
         calls = [begun(transport.post("/mcp", (), b"%d" % n)) for n in range(5)]
+        Outbox.here().load = 5
+        for _ in calls:
+            Outbox.here().expect()
         for number in range(5):
             body = (await wires.heard(number)).rpartition(b"\r\n")[2]
             wires.far[number].sendall(

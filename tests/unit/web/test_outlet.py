@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from waygate_mcp.web.outlet import Outbox, Outlet
+from waygate_mcp.net.outbox import Outbox
+from waygate_mcp.web.outlet import Outlet
 
 
 class Client(asyncio.Transport):
@@ -47,11 +48,13 @@ class House:
     """Two clients of one server."""
 
     def __init__(self) -> None:
-        loop, outbox = asyncio.get_running_loop(), Outbox()
+        self.outbox = Outbox.here()
         self.notes: list[tuple[str, bytes]] = []
         self.a, self.b = Client("a", self.notes), Client("b", self.notes)
-        self.to_a = Outlet(self.a, outbox, loop)
-        self.to_b = Outlet(self.b, outbox, loop)
+        self.to_a = Outlet(self.a, self.outbox)
+        self.to_b = Outlet(self.b, self.outbox)
+        self.outbox.load = 2
+        self.outbox.expect()
 
 
 async def test_what_one_turn_says_is_written_together_at_its_end() -> None:
@@ -62,8 +65,7 @@ async def test_what_one_turn_says_is_written_together_at_its_end() -> None:
     assert house.notes == []
     await asyncio.sleep(0)
     assert house.notes == [("a", b"13"), ("b", b"2")]
-    house.to_b.write(b"4")  # the next turn has an end of its own
-    await asyncio.sleep(0)
+    house.to_b.write(b"4")  # nobody said that there will be more
     assert house.notes[2:] == [("b", b"4")]
 
 
