@@ -53,7 +53,7 @@ _MAX_BATCH = 1_000
 _NOTHING = msgspec.Raw(b"")
 _JSON, _EVENTS = "application/json", "text/event-stream"
 _POST_HEADERS = (("content-type", _JSON), ("accept", f"{_JSON}, {_EVENTS}"))
-_MAX_KEPT_HEADERS = 256
+_MAX_KEPT_HEADERS = 512
 
 
 class RemoteError(msgspec.Struct, frozen=True):
